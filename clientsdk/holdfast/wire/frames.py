@@ -1,0 +1,293 @@
+"""Sections, frames, answers and events: the columns that an operation travels in (``docs/design.md``, 2 and 6.1).
+
+A section is encoded once, by the SDK. Routers wrap it (:class:`Stamped`) and leaders write it to the log as received;
+answers travel back as the bytes that apply produced.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+Struct = msgspec.Struct
+
+
+class Kind(enum.IntEnum):
+    """Kinds of operations. Those from ``GET`` up are reads and are never written to the log."""
+
+    REGISTER = 1
+    OPEN = 2
+    ACQUIRE = 3
+    RELEASE = 4
+    KEEPALIVE = 5
+    CANCEL = 6
+    FORCE = 7
+    END = 8
+    ALLOT = 9
+    GET = 32
+    CHECK = 33
+    LIST = 34
+    HOLDS = 35
+    TICKETS = 36
+    SESSIONS = 37
+
+
+FIRST_READ = int(Kind.GET)
+
+
+class Status(enum.IntEnum):
+    """Answer to one operation. From ``UNREGISTERED`` up it is a refusal that changed nothing."""
+
+    OK = 0
+    QUEUED = 1
+    BUSY = 2
+    CHANGED = 3
+    NOT_HELD = 4
+    LEASE_ENDED = 5
+    CANCELLED = 6
+    TIMED_OUT = 7
+    UNREGISTERED = 16
+    STALE = 17
+    TOO_FAR = 18
+    MOVED = 19
+    ALREADY_HELD = 20
+    CAPACITY_MISMATCH = 21
+    TOO_MANY_WAITERS = 22
+    TOO_MANY_HOLDERS = 23
+    TOO_MANY_LOCKS = 24
+    TOO_MANY_LEASES = 25
+    QUOTA_HELD = 26
+    QUOTA_WAITERS = 27
+    QUOTA_SESSIONS = 28
+    INVALID = 29
+
+
+class Mode(enum.IntEnum):
+    EXCLUSIVE = 0
+    SHARED = 1
+    PERMITS = 2
+    CACHE = 3
+
+
+class Reason(enum.IntEnum):
+    """Why a hold, a ticket or a lease ended."""
+
+    NONE = 0
+    RELEASED = 1
+    EXPIRED = 2
+    STOLEN = 3
+    FORCED = 4
+    SESSION_ENDED = 5
+    CANCELLED = 6
+    TIMED_OUT = 7
+    REFUSED = 8
+
+
+class EventKind(enum.IntEnum):
+    GRANTED = 1
+    """A ticket became a hold: ``seq``, ``lease``, ``name``, ``token``, ``deadline_ms``, ``change``."""
+    ENDED = 2
+    """A ticket ended without a grant: ``seq``, ``reason``."""
+    LOST = 3
+    """A hold was or is being taken: ``lease``, ``name``, ``token``, ``reason``, ``change``."""
+    RECALL = 4
+    """Somebody queues for a cached name: let go of ``token``."""
+
+
+class Allotment(Struct, array_like=True, frozen=True, gc=False):
+    """A tenant's share of its exact quotas in one group; only a higher ``version`` counts."""
+
+    tenant: int
+    version: int
+    held: int
+    waiters: int
+    sessions: int
+
+
+class Options(Struct, array_like=True, gc=False):
+    """What few operations need; kept out of the columns."""
+
+    mode: int = 0
+    permits: int = 1
+    capacity: int = 1
+    metadata: bytes = b""
+    lock_delay_ms: int = 0
+    reentrant: bool = False
+    steal: bool = False
+    now: bool = False
+    reason: str = ""
+    session: bytes = b""
+    cursor: str = ""
+    limit: int = 0
+    allotment: Allotment | None = None
+
+
+class Section(Struct, array_like=True, gc=False):
+    """Operations of one client for one group. All columns have one length, at most ``OPERATIONS_PER_SECTION_MAX``."""
+
+    client: int
+    floor: int
+    kinds: bytes
+    seqs: list[int]
+    names: list[str]
+    leases: list[int]
+    tokens: list[int]
+    ttls: list[int]
+    waits: list[int]
+    options: dict[int, Options]
+
+
+class SectionShape(Struct, array_like=True, gc=False):
+    """A prefix of :class:`Section`: what a router looks at; the rest of the array is skipped unread."""
+
+    client: int
+    floor: int
+    kinds: bytes
+    seqs: list[int]
+    names: list[str]
+
+
+class Stamped(Struct, array_like=True, gc=False):
+    """A section as it leaves a router: whose it is, and the slot of each operation (two bytes each, little endian)."""
+
+    tenant: int
+    slots: bytes
+    section: Section
+
+
+class StampedRaw(Struct, array_like=True, gc=False):
+    """:class:`Stamped` with the section's bytes as received."""
+
+    tenant: int
+    slots: bytes
+    section: msgspec.Raw
+
+
+class Answers(Struct, array_like=True, gc=False):
+    """Answers to one section, position by position.
+
+    ``tokens`` holds the token of a grant (0 otherwise); ``deadlines`` the lease's deadline in milliseconds after the
+    reading of the entry that carried the operation (0 when there is none); ``details`` what few answers need.
+    """
+
+    statuses: bytes
+    tokens: list[int]
+    deadlines: list[int]
+    details: dict[int, Any]
+
+
+class Event(Struct, array_like=True, gc=False):
+    """Something that happened to a client otherwise than in answer to its operation. May be lost."""
+
+    client: int
+    kind: int
+    seq: int
+    lease: int
+    name: str
+    token: int
+    deadline_ms: int
+    change: int
+    reason: int
+    text: str = ""
+
+
+class HolderView(Struct, array_like=True, gc=False):
+    """One hold as an inspector sees it. Ages and remaining times are milliseconds of the group clock."""
+
+    token: int
+    mode: int
+    permits: int
+    client: int
+    lease: int
+    session: bytes
+    metadata: bytes
+    held_ms: int
+    remaining_ms: int
+    why: str
+    """How it was had: ``free``, ``queued``, ``stolen``, ``reentrant``."""
+    leaving: int = 0
+    """:class:`Reason` when it is being taken away, else 0."""
+    count: int = 1
+
+
+class LockView(Struct, array_like=True, gc=False):
+    """Detail of GET; also of each row of LIST."""
+
+    name: str
+    capacity: int
+    waiters: int
+    holders: list[HolderView]
+    closed_ms: int = 0
+    """Remaining lock delay."""
+
+
+class LockPage(Struct, array_like=True, gc=False):
+    """Detail of LIST: the group's rows under the prefix, by name; ``cursor`` is empty on the last page."""
+
+    locks: list[LockView]
+    cursor: str
+
+
+class HeldRow(Struct, array_like=True, gc=False):
+    name: str
+    token: int
+    seq: int
+    """The acquire that got it."""
+    deadline_ms: int
+    """Milliseconds after the reading of that acquire's entry."""
+    leaving: int
+
+
+class TicketRow(Struct, array_like=True, gc=False):
+    """State of one acquire: waiting (``status`` QUEUED), granted (OK, token, deadline) or ended (its reason)."""
+
+    seq: int
+    status: int
+    token: int
+    deadline_ms: int
+    reason: int
+    name: str
+    lease: int
+
+
+class HoldsView(Struct, array_like=True, gc=False):
+    """Detail of HOLDS: everything of one lease, with its change number. ``ended`` is a :class:`Reason` or 0."""
+
+    change: int
+    ended: int
+    held: list[HeldRow]
+    waiting: list[int]
+    lost: list[tuple[str, int, int]]
+    """(name, token, reason) of what the lease lost within the last 60 s."""
+    text: str = ""
+
+
+class SessionView(Struct, array_like=True, gc=False):
+    session: bytes
+    client: int
+    lease: int
+    ttl_ms: int
+    remaining_ms: int
+    held: int
+    waiting: int
+    metadata: bytes
+
+
+class SessionPage(Struct, array_like=True, gc=False):
+    sessions: list[SessionView]
+    cursor: str
+
+
+encoder = msgspec.msgpack.Encoder()
+encode = encoder.encode
+
+decode_section = msgspec.msgpack.Decoder(Section).decode
+decode_shape = msgspec.msgpack.Decoder(SectionShape).decode
+decode_frame = msgspec.msgpack.Decoder(list[Stamped]).decode
+decode_answers = msgspec.msgpack.Decoder(Answers).decode
+decode_answer_list = msgspec.msgpack.Decoder(list[Answers]).decode
+decode_raw_list = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+decode_events = msgspec.msgpack.Decoder(list[Event]).decode
+"""Decoders raise :class:`msgspec.DecodeError` (of which ``ValidationError`` is one) on any bytes that do not fit."""

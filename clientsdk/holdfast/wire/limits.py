@@ -1,0 +1,59 @@
+"""Every limit of the service, by name. Sizes are bytes, times are milliseconds, unless the name says otherwise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+
+SLOTS: Final = 4096
+
+NAME_BYTES_MAX: Final = 512
+METADATA_BYTES_MAX: Final = 1024
+REASON_BYTES_MAX: Final = 256
+
+TTL_MS_MIN: Final = 100
+TTL_MS_MAX: Final = 24 * 3600 * 1000
+WAIT_MS_MAX: Final = 24 * 3600 * 1000
+LOCK_DELAY_MS_MAX: Final = 60_000
+CACHE_TTL_MS_MAX: Final = 1000
+"""Longest life of a cached "not held"; bounds what an acquire may have to wait for silent cachers."""
+
+PERMITS_MAX: Final = 1_000_000
+REENTRANCY_MAX: Final = 1_000_000
+
+WAITERS_PER_LOCK_MAX: Final = 10_000
+HOLDERS_PER_LOCK_MAX: Final = 10_000
+LOCKS_PER_SESSION_MAX: Final = 100_000
+LEASES_PER_CLIENT_MAX: Final = 1_000_000
+ANSWERS_PER_CLIENT_MAX: Final = 4096
+"""Unanswered and remembered operations of a client; a client with this many open must wait for its floor to rise."""
+
+CLIENT_IDLE_MS: Final = 600_000
+"""How long a client's row outlives its last lease."""
+ENDED_REASON_MS: Final = 60_000
+"""How long the reason of an ended lease is remembered."""
+
+OPERATIONS_PER_SECTION_MAX: Final = 2048
+SECTION_BYTES_MAX: Final = 1 << 20
+"""Largest section: what a router accepts from an SDK in one message."""
+SECTIONS_PER_FRAME_MAX: Final = 1024
+FRAME_BYTES_MAX: Final = (1 << 20) + (1 << 16)
+"""Largest frame a router sends to a node: one full section and its stamps, or many small ones."""
+ENTRY_BYTES_MAX: Final = 4 << 20
+"""Largest log entry: the frames a leader closes together."""
+ANSWER_BYTES_MAX: Final = 8 << 20
+MESSAGE_BYTES_MAX: Final = 16 << 20
+"""Largest message body on any stream; a header that announces more ends the connection."""
+
+LIST_PAGE_MAX: Final = 1000
+HOLDS_PAGE_MAX: Final = 10_000
+
+FREED_PER_ENTRY_MAX: Final = 1000
+"""Holds of dead leases freed by one entry; the rest waits for the next."""
+
+TOKEN_MAX: Final = (1 << 53) - 1
+"""Tokens fit JSON numbers and SQL BIGINT."""
+
+DEADLINE_MS_MAX: Final = 60_000
+"""Longest a router keeps one request under way; waiting for a lock is a ticket, not a request."""

@@ -1,0 +1,146 @@
+"""Messages of the stream, by kind. A message is a header (see ``stream``) and a msgpack body of the type given here."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from holdfast.wire.errors import Code, HoldfastError, error_of
+
+Struct = msgspec.Struct
+
+
+class Msg(enum.IntEnum):
+    """Message kinds: direction and body."""
+
+    HELLO = 1
+    """Caller's first: :class:`Hello`."""
+    WELCOME = 2
+    """Answer to a good HELLO: :class:`Welcome`."""
+    REFUSED = 3
+    """Answer to any request (its id) or to the connection (id 0): :class:`Refusal`."""
+    OPS = 4
+    """SDK to router: :class:`Request` with a section. Router to node: a frame, ``list[StampedRaw]``."""
+    READ = 5
+    """As OPS, with reads only."""
+    ANSWERS = 6
+    """To an SDK: ``Answers``. To a router: ``list[Answers]``, one for each section of the frame."""
+    EVENTS = 7
+    """``list[Event]`` of one group (the header's)."""
+    TABLE = 8
+    """Router to SDK, unasked, at every new version: :class:`SlotTable`."""
+    ROLES = 9
+    """Node to router and router to SDK, at every change: ``list[GroupRole]``."""
+    META = 10
+    """Node to router, at every new version: :class:`MetaRecord`."""
+    STATUS = 11
+    """Asks (empty body) and answers (any msgpack map) for a process's status."""
+    PING = 12
+    PONG = 13
+    PEER = 14
+    """Node to node: one bundle of the engine; opaque here."""
+
+
+class Role(enum.StrEnum):
+    CLIENT = "client"
+    ROUTER = "router"
+    NODE = "node"
+    ADMIN = "admin"
+
+
+class Hello(Struct, array_like=True):
+    """``cluster``, ``node`` and ``identity`` are a peer's; ``key`` is a tenant's API key or the cluster's own secret."""
+
+    version: int
+    role: str
+    key: str = ""
+    cluster: str = ""
+    node: int = 0
+    identity: str = ""
+    agent: str = ""
+
+
+class Welcome(Struct, array_like=True):
+    version: int
+    cluster: str
+    tenant: int = 0
+    node: int = 0
+    identity: str = ""
+
+
+class Refusal(Struct, array_like=True):
+    code: int
+    message: str
+    retry_after_ms: int = 0
+    leader: int = 0
+    """With NOT_LEADER: the node that leads, 0 when unknown."""
+
+    def error(self) -> HoldfastError:
+        return error_of(self.code, self.message, self.retry_after_ms)
+
+
+class Request(Struct, array_like=True, gc=False):
+    """A section on its way to a router, with what is left of the caller's patience."""
+
+    deadline_ms: int
+    section: msgspec.Raw
+
+
+class SlotTable(Struct, array_like=True, frozen=True):
+    """Slot to group: two bytes little endian for each of the 4,096 slots."""
+
+    version: int
+    groups: bytes
+
+
+class GroupRole(Struct, array_like=True, frozen=True):
+    """Who leads a group, as seen by the sender: ``node`` 0 when nobody does; ``ready`` when it serves."""
+
+    group: int
+    term: int
+    node: int
+    ready: bool
+
+
+class NodeRecord(Struct, array_like=True, frozen=True):
+    node: int
+    address: str
+    identity: str
+
+
+class GroupRecord(Struct, array_like=True, frozen=True):
+    group: int
+    members: tuple[int, ...]
+
+
+class TenantRecord(Struct, array_like=True, frozen=True):
+    tenant: int
+    name: str
+    key_hashes: tuple[bytes, ...]
+    """blake2b-256 of each API key; keys are 256 random bits, so a plain hash cannot be searched."""
+
+
+class MetaRecord(Struct, array_like=True, frozen=True):
+    """What the meta group holds and routers watch. ``version`` only grows."""
+
+    version: int
+    cluster: str
+    nodes: tuple[NodeRecord, ...]
+    groups: tuple[GroupRecord, ...]
+    table: SlotTable
+    tenants: tuple[TenantRecord, ...]
+
+
+decode_hello = msgspec.msgpack.Decoder(Hello).decode
+decode_welcome = msgspec.msgpack.Decoder(Welcome).decode
+decode_refusal = msgspec.msgpack.Decoder(Refusal).decode
+decode_request = msgspec.msgpack.Decoder(Request).decode
+decode_table = msgspec.msgpack.Decoder(SlotTable).decode
+decode_roles = msgspec.msgpack.Decoder(list[GroupRole]).decode
+decode_meta = msgspec.msgpack.Decoder(MetaRecord).decode
+
+
+def refusal_of(error: HoldfastError, leader: int = 0) -> Refusal:
+    code = error.code if error.code is not None else Code.REJECTED
+    return Refusal(int(code), str(error), getattr(error, "retry_after_ms", 0), leader)

@@ -1,0 +1,171 @@
+"""The stream: length-prefixed messages over one TCP or TLS connection.
+
+Header, little endian: ``u32`` body length, ``u8`` kind, ``u16`` group, ``u32`` request id. The splitter is pure; the
+:class:`Connection` is the one asyncio protocol that SDK, router and nodes share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final, cast
+
+from holdfast.wire.errors import BadMessage, TooLarge
+from holdfast.wire.limits import MESSAGE_BYTES_MAX
+
+ALPN: Final = "holdfast/1"
+
+_HEADER: Final = struct.Struct("<IBHI")
+HEADER_BYTES: Final = _HEADER.size
+_KIND_MAX: Final = 63
+
+Message = tuple[int, int, int, bytes]
+"""(kind, group, request id, body)."""
+
+
+def pack(kind: int, group: int, request: int, body: bytes) -> bytes:
+    """One message, ready for the wire."""
+    return _HEADER.pack(len(body), kind, group, request) + body
+
+
+class Splitter:
+    """Cuts a byte stream into messages. Holds at most one unfinished message.
+
+    A body longer than ``body_bytes_max`` is skipped without being kept and handed out as ``None``, so that the
+    receiver can refuse it and keep the connection. A header that cannot be (an unknown kind, a length over
+    ``MESSAGE_BYTES_MAX``) raises :class:`BadMessage` or :class:`TooLarge`: the stream is out of step and must end.
+    """
+
+    __slots__ = ("_buffer", "_limit", "_skip")
+
+    def __init__(self, body_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
+        self._buffer = bytearray()
+        self._limit = body_bytes_max
+        self._skip = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, int, bytes | None]]:
+        """Messages completed by ``data``."""
+        if self._skip:
+            taken = min(self._skip, len(data))
+            self._skip -= taken
+            data = data[taken:]
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            data = bytes(buffer)
+            buffer.clear()
+        at, end = 0, len(data)
+        while end - at >= HEADER_BYTES:
+            size, kind, group, request = _HEADER.unpack_from(data, at)
+            if not 0 < kind <= _KIND_MAX:
+                raise BadMessage(f"no message has kind {kind}: is the peer speaking another protocol?")
+            if size > MESSAGE_BYTES_MAX:
+                raise TooLarge(f"a message has at most {MESSAGE_BYTES_MAX} bytes; the header announces {size}")
+            start = at + HEADER_BYTES
+            if size > self._limit:
+                present = min(size, end - start)
+                self._skip = size - present
+                at = start + present
+                yield kind, group, request, None
+                continue
+            if end - start < size:
+                break
+            at = start + size
+            yield kind, group, request, data[start:at]
+        if at < end:
+            buffer += data[at:]
+
+
+class Connection(asyncio.Protocol):
+    """One connection. Messages written in one turn of the loop leave in one system call.
+
+    ``on_message(connection, kind, group, request, body)`` gets ``None`` as body of a message over ``body_bytes_max``;
+    ``on_closed(connection, error)`` is called exactly once. ``paused`` says that the peer reads slower than we write;
+    more than ``unsent_bytes_max`` waiting to be sent ends the connection, for memory is bounded.
+    """
+
+    def __init__(
+        self,
+        on_message: Callable[[Connection, int, int, int, bytes | None], None],
+        on_closed: Callable[[Connection, Exception | None], None],
+        *,
+        on_open: Callable[[Connection], None] | None = None,
+        body_bytes_max: int = MESSAGE_BYTES_MAX,
+        unsent_bytes_max: int = 4 * MESSAGE_BYTES_MAX,
+    ) -> None:
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._on_open = on_open
+        self._splitter = Splitter(body_bytes_max)
+        self._unsent_bytes_max = unsent_bytes_max
+        self._outbox: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport | None = None
+        self.paused = False
+        self.closed = False
+        self.peer = ""
+        self.context: object = None
+        """Whatever the owner keeps with the connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer)
+        if self._on_open is not None:
+            self._on_open(self)
+
+    def data_received(self, data: bytes) -> None:
+        on_message = self._on_message
+        try:
+            for kind, group, request, body in self._splitter.feed(data):
+                on_message(self, kind, group, request, body)
+                if self.closed:
+                    return
+        except (BadMessage, TooLarge) as error:
+            self.abort(error)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish(exc)
+
+    def send(self, kind: int, group: int, request: int, body: bytes) -> None:
+        """Queue one message for this turn of the loop. Nothing happens on a closed connection."""
+        if self.closed:
+            return
+        outbox = self._outbox
+        if not outbox:
+            self._loop.call_soon(self._flush)
+        outbox.append(_HEADER.pack(len(body), kind, group, request))
+        outbox.append(body)
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        if self.closed or self.transport is None or not outbox:
+            return
+        self.transport.write(b"".join(outbox))
+        if self.paused and self.transport.get_write_buffer_size() > self._unsent_bytes_max:
+            self.abort(TooLarge("the peer does not read what it asked for"))
+
+    def close(self) -> None:
+        """Send what is queued and close."""
+        if not self.closed and self.transport is not None:
+            self._flush()
+            self.transport.close()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """Close at once; what is unsent is lost."""
+        if self.transport is not None:
+            self.transport.abort()
+        self._finish(error)
+
+    def _finish(self, error: Exception | None) -> None:
+        if not self.closed:
+            self.closed = True
+            self._outbox.clear()
+            self._on_closed(self, error)
