@@ -26,6 +26,7 @@ class Kind(enum.IntEnum):
     FORCE = 7
     END = 8
     ALLOT = 9
+    ANNOUNCE = 10
     GET = 32
     CHECK = 33
     LIST = 34
