@@ -1,0 +1,45 @@
+# Every target installs what it needs into .venv first; the first command ever typed may be any of them.
+PYTHON ?= python3.11
+BIN := .venv/bin
+SOURCES := clientsdk shard router tests loadtests
+.DEFAULT_GOAL := help
+
+.venv/installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Holdfast needs Python 3.11 as '$(PYTHON)'; or say: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.PHONY: help install up test check fmt bench proto clean failover soak
+help:  ## What there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: .venv/installed  ## Make .venv
+
+up: .venv/installed  ## Run the service here: three nodes, two groups, one router
+	$(BIN)/holdfast up
+
+test: .venv/installed  ## All fast tests, on two cores
+	$(BIN)/python -m pytest -n 2 -m 'not long'
+
+check: .venv/installed  ## Lint, format, types, layers
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy clientsdk/holdfast shard/holdfast_shard router/holdfast_router tests
+	$(BIN)/lint-imports
+
+fmt: .venv/installed  ## Format, and mend what can be mended
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: .venv/installed  ## Figures of a local cluster
+	$(BIN)/holdfast up -- $(BIN)/holdfast bench
+
+proto: .venv/installed  ## Generate stubs from the .proto files
+	@files=$$(git ls-files '*.proto'); if [ -n "$$files" ]; then \
+	  $(BIN)/python -m grpc_tools.protoc -Iclientsdk --python_out=clientsdk --grpc_python_out=clientsdk --pyi_out=clientsdk $$files; \
+	else echo "no .proto files yet"; fi
+
+clean:  ## Remove everything that can be made again
+	rm -rf .venv build dist *.egg-info clientsdk/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The router: spreads sections of operations over shard groups."""
