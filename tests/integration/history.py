@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 def now() -> float:
@@ -90,5 +91,5 @@ class History:
             window = [t for t in grants if instant - 0.5 <= t <= instant + 10]
             before = [t for t in window if t <= instant]
             points = [before[-1] if before else instant, *[t for t in window if t > instant]]
-            found.append(max((b - a for a, b in zip(points, points[1:], strict=False)), default=float("inf")))
+            found.append(max((b - a for a, b in pairwise(points)), default=float("inf")))
         return found
