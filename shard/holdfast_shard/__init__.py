@@ -1,0 +1,1 @@
+"""The shard node: replicated state machines on Raft groups."""
