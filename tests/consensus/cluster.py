@@ -11,9 +11,10 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
-from holdfast_shard.consensus import Applied, Host, NotLeader, Proposal, ReplicaConfig, Role
 from holdfast_shard.consensus.journal import Journal
 from holdfast_shard.consensus.snapshots import SnapshotStore
+
+from holdfast_shard.consensus import Applied, Host, NotLeader, Proposal, ReplicaConfig, Role
 from tests.consensus.disks import SimDisk
 
 TEST_CONFIG = ReplicaConfig()
@@ -210,10 +211,13 @@ class Cluster:
         times = [self._events[0][0]] if self._events else []
         for node in self.nodes.values():
             if node.alive and not node.paused:
-                times.append(node.host.wakeup)
-                if node.syncing_until is not None:
-                    times.append(node.syncing_until)
+                times.append(self._wants(node))
         return min(times, default=float("inf"))
+
+    @staticmethod
+    def _wants(node: Node) -> float:
+        wakeup = node.host.wakeup
+        return wakeup if node.syncing_until is None else min(wakeup, node.syncing_until)
 
     def _due(self) -> list[int]:
         due = set()
@@ -228,9 +232,8 @@ class Cluster:
             node.host.receive(source, message, self.now)
             due.add(target)
         for node in self.nodes.values():
-            if node.alive and not node.paused:
-                if node.host.wakeup <= self.now or (node.syncing_until or float("inf")) <= self.now:
-                    due.add(node.number)
+            if node.alive and not node.paused and self._wants(node) <= self.now:
+                due.add(node.number)
         return sorted(due)
 
     def turn(self, node: Node) -> None:

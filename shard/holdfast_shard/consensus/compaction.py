@@ -21,8 +21,8 @@ REPLACES: Final = ("_SyncObj__tryLogCompaction", "_SyncObj__loadDumpFile", "Seri
 
 CHUNKS_PER_STEP: Final = 16
 """Where no stopwatch is given."""
-LOG_PINNED_FACTOR: Final = 4
-"""A snapshot under way to a follower keeps the log behind it up to this many times `kept_tail_bytes`."""
+PATIENCE: Final = 4
+"""While a follower is being sent the present snapshot, the next one waits until the log is this many times too long."""
 
 
 class SnapshotJob:
@@ -55,10 +55,8 @@ class SnapshotJob:
             self._writer.write(self._first)
             self._first = None
         ends = self._stopwatch() + budget_s if self._stopwatch else 0.0
-        written = 0
-        for chunk in self._chunks:
+        for written, chunk in enumerate(self._chunks, start=1):
             self._writer.write(chunk)
-            written += 1
             if self._stopwatch() >= ends if self._stopwatch else written >= CHUNKS_PER_STEP:
                 return False
         self.done = True
@@ -115,7 +113,8 @@ class Compaction:
         if self._job is not None and not self._job.done:
             return None
         size = self._replica.log.size_bytes - self._size_at_snapshot
-        if size <= max(self._config.snapshot_log_bytes, self.snapshot.size if self.snapshot else 0):
+        limit = max(self._config.snapshot_log_bytes, self.snapshot.size if self.snapshot else 0)
+        if size <= limit or (size <= limit * PATIENCE and self._replica.installation.sending):
             return None
         return self.begin()
 
@@ -138,11 +137,7 @@ class Compaction:
 
     def _drop(self, index: int) -> None:
         log = self._replica.log
-        tail = self._config.kept_tail_bytes
-        pinned = self._replica.installation.pinned()
-        start = log.tail_start(index, tail)
-        if pinned is not None:
-            start = min(start, max(pinned, log.tail_start(index, tail * LOG_PINNED_FACTOR)))
+        start = log.tail_start(index, self._config.kept_tail_bytes)
         before = log.size_bytes
         log.drop_before(start)
         self._size_at_snapshot -= before - log.size_bytes
@@ -152,18 +147,17 @@ class Compaction:
     def receive(self, index: int, term: int, size: int, crc: int) -> SnapshotReceiver:
         return self._store.receive(index, term, size, crc)
 
-    def adopt(self, receiver: SnapshotReceiver) -> bool:
+    def adopt(self, receiver: SnapshotReceiver, index: int, term: int, size: int, crc: int) -> bool:
         """Make a received snapshot this replica's own: verified, on disk, loaded. Otherwise nothing changes."""
         try:
-            snapshot = receiver.finish()
-        except SnapshotDamaged:
+            arrived = self._store.verify(self._store.part_name(index))
+            if (arrived.index, arrived.term, arrived.size, arrived.crc) != (index, term, size, crc):
+                raise SnapshotDamaged(f"the snapshot at {index} is not the one that was announced")
+            self._machine.restore(arrived.chunks())
+        except (SnapshotDamaged, ValueError):
+            receiver.abort()
             return False
-        try:
-            self._machine.restore(snapshot.chunks())
-        except ValueError:
-            snapshot.discard()
-            return False
-        self.snapshot = snapshot
+        self.snapshot = receiver.finish()
         return True
 
     def replaced(self) -> None:

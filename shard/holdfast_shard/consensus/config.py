@@ -35,7 +35,7 @@ class ReplicaConfig:
 
     def validate(self) -> None:
         """Raises ValueError."""
-        if not 0 < self.heartbeat_s:
+        if not self.heartbeat_s > 0:
             raise ValueError(f"heartbeat_s must be positive, is {self.heartbeat_s}")
         if self.election_min_s < 3 * self.heartbeat_s:
             raise ValueError(

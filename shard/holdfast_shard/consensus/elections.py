@@ -39,8 +39,8 @@ class Elections:
         self._config = config
         self._rng = rng
         self._heard_at = -1e9
-        self._link_broken = False
-        """The connection to the leader last followed broke, and none was heard since."""
+        self._leader_lost = False
+        """The connection to the leader last followed broke or it resigned, and none was heard since."""
         self._asked_term: int | None = None
         """Invariant: not None only while `_consents` counts answers to a pre-vote asked in this very term."""
         self._consents: set[int] = set()
@@ -58,14 +58,14 @@ class Elections:
         return self._rng.uniform(self._config.election_min_s, self._config.election_max_s)
 
     def _retry(self) -> float:
-        return self._part(BROKEN_RETRY if self._link_broken else RETRY)
+        return self._part(BROKEN_RETRY if self._leader_lost else RETRY)
 
     # What happens around us.
 
     def heard(self, now: float) -> None:
         """The leader of the present term was heard."""
         self._heard_at = now
-        self._link_broken = False
+        self._leader_lost = False
         self._asked_term = None
         self.deadline = now + self._timeout()
 
@@ -75,7 +75,7 @@ class Elections:
 
     def leader_lost(self, now: float) -> None:
         """Its connection broke, or it has resigned: ask at once, with a little disorder so that two do not collide."""
-        self._link_broken = True
+        self._leader_lost = True
         self.deadline = min(self.deadline, now + self._rng.uniform(0, self._config.broken_link_s))
 
     def role_changed(self, old: Role, new: Role, now: float) -> None:
@@ -90,7 +90,7 @@ class Elections:
         if self._replica.engine.leading:
             return True
         alive = now - self._heard_at < self._config.election_min_s
-        return alive and self._replica.leader is not None and not self._link_broken
+        return alive and self._replica.leader is not None and not self._leader_lost
 
     # Time.
 
@@ -111,8 +111,7 @@ class Elections:
         self.deadline = now + self._config.election_min_s / 4
         if self.handover and now >= self.handover[1]:
             self.handover = None
-        self._replica.engine.tick(now)
-        if not self._replica.engine.leading:
+        if not self._replica.engine.tick(now):
             self.resigned(now)
 
     def resigned(self, now: float) -> None:

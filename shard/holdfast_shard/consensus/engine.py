@@ -187,10 +187,11 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     # What the owner makes it do.
 
-    def tick(self, now: float) -> None:
-        """Commit what a majority holds; step down without one."""
+    def tick(self, now: float) -> bool:
+        """Commit what a majority holds; step down without one. Returns whether it leads."""
         _Clock.now = now
         self._onTick(0)
+        return self.leading
 
     def campaign(self, now: float) -> None:
         """Take the next term and ask for votes."""
@@ -269,10 +270,11 @@ class Engine(SyncObj):  # type: ignore[misc]
         self,
         node: PeerNode,
         reset: bool = False,
-        nextNodeIdx: int | None = None,
-        success: bool = False,  # noqa: N803
+        nextNodeIdx: int | None = None,  # noqa: N803
+        success: bool = False,
     ) -> None:
-        assert success and nextNodeIdx is not None, "mismatches are answered before the library sees them"
+        assert success, "mismatches are answered before the library sees them"
+        assert nextNodeIdx is not None
         self._owner.matched(node.id, nextNodeIdx - 1)
 
     def _SyncObj__generateRaftTimeout(self) -> float:  # noqa: N802

@@ -13,7 +13,7 @@ import msgspec
 from .compaction import SnapshotJob
 from .config import ReplicaConfig
 from .links import Link
-from .machine_interface import Applied, Proposal, ReplicaHalted, Role, StateMachine
+from .machine_interface import Applied, Proposal, ReplicaHalted, StateMachine
 from .messages import Beat, BeatReply, GroupMessage, Message, decode
 from .replica import Replica
 
@@ -25,6 +25,9 @@ TURN_MAX_S: Final = 0.1
 """One turn of the loop counts at most this much lease time: a stall, or a jump of the clock, ends nobody's lease."""
 LEADING_TURN_S: Final = 0.05
 """While leading, turns come at least this often, so that the cap does not slow the stopwatch down."""
+
+IDLE_S: Final = 1.0
+"""A journal that has been idle this long notes that its last writes are durable."""
 
 
 class Host:
@@ -61,7 +64,9 @@ class Host:
         self._turned = 0.0
         self._write_times: deque[tuple[int, float]] = deque()
         """(write number, when) of writes that are not durable, oldest first; marked once per step."""
-        self._marked = journal.appended
+        self._marked = self._witnessed = journal.appended
+        """Write numbers up to which times are noted, and up to which a later record says that all was synced."""
+        self._written_at = now
         self._durable = journal.durable
         peers = sorted({peer for numbers in members.values() for peer in numbers if peer != node})
         self._links = {peer: Link(peer, rng) for peer in peers}
@@ -75,6 +80,8 @@ class Host:
         self._applied: list[tuple[int, Applied]] = []
         self._replies: dict[int, list[tuple[int, int, int]]] = {}
         self._jobs: list[SnapshotJob] = []
+        self._led = 0
+        """How many groups this node leads."""
         self.replicas: Mapping[int, Replica] = {
             group: Replica(
                 group, node, members[group], self, machines[group], journal, recovered.get(group),
@@ -108,7 +115,7 @@ class Host:
             replica.disconnected(peer, now)
 
     def receive(self, peer: int, message: bytes, now: float) -> None:
-        """Any bytes; what is bad is counted and dropped. Raises only JournalFailed and ReplicaHalted: then it has halted."""
+        """Any bytes; what is bad is counted and dropped. Raises JournalFailed and ReplicaHalted, having halted."""
         link = self._links.get(peer)
         if link is None or self.halted or len(message) > self._config.message_bytes_max:
             self.dropped += 1
@@ -199,7 +206,7 @@ class Host:
     # Work.
 
     def step(self, now: float) -> None:
-        """Run due timers and all work that the inputs made. Raises JournalFailed and ReplicaHalted: then it has halted."""
+        """Run due timers and all work that the inputs made. Raises JournalFailed and ReplicaHalted, having halted."""
         self._require_running()
         try:
             self._step(now)
@@ -230,9 +237,7 @@ class Host:
         if now >= self._beat_at:
             self._beat_at = now + self._config.heartbeat_s
             self._beat()
-        if self._journal.appended > self._marked:
-            self._marked = self._journal.appended
-            self._write_times.append((self._marked, now))
+        self._note_writes(now)
 
     def _arm(self, replica: Replica) -> None:
         """A deadline that moved closer; one that moved away is looked at when the old one comes."""
@@ -240,6 +245,17 @@ class Host:
         if deadline < self._armed[replica.group]:
             self._armed[replica.group] = deadline
             heapq.heappush(self._timers, (deadline, replica.group))
+
+    def _note_writes(self, now: float) -> None:
+        journal = self._journal
+        if journal.appended > self._marked:
+            self._marked = journal.appended
+            self._written_at = now
+            self._write_times.append((self._marked, now))
+        elif self._marked > self._witnessed and not self._write_times and now - self._written_at > IDLE_S:
+            # Without a later record nobody could tell damage to the last ones from a torn write.
+            journal.mark()
+            self._marked = self._witnessed = journal.appended
 
     def _check_disk(self, now: float) -> None:
         oldest = self._write_times[0][1] if self._write_times else now
@@ -309,7 +325,7 @@ class Host:
         times = [self._beat_at]
         if self._timers:
             times.append(self._timers[0][0])
-        if any(replica.role is Role.LEADER for replica in self.replicas.values()):
+        if self._led:
             times.append(self._turn_at + LEADING_TURN_S)
         return min(times)
 
@@ -327,6 +343,9 @@ class Host:
     def wake(self, replica: Replica) -> None:
         group = replica.group
         self._awake[group] = self._writing[group] = self._answering[group] = replica
+
+    def leading(self, change: int) -> None:
+        self._led += change
 
     def uptime(self, now: float) -> float:
         """Seconds of all turns so far, each capped; never falls, never runs faster than `now`."""

@@ -21,12 +21,13 @@ REPLACES: Final = ("Serializer", "_SyncObj__loadDumpFile")
 class _Transfer:
     """Leader's side. Invariant: acknowledged <= sent <= snapshot.size."""
 
-    __slots__ = ("acknowledged", "sent", "snapshot")
+    __slots__ = ("acknowledged", "nudged_at", "sent", "snapshot")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.sent = 0
         self.acknowledged = 0
+        self.nudged_at = -1
 
 
 class _Arrival:
@@ -62,9 +63,9 @@ class Installation:
             transfer.sent = transfer.acknowledged
         self._send(peer)
 
-    def pinned(self) -> int | None:
-        """Lowest snapshot index under way: its receiver will want the entries that follow."""
-        return min((t.snapshot.index for t in self._transfers.values()), default=None)
+    @property
+    def sending(self) -> bool:
+        return bool(self._transfers)
 
     def accepted(self, peer: int) -> None:
         self._transfers.pop(peer, None)
@@ -76,17 +77,26 @@ class Installation:
         """The connection broke; on the next one, go on from what was confirmed."""
         self._transfers.pop(peer, None)
 
-    def nudge(self, peer: int) -> None:
-        """The follower is alive but confirms nothing: send the window again from what it confirmed."""
+    def nudge(self, peer: int, match: int) -> None:
+        """The follower answered a heartbeat: where it confirmed nothing since the last one, send the window again."""
         transfer = self._transfers.get(peer)
-        if transfer:
+        if transfer is None or match >= transfer.snapshot.index:
+            self._transfers.pop(peer, None)
+            self.offer(peer)
+        elif transfer.nudged_at == transfer.acknowledged:
             transfer.sent = transfer.acknowledged
             self._send(peer)
+        else:
+            transfer.nudged_at = transfer.acknowledged
 
     def _send(self, peer: int) -> None:
         transfer = self._transfers[peer]
-        snapshot = transfer.snapshot
         replica = self._replica
+        newest = replica.compaction.snapshot
+        if newest is not None and newest.index != transfer.snapshot.index:
+            # The file it was read from is gone.
+            transfer = self._transfers[peer] = _Transfer(newest)
+        snapshot = transfer.snapshot
         if not replica.reachable(peer):
             return
         while transfer.sent < snapshot.size and (
@@ -177,4 +187,4 @@ class Installation:
 
     def verify_and_restore(self, arrival: _Arrival) -> bool:
         """Whether the snapshot is whole, on disk and loaded; if not, nothing has changed."""
-        return self._replica.compaction.adopt(arrival.writer)
+        return self._replica.compaction.adopt(arrival.writer, *arrival.identity)

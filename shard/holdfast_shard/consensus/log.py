@@ -66,7 +66,7 @@ class Log:
         at = index - entries[0][1] if entries else 0
         if at < len(entries) and entries[at][2] == term:
             return entries
-        # Stopped between installing a snapshot and noting it in the journal: what the journal holds is covered or superseded by it.
+        # Stopped between installing a snapshot and noting it in the journal: the snapshot supersedes what that holds.
         if entries or index > 1:
             self._journal.append_start(self._group, index, term)
         return [anchor]
@@ -194,7 +194,7 @@ class Log:
         self.commit_index = index
 
     def getRaftCommitIndex(self) -> int:  # noqa: N802
-        # The snapshot's: lower, the library walks every index since 1 in one tick; higher, it applies what may not be committed.
+        # The snapshot's: lower, the library walks every index since 1 in one tick; higher, it may commit what is not.
         return self.commit_index
 
     def onOneSecondTimer(self) -> None:  # noqa: N802

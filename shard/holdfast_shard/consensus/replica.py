@@ -54,6 +54,7 @@ class Surroundings(Protocol):
     def connection(self, peer: int) -> int: ...
     def wake(self, replica: Replica) -> None: ...
     def uptime(self, now: float) -> float: ...
+    def leading(self, change: int) -> None: ...
 
 
 class Replica:
@@ -174,6 +175,7 @@ class Replica:
             "snapshots_installed": self.installation.installed,
             "snapshots_refused": self.installation.refused,
             "refused": self.following.refused,
+            "lost_acknowledged": sorted(self.replication.forgetful),
             "match": {peer: self.replication.match(peer) for peer in self.peers} if self._office else {},
         }
 
@@ -290,8 +292,7 @@ class Replica:
         self._now = now
         if self._count_due and self.engine.leading:
             self._count_due = False
-            self.engine.tick(now)
-            if not self.engine.leading:
+            if not self.engine.tick(now):
                 self.elections.resigned(now)
         left = self.application.run(applied)
         if self.engine.leading:
@@ -338,7 +339,10 @@ class Replica:
 
     def role_changed(self, old: Role, new: Role) -> None:
         self.elections.role_changed(old, new, self._now)
+        if new is Role.LEADER:
+            self._host.leading(1)
         if old is Role.LEADER:
+            self._host.leading(-1)
             self._office = None
             self.replication.left_office()
             self.installation.left_office()

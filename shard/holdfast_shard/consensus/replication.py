@@ -67,6 +67,8 @@ class Replication:
         self._config = config
         self.progress: dict[int, Progress] = {}
         """Per follower, while this replica leads."""
+        self.forgetful: set[int] = set()
+        """Followers that lack what they acknowledged in this term. They are sent nothing more."""
 
     def took_office(self) -> None:
         # The no-op is the last entry; what is below it is where agreement is looked for first.
@@ -74,6 +76,7 @@ class Replication:
 
     def left_office(self) -> None:
         self.progress.clear()
+        self.forgetful.clear()
 
     def match(self, peer: int) -> int:
         progress = self.progress.get(peer)
@@ -99,12 +102,14 @@ class Replication:
             if progress.state is Sending.STREAM:
                 if progress.next <= last and progress.in_flight_bytes < self._config.inflight_bytes:
                     self._stream(peer, progress, last)
-            elif progress.state is Sending.PROBE and not progress.probing:
-                if replica.reachable(peer):
-                    self._probe(peer, progress)
+            elif progress.state is Sending.PROBE and not progress.probing and self._may_send(peer):
+                self._probe(peer, progress)
+
+    def _may_send(self, peer: int) -> bool:
+        return self._replica.reachable(peer) and peer not in self.forgetful
 
     def _stream(self, peer: int, progress: Progress, last: int) -> None:
-        if not self._replica.reachable(peer):
+        if not self._may_send(peer):
             return
         while progress.next <= last and progress.in_flight_bytes < self._config.inflight_bytes:
             if progress.next <= self._replica.log.first_index:
@@ -163,16 +168,24 @@ class Replication:
             return
         if index > 0:
             progress.acknowledged(index)
-            if progress.state is not Sending.SNAPSHOT or progress.next > self._replica.log.first_index:
-                if progress.state is not Sending.STREAM:
-                    self._replica.installation.accepted(peer)
-                    progress.restart(progress.match + 1)
-                    progress.state = Sending.STREAM
+            self._agreed(peer, progress)
         elif progress.state is Sending.PROBE:
             progress.probing = False
         elif progress.state is Sending.SNAPSHOT:
-            self._replica.installation.nudge(peer)
+            self._replica.installation.nudge(peer, progress.match)
         self.count(peer, progress, now)
+
+    def _agreed(self, peer: int, progress: Progress) -> None:
+        """The follower's log is known to be this one up to `match`: stream what follows, if it is still in the log."""
+        if progress.state is Sending.STREAM:
+            return
+        if progress.next <= self._replica.log.first_index:
+            if progress.state is Sending.SNAPSHOT:
+                self._replica.installation.nudge(peer, progress.match)
+            return
+        self._replica.installation.accepted(peer)
+        progress.restart(progress.match + 1)
+        progress.state = Sending.STREAM
 
     def count(self, peer: int, progress: Progress, now: float) -> None:
         """Let the commit rule count a follower, as far as the leader's own disk reaches."""
@@ -196,10 +209,16 @@ class Replication:
         progress = self.progress.get(peer)
         if progress is None:
             return
-        self._replica.engine.acknowledged(peer, 0, now)
-        stale = message.previous_index <= progress.match
-        if stale or progress.state is Sending.SNAPSHOT:
+        self.alive(peer, now)
+        if progress.state is Sending.SNAPSHOT:
             return
-        if progress.state is Sending.PROBE and message.previous_index != progress.next - 1:
+        if progress.state is Sending.PROBE:
+            if message.previous_index != progress.next - 1:
+                return
+            if message.previous_index <= progress.match:
+                # It acknowledged this in this very term: its directory was copied back, or its disk lied.
+                self.forgetful.add(peer)
+                return
+        elif message.previous_index <= progress.match:
             return
         progress.restart(min(message.hint, message.previous_index))
