@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+
+from holdfast_shard.consensus.disk import DiskError
 
 SECTOR = 4096
 
@@ -26,10 +29,27 @@ class SimAppendFile:
         self._disk.check()
         self._file.data += data
 
+    def write_all(self, buffers: Sequence[bytes]) -> None:
+        self.write(b"".join(buffers))
+
     def sync(self) -> None:
         self._disk.check()
         self._file.synced = len(self._file.data)
         self._disk.syncs += 1
+
+    def close(self) -> None:
+        pass
+
+
+class SimReadFile:
+    """Stays readable when the name is removed or given to another file."""
+
+    def __init__(self, file: SimFile) -> None:
+        self._file = file
+        self.size = len(file.data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(self._file.data[offset : min(offset + length, self.size)])
 
     def close(self) -> None:
         pass
@@ -46,16 +66,30 @@ class SimDisk:
 
     def check(self) -> None:
         if self.failing:
-            raise OSError("simulated disk failure")
+            raise DiskError("simulated disk failure")
 
     def append(self, name: str) -> SimAppendFile:
         return SimAppendFile(self, self._files.setdefault(name, SimFile()))
 
+    def open(self, name: str) -> SimReadFile:
+        return SimReadFile(self._file(name))
+
     def read(self, name: str) -> bytes:
-        return bytes(self._files[name].data)
+        return bytes(self._file(name).data)
 
     def read_at(self, name: str, offset: int, length: int) -> bytes:
-        return bytes(self._files[name].data[offset : offset + length])
+        return bytes(self._file(name).data[offset : offset + length])
+
+    def _file(self, name: str) -> SimFile:
+        if name not in self._files:
+            raise FileNotFoundError(name)
+        return self._files[name]
+
+    def truncate(self, name: str, size: int) -> None:
+        self.check()
+        file = self._file(name)
+        del file.data[size:]
+        file.synced = min(file.synced, size)
 
     def names(self) -> list[str]:
         return sorted(self._files)
@@ -73,10 +107,12 @@ class SimDisk:
 
     def rename(self, old: str, new: str) -> None:
         self.check()
+        self._file(old)
         self._files[new] = self._files.pop(old)
 
     def remove(self, name: str) -> None:
         self.check()
+        self._file(name)
         del self._files[name]
 
     def sync_directory(self) -> None:

@@ -31,6 +31,10 @@ class Application:
         """The last index that may be applied now."""
         return self._replica.durability.appliable(self._replica.engine.commit_index)
 
+    def is_spent(self, bytes_left: int, ends: float) -> bool:
+        """Whether the loop must get its turn before more is applied."""
+        return bytes_left <= 0 or (self._stopwatch is not None and self._stopwatch() >= ends)
+
     def run(self, out: list[tuple[int, Applied]]) -> bool:
         """Apply what is due, within the budget; returns whether some is left."""
         replica = self._replica
@@ -39,8 +43,7 @@ class Application:
         limit = self.limit()
         if index >= limit:
             return False
-        stopwatch = self._stopwatch
-        ends = stopwatch() + self._config.apply_budget_s if stopwatch else 0.0
+        ends = self._stopwatch() + self._config.apply_budget_s if self._stopwatch else 0.0
         left = self._config.apply_bytes
         while index < limit:
             command, index, term = replica.log.entry(index + 1)
@@ -49,6 +52,6 @@ class Application:
             engine.applied_index = index
             out.append((replica.group, Applied(index, term, result, noop)))
             left -= len(command)
-            if left <= 0 or (stopwatch and stopwatch() >= ends):
+            if self.is_spent(left, ends):
                 break
         return index < limit

@@ -147,17 +147,19 @@ class Compaction:
     def receive(self, index: int, term: int, size: int, crc: int) -> SnapshotReceiver:
         return self._store.receive(index, term, size, crc)
 
-    def adopt(self, receiver: SnapshotReceiver, index: int, term: int, size: int, crc: int) -> bool:
+    def adopt(self, receiver: SnapshotReceiver) -> bool:
         """Make a received snapshot this replica's own: verified, on disk, loaded. Otherwise nothing changes."""
         try:
-            arrived = self._store.verify(self._store.part_name(index))
-            if (arrived.index, arrived.term, arrived.size, arrived.crc) != (index, term, size, crc):
-                raise SnapshotDamaged(f"the snapshot at {index} is not the one that was announced")
-            self._machine.restore(arrived.chunks())
-        except (SnapshotDamaged, ValueError):
-            receiver.abort()
+            snapshot = receiver.finish()
+        except SnapshotDamaged:
             return False
-        self.snapshot = receiver.finish()
+        try:
+            self._machine.restore(snapshot.chunks())
+        except (SnapshotDamaged, ValueError):
+            snapshot.discard()
+            return False
+        self.snapshot = snapshot
+        self._store.remove_older(snapshot.index)
         return True
 
     def replaced(self) -> None:

@@ -166,13 +166,13 @@ class Elections:
 
     def on_vote(self, peer: int, message: Vote, now: float) -> None:
         """The library counts votes, not voters: it is shown one per voter and term."""
-        if (
-            self._replica.engine.role is Role.CANDIDATE
-            and message.term == self._replica.term
-            and peer not in self._voters
-        ):
+        candidate = self._replica.engine.role is Role.CANDIDATE and message.term == self._replica.term
+        if candidate and self.is_new_voter(peer):
             self._voters.add(peer)
             self._replica.engine.voted(peer, message.term, now)
+
+    def is_new_voter(self, peer: int) -> bool:
+        return peer not in self._voters
 
     def on_term_notice(self, peer: int, message: TermNotice, now: float) -> None:
         """The replica has already taken the higher term; ask in it at once."""

@@ -57,7 +57,7 @@ class Following:
         skipped = self.matching(message, index)
         match = index + skipped
         fresh = message.entries[match - message.previous_index :]
-        if fresh and match < replica.log.commit_index:
+        if fresh and self.would_undo(match):
             self.refused += 1
             return
         if match > index:
@@ -82,6 +82,10 @@ class Following:
                 break
             count += 1
         return count
+
+    def would_undo(self, match: int) -> bool:
+        """Whether replacing what follows `match` would cut off what is committed."""
+        return match < self._replica.log.commit_index
 
     def raise_commit(self, peer: int, term: int, commit: int, now: float) -> None:
         """Never above what the leader of `term` has been matched up to: an unmatched tail may be lost."""

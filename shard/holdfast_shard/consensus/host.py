@@ -26,9 +26,6 @@ TURN_MAX_S: Final = 0.1
 LEADING_TURN_S: Final = 0.05
 """While leading, turns come at least this often, so that the cap does not slow the stopwatch down."""
 
-IDLE_S: Final = 1.0
-"""A journal that has been idle this long notes that its last writes are durable."""
-
 
 class Host:
     """Sans-io: input and time come in through the methods, messages, results and the next wake-up go out.
@@ -64,9 +61,8 @@ class Host:
         self._turned = 0.0
         self._write_times: deque[tuple[int, float]] = deque()
         """(write number, when) of writes that are not durable, oldest first; marked once per step."""
-        self._marked = self._witnessed = journal.appended
-        """Write numbers up to which times are noted, and up to which a later record says that all was synced."""
-        self._written_at = now
+        self._marked = journal.appended
+        """Write number up to which times are noted."""
         self._durable = journal.durable
         peers = sorted({peer for numbers in members.values() for peer in numbers if peer != node})
         self._links = {peer: Link(peer, rng) for peer in peers}
@@ -250,12 +246,7 @@ class Host:
         journal = self._journal
         if journal.appended > self._marked:
             self._marked = journal.appended
-            self._written_at = now
             self._write_times.append((self._marked, now))
-        elif self._marked > self._witnessed and not self._write_times and now - self._written_at > IDLE_S:
-            # Without a later record nobody could tell damage to the last ones from a torn write.
-            journal.mark()
-            self._marked = self._witnessed = journal.appended
 
     def _check_disk(self, now: float) -> None:
         oldest = self._write_times[0][1] if self._write_times else now

@@ -187,4 +187,4 @@ class Installation:
 
     def verify_and_restore(self, arrival: _Arrival) -> bool:
         """Whether the snapshot is whole, on disk and loaded; if not, nothing has changed."""
-        return self._replica.compaction.adopt(arrival.writer, *arrival.identity)
+        return self._replica.compaction.adopt(arrival.writer)

@@ -213,7 +213,7 @@ class Replica:
     def receive(self, peer: int, message: GroupMessage, now: float) -> None:
         self._now = now
         mine = self.term
-        if message.term < mine and not isinstance(message, PreVote):
+        if self.is_of_the_past(message):
             if isinstance(message, _ANSWERED_WITH_OWN_TERM):
                 self.answer_lower_term(peer)
             return
@@ -221,6 +221,10 @@ class Replica:
             self.elections.take_term(message.term, now)
         self._handlers[type(message)](peer, message, now)
         self._host.wake(self)
+
+    def is_of_the_past(self, message: GroupMessage) -> bool:
+        """Of a lower term; a pre-vote says nothing about its sender's term."""
+        return message.term < self.term and not isinstance(message, PreVote)
 
     def answer_lower_term(self, peer: int) -> None:
         self.send(peer, TermNotice(self.group, self.term))

@@ -100,10 +100,14 @@ class Replication:
         last = replica.log.last_index
         for peer, progress in self.progress.items():
             if progress.state is Sending.STREAM:
-                if progress.next <= last and progress.in_flight_bytes < self._config.inflight_bytes:
+                if progress.next <= last and self.window_open(progress):
                     self._stream(peer, progress, last)
             elif progress.state is Sending.PROBE and not progress.probing and self._may_send(peer):
                 self._probe(peer, progress)
+
+    def window_open(self, progress: Progress) -> bool:
+        """Whether more may be under way to a follower: it and the network decide the pace, not the log's length."""
+        return progress.in_flight_bytes < self._config.inflight_bytes
 
     def _may_send(self, peer: int) -> bool:
         return self._replica.reachable(peer) and peer not in self.forgetful
@@ -111,7 +115,7 @@ class Replication:
     def _stream(self, peer: int, progress: Progress, last: int) -> None:
         if not self._may_send(peer):
             return
-        while progress.next <= last and progress.in_flight_bytes < self._config.inflight_bytes:
+        while progress.next <= last and self.window_open(progress):
             if progress.next <= self._replica.log.first_index:
                 self._send_snapshot(peer, progress)
                 return
