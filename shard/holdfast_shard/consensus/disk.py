@@ -28,7 +28,7 @@ class DiskFull(DiskError):
     """No space left, a quota or a file size limit reached. What was being written is not to be relied on."""
 
 
-class DiskLocked(DiskError):
+class DirectoryInUse(DiskError):
     """Another process uses this directory."""
 
 
@@ -84,7 +84,7 @@ class Disk(Protocol):
     def remove(self, name: str) -> None: ...
     def sync_directory(self) -> None: ...
     def lock(self) -> None:
-        """Take the directory for this process. Raises DiskLocked."""
+        """Take the directory for this process. Raises DirectoryInUse."""
 
 
 def _fail(error: OSError, doing: str, path: Path) -> NoReturn:
@@ -259,7 +259,7 @@ class RealDisk:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DiskLocked(f"{self._path} is in use by another process; stop it, or use another directory") from error
+            raise DirectoryInUse(f"{self._path} is in use by another process; stop it or use another one") from error
         except OSError as error:
             _fail(error, "lock", self._path)
 

@@ -1,13 +1,12 @@
 """The journal: terms, votes and log entries of any number of groups, append-only, one sync for all of them.
 
-Rules: what `sync` acknowledged is found again after any crash, in order, and nothing else is ever made up; what cannot
-be told from damage is refused, never guessed (`recovery`). A write or sync that failed ends the journal in this process.
+Rules: what `sync` acknowledged is found again after any crash, in order, and nothing is ever made up; damage is
+refused, never guessed around (`recovery`). A write or sync that failed ends the journal in this process.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from typing import Final
 
 from .cleaning import Carrier, worth_carrying
@@ -16,8 +15,10 @@ from .records import (
     CARRIED,
     ENTRY,
     HEADER_BYTES,
+    KEPT,
     MARK,
     RELEASE,
+    REPLACED,
     SEGMENT,
     START,
     TRUNCATE,
@@ -35,7 +36,8 @@ __all__ = ["Journal", "JournalDamaged", "JournalFailed", "JournalFull", "Recover
 SEGMENT_BYTES: Final = 64 << 20
 SEGMENT_BYTES_MAX: Final = 1 << 30
 CARRY_STEP_BYTES: Final = 256 << 10
-"""Read per flush while entries are carried forward: about a millisecond."""
+CARRY_STEP_RECORDS: Final = 500
+"""Read per flush, whichever is less, while entries are carried forward: about a millisecond."""
 IDLE_FLUSHES: Final = 8
 """A journal is idle when this many flushes in a row had nothing to write; a busy one has empty turns in between too."""
 
@@ -67,6 +69,8 @@ class Journal:
         self._segment = recovery.last_segment
         self._crc_base = place(self._segment, 0)
         self._position = 0
+        self._segment_start = 0
+        """Where the first record behind the segment's header stands; a segment holds at least one."""
         self._buffers: list[bytes] = []
         self._failure: str | None = None
         self._full = False
@@ -88,7 +92,7 @@ class Journal:
 
         Raises JournalDamaged when something that was acknowledged is missing or altered, JournalFailed, DiskError.
         """
-        assert 4096 <= segment_bytes <= SEGMENT_BYTES_MAX
+        assert 1024 <= segment_bytes <= SEGMENT_BYTES_MAX
         recovery = Recovery(disk)
         journal = Journal(disk, segment_bytes, recovery)
         journal._reopen()
@@ -140,7 +144,7 @@ class Journal:
         """The log now begins after a snapshot at (index, term); a log without that very entry is replaced."""
         log = self._groups.setdefault(group, GroupLog())
         kept = log.term_at(index) == term
-        number = self._append(START, group, index, term, b"\x01" if kept else b"\x00")
+        number = self._append(START, group, index, term, KEPT if kept else REPLACED)
         log.start(index, kept=kept)
         self._collect()
         return number
@@ -158,7 +162,7 @@ class Journal:
         length = HEADER_BYTES + len(payload)
         if self._failure is not None:
             raise self._again()
-        if self._position + length > self._segment_bytes:
+        if self._position + length > self._segment_bytes and self._position > self._segment_start:
             self._rotate()
         self.appended = number = self.appended + 1
         crc_start = self._crc_base ^ self._position
@@ -176,17 +180,10 @@ class Journal:
         if self._failure is not None:
             raise self._again()
         if self._carrier is not None:
-            self._carry()
-        if not self._buffers and not self._mark_is_due():
-            return self.flushed
-        self._idle_flushes = 0
-        assert self._file is not None
-        buffers, self._buffers = self._buffers, []
-        try:
-            self._file.write_all(buffers)
-        except DiskError as error:
-            raise self._failed(error) from error
-        self.flushed = self.appended
+            self._carry(self._carrier)
+        if self._buffers or self._mark_is_due():
+            self._idle_flushes = 0
+            self._write()
         return self.flushed
 
     def _mark_is_due(self) -> bool:
@@ -199,6 +196,15 @@ class Journal:
         self._append(MARK, 0, 0)
         self._unmarked = False
         return True
+
+    def _write(self) -> None:
+        assert self._file is not None
+        buffers, self._buffers = self._buffers, []
+        try:
+            self._file.write_all(buffers)
+        except DiskError as error:
+            raise self._failed(error) from error
+        self.flushed = self.appended
 
     def sync(self) -> int:
         """Wait until everything flushed before this call is on the disk; returns the highest durable write number."""
@@ -244,6 +250,8 @@ class Journal:
         self._failure = self._failure or "the journal is closed"
 
     def _failed(self, error: DiskError) -> JournalFailed:
+        if isinstance(error, JournalFailed):
+            return error
         self._full = isinstance(error, DiskFull)
         self._failure = str(error)
         return self._again()
@@ -254,18 +262,63 @@ class Journal:
     # Segments.
 
     def _rotate(self) -> None:
-        self.flush_before_rotation()
+        self._write()
+        assert self._file is not None
+        self._sizes[self._segment] = self._position
         self._begin_segment()
         self._collect()
 
-    def flush_before_rotation(self) -> None:
-        raise NotImplementedError
-
     def _begin_segment(self) -> None:
-        raise NotImplementedError
+        try:
+            file = self._disk.append(segment_name(self._segment + 1))
+        except DiskError as error:
+            raise self._failed(error) from error
+        with self._lock:
+            if self._file is not None:
+                self._sealed.append(self._file)
+            self._file = file
+            self._names_synced = False
+        self._segment += 1
+        self._crc_base = place(self._segment, 0)
+        self._position = 0
+        self._segment_start = SEGMENT_BYTES_MAX
+        checkpoint = encode_checkpoint([log.summary(group) for group, log in sorted(self._groups.items())])
+        self._append(SEGMENT, 0, 0, 0, checkpoint)
+        self._segment_start = self._position
 
     def _collect(self) -> None:
-        raise NotImplementedError
+        """Give up the oldest segments that hold nothing live, once what says so is durable."""
+        live = {run.segment for log in self._groups.values() for run in log.runs}
+        for segment in list(self._sizes):
+            if segment in live:
+                break
+            del self._sizes[segment]
+            with self._lock:
+                self._doomed.append((segment, self.appended))
+            if self._carrier is not None and self._carrier.segment == segment:
+                self._carrier.close()
+                self._carrier = None
+        total_bytes = sum(self._sizes.values()) + self._position
+        if self._carrier is None and self._sizes and worth_carrying(total_bytes, self._groups, self._segment_bytes):
+            oldest = next(iter(self._sizes))
+            name = segment_name(oldest)
+            try:
+                self._carrier = Carrier(self._disk.open(name), name, oldest)
+            except DiskError as error:
+                raise self._failed(error) from error
 
-    def _carry(self) -> None:
-        raise NotImplementedError
+    def _carry(self, carrier: Carrier) -> None:
+        try:
+            for entry in carrier.entries(CARRY_STEP_BYTES, CARRY_STEP_RECORDS):
+                log = self._groups.get(entry.group)
+                if log is None or not log.stands_in(entry.index, entry.term, carrier.segment, entry.offset):
+                    continue
+                self._append(CARRIED, entry.group, entry.index, entry.term, entry.payload)
+                size_bytes = HEADER_BYTES + len(entry.payload)
+                log.carry(entry.index, self._segment, self._position - size_bytes, size_bytes)
+        except DiskError as error:
+            raise self._failed(error) from error
+        if carrier.done and self._carrier is carrier:
+            carrier.close()
+            self._carrier = None
+            self._collect()

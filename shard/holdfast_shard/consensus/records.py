@@ -23,6 +23,10 @@ RELEASE: Final = b"HFRR"
 CARRIED: Final = b"HFRC"
 MARK: Final = b"HFRM"
 
+KEPT: Final = b"\x01"
+"""Payload of a start whose log held the snapshot's last entry and goes on behind it."""
+REPLACED: Final = b"\x00"
+
 _VERSION: Final = 1
 _CHECKPOINT: Final = struct.Struct("<HI")
 _GROUP: Final = struct.Struct("<IQqQQ")

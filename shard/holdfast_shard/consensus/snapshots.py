@@ -1,196 +1,312 @@
-"""Snapshot files of one group: written in chunks, each with a checksum, and renamed when whole and synced."""
+"""Snapshots of one group's state as files: complete and verified, or nothing.
+
+A file is written under a temporary name, synced, and renamed when it is whole. docs/journal-format.md has its form.
+"""
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Final
-from zlib import crc32
 
-from .disk import AppendFile, Disk
+from .disk import TEMPORARY_SUFFIX, AppendFile, Disk, DiskError, ReadFile
 
-MAGIC: Final = b"HOLDFAST-SNAPSHOT\x00\x01\r\n"
-_HEADER: Final = struct.Struct("<21sIQQI")
+MAGIC: Final = b"HFSNAP01"
+_HEADER: Final = struct.Struct("<8sIQQ")
+"""Magic with version, group, index, term; a CRC-32 of these follows."""
+_CRC: Final = struct.Struct("<I")
 _CHUNK: Final = struct.Struct("<II")
-_END: Final = 0xFFFFFFFF
+"""Length and CRC-32 of length and data; length 0 ends the chunks."""
+_BEGIN_BYTES: Final = _HEADER.size + _CRC.size
+_END_BYTES: Final = _CHUNK.size + _CRC.size
+
+CHUNK_BYTES_MAX: Final = 64 << 20
+_BUFFER_BYTES: Final = 256 << 10
+_SYNC_EVERY_BYTES: Final = 4 << 20
+"""Synced piece by piece, so that the last sync, and a journal on the same disk, never waits for a whole snapshot."""
+_READ_BYTES: Final = 1 << 20
+
+_NAME: Final = re.compile(r"snapshot-(\d+)-([0-9a-f]{16})\.snap")
 
 
 class SnapshotDamaged(Exception):
-    """A snapshot file is not what was written. With no older one the node must not start."""
+    """A snapshot file is not what was written; it changed nothing."""
+
+
+def _name(group: int, index: int) -> str:
+    return f"snapshot-{group}-{index:016x}.snap"
 
 
 class Snapshot:
-    """A whole, verified snapshot on disk. ``crc`` covers the whole file of ``size`` bytes."""
+    """A verified snapshot: the state after entry `index` of `term`. Stays readable when a newer one replaces it."""
 
-    def __init__(self, disk: Disk, name: str, index: int, term: int, size: int, crc: int) -> None:
+    def __init__(self, disk: Disk, file: ReadFile, name: str, index: int, term: int, crc: int) -> None:
         self._disk = disk
+        self._file = file
         self._name = name
         self.index = index
         self.term = term
-        self.size = size
-        self.crc = crc
+        self.crc: Final = crc
+        """Over the whole file but its last four bytes, which hold it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes of the file, for sending it to a follower."""
-        return self._disk.read_at(self._name, offset, length)
+        """Bytes of the file as they are, for sending it on."""
+        return self._file.read(offset, length)
 
     def chunks(self) -> Iterator[bytes]:
-        """What was exported, chunk by chunk."""
-        at = _HEADER.size
-        while True:
-            length, _ = _CHUNK.unpack(self.read(at, _CHUNK.size))
-            if length == _END:
-                return
-            yield self.read(at + _CHUNK.size, length)
-            at += _CHUNK.size + length
+        """The chunks as they were written. Raises SnapshotDamaged if the file has changed since."""
+        return _chunks(self._file, self._name)
+
+    def renamed(self, name: str) -> Snapshot:
+        return Snapshot(self._disk, self._file, name, self.index, self.term, self.crc)
 
     def discard(self) -> None:
-        """Remove the file: its content turned out to be unusable."""
+        """It cannot be used after all: remove it."""
         self._disk.remove(self._name)
+        self._disk.sync_directory()
+
+
+class _Reader:
+    """Reads a file from front to end in large pieces."""
+
+    def __init__(self, file: ReadFile) -> None:
+        self._file = file
+        self._buffer = b""
+        self._at = 0
+        self._offset = 0
+
+    def take(self, length: int) -> bytes:
+        if len(self._buffer) - self._at < length:
+            more = self._file.read(self._offset, max(_READ_BYTES, length))
+            self._offset += len(more)
+            self._buffer = self._buffer[self._at :] + more
+            self._at = 0
+        self._at += length
+        return self._buffer[self._at - length : self._at]
+
+
+def _chunks(file: ReadFile, name: str) -> Iterator[bytes]:
+    reader = _Reader(file)
+    reader.take(_BEGIN_BYTES)
+    left = file.size - _BEGIN_BYTES - _END_BYTES
+    while True:
+        head = reader.take(_CHUNK.size)
+        length, crc = _CHUNK.unpack(head)
+        if length == 0:
+            break
+        left -= _CHUNK.size + length
+        if left < 0 or length > CHUNK_BYTES_MAX:
+            raise SnapshotDamaged(f"{name}: a chunk reaches beyond the end")
+        data = reader.take(length)
+        if len(data) != length or zlib.crc32(data, zlib.crc32(head[:4])) != crc:
+            raise SnapshotDamaged(f"{name}: a chunk of {length} bytes has changed")
+        yield data
+    if left != 0:
+        raise SnapshotDamaged(f"{name}: bytes left over behind the last chunk")
+
+
+def _verify(file: ReadFile, name: str) -> tuple[int, int, int, int]:
+    """Group, index, term and CRC of a snapshot that is whole. Raises SnapshotDamaged."""
+    if file.size < _BEGIN_BYTES + _END_BYTES:
+        raise SnapshotDamaged(f"{name}: {file.size} bytes are too few for a snapshot")
+    begin = file.read(0, _BEGIN_BYTES)
+    header = begin[: _HEADER.size]
+    if begin[_HEADER.size :] != _CRC.pack(zlib.crc32(header)) or header[:6] != MAGIC[:6]:
+        raise SnapshotDamaged(f"{name}: not a snapshot, or its beginning has changed")
+    if header[:8] != MAGIC:
+        raise SnapshotDamaged(f"{name}: written by another release ({header[:8]!r}, this one reads {MAGIC!r})")
+    _, group, index, term = _HEADER.unpack(header)
+    crc = 0
+    body_bytes = file.size - _CRC.size
+    for offset in range(0, body_bytes, _READ_BYTES):
+        crc = zlib.crc32(file.read(offset, min(_READ_BYTES, body_bytes - offset)), crc)
+    if file.read(body_bytes, _CRC.size) != _CRC.pack(crc):
+        raise SnapshotDamaged(f"{name}: its checksum is wrong")
+    for _ in _chunks(file, name):
+        pass
+    return group, index, term, crc
+
+
+class _Draft:
+    """A file under a temporary name."""
+
+    def __init__(self, disk: Disk, name: str) -> None:
+        self.disk = disk
+        self.name = name
+        self.temporary = name + TEMPORARY_SUFFIX
+        if disk.exists(self.temporary):
+            disk.remove(self.temporary)
+        self._file: AppendFile | None = disk.append(self.temporary)
+        self._buffers: list[bytes] = []
+        self._buffered_bytes = 0
+        self._unsynced_bytes = 0
+        self.crc = 0
+
+    def write(self, data: bytes) -> None:
+        self.crc = zlib.crc32(data, self.crc)
+        self._buffers.append(data)
+        self._buffered_bytes += len(data)
+        if self._buffered_bytes >= _BUFFER_BYTES:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        assert self._file is not None, "written after finish or abort"
+        try:
+            self._file.write_all(self._buffers)
+            self._unsynced_bytes += self._buffered_bytes
+            if self._unsynced_bytes >= _SYNC_EVERY_BYTES:
+                self._file.sync()
+                self._unsynced_bytes = 0
+        except DiskError:
+            self.abort()
+            raise
+        self._buffers.clear()
+        self._buffered_bytes = 0
+
+    def seal(self) -> None:
+        """Everything is on the disk, still under the temporary name."""
+        self._write_out()
+        assert self._file is not None
+        try:
+            self._file.sync()
+        except DiskError:
+            self.abort()
+            raise
+        self._file.close()
+
+    def publish(self) -> None:
+        self.disk.rename(self.temporary, self.name)
+        self.disk.sync_directory()
+        self._file = None
+
+    def abort(self) -> None:
+        """May be repeated, and called after `publish` without effect."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self.disk.remove(self.temporary)
 
 
 class SnapshotWriter:
-    """Writes one snapshot; any one thread. Nothing counts before ``finish`` returns."""
+    """Writes one snapshot of this replica's own state. Raises DiskFull, DiskError, and is then aborted."""
 
-    def __init__(self, store: SnapshotStore, index: int, term: int) -> None:
+    def __init__(self, store: SnapshotStore, draft: _Draft, index: int, term: int) -> None:
         self._store = store
+        self._draft = draft
         self._index = index
         self._term = term
-        self._file = store.fresh_part(index)
-        self._crc = 0
-        head = _HEADER.pack(MAGIC, store.group, index, term, 0)[:-4]
-        self._put(head + crc32(head).to_bytes(4, "little"))
-
-    def _put(self, data: bytes) -> None:
-        self._crc = crc32(data, self._crc)
-        self._file.write(data)
+        header = _HEADER.pack(MAGIC, store.group, index, term)
+        draft.write(header + _CRC.pack(zlib.crc32(header)))
 
     def write(self, chunk: bytes) -> None:
-        self._put(_CHUNK.pack(len(chunk), crc32(chunk)) + chunk)
+        """1 byte to 64 MiB; an empty one is left out."""
+        assert len(chunk) <= CHUNK_BYTES_MAX
+        if chunk:
+            length = len(chunk).to_bytes(4, "little")
+            self._draft.write(length + _CRC.pack(zlib.crc32(chunk, zlib.crc32(length))))
+            self._draft.write(chunk)
 
     def finish(self) -> Snapshot:
-        self._put(_CHUNK.pack(_END, self._crc))
-        size = self._file.size
-        self._file.sync()
-        self._file.close()
-        return self._store.adopt(self._index, self._term, size, self._crc)
+        """Make it count, and remove older ones."""
+        draft = self._draft
+        draft.write(_CHUNK.pack(0, zlib.crc32(bytes(4))))
+        crc = draft.crc
+        draft.write(_CRC.pack(crc))
+        draft.seal()
+        draft.publish()
+        self._store.remove_older(self._index)
+        return Snapshot(draft.disk, draft.disk.open(draft.name), draft.name, self._index, self._term, crc)
 
     def abort(self) -> None:
-        self._file.close()
-        self._store.drop_part(self._index)
+        self._draft.abort()
 
 
 class SnapshotReceiver:
-    """Takes the raw bytes of a leader's snapshot. ``finish`` verifies all of it before it counts."""
+    """Writes a snapshot that comes from a leader, as raw bytes from the beginning on."""
 
-    def __init__(self, store: SnapshotStore, index: int, term: int, size: int, crc: int) -> None:
+    def __init__(self, store: SnapshotStore, draft: _Draft, announced: tuple[int, int, int, int]) -> None:
         self._store = store
-        self._index = index
-        self._term = term
-        self._size = size
-        self._crc = crc
-        self._file = store.fresh_part(index)
+        self._draft = draft
+        self._announced = announced
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        self._draft.write(data)
 
     def finish(self) -> Snapshot:
-        """Raises :class:`SnapshotDamaged` when a byte is missing or wrong; the file is gone then."""
-        size = self._file.size
-        self._file.sync()
-        self._file.close()
+        """Raises SnapshotDamaged unless it is whole and the one that was announced; then nothing is left of it.
+
+        Older ones stay until `SnapshotStore.remove_older`, in case its content is of no use: see `Snapshot.discard`.
+        """
+        self._draft.seal()
         try:
-            if size != self._size:
-                raise SnapshotDamaged(f"the snapshot has {self._size} bytes, {size} arrived")
-            found = self._store.verify(self._store.part_name(self._index))
-            if (found.index, found.term, found.crc) != (self._index, self._term, self._crc):
-                raise SnapshotDamaged("the snapshot's bytes are not those that were sent")
+            arrived = self._store.verify(self._draft.temporary)
+            if (arrived.index, arrived.term, arrived.size, arrived.crc) != self._announced:
+                raise SnapshotDamaged(f"{self._draft.name}: not the one that was announced")
         except SnapshotDamaged:
-            self._store.drop_part(self._index)
+            self._draft.abort()
             raise
-        return self._store.adopt(self._index, self._term, size, self._crc)
+        self._draft.publish()
+        return arrived.renamed(self._draft.name)
 
     def abort(self) -> None:
-        self._file.close()
-        self._store.drop_part(self._index)
+        self._draft.abort()
 
 
 class SnapshotStore:
-    """The snapshots of one group in one directory. A newer whole one replaces the older."""
+    """The snapshots of one group in a directory that other groups may share."""
 
     def __init__(self, disk: Disk, group: int) -> None:
         self._disk = disk
-        self.group = group
-
-    def _name(self, index: int) -> str:
-        return f"snapshot-{self.group:05d}-{index:020d}.snap"
-
-    def part_name(self, index: int) -> str:
-        return self._name(index) + ".part"
-
-    def _names(self, suffix: str) -> list[str]:
-        prefix = f"snapshot-{self.group:05d}-"
-        return [name for name in self._disk.names() if name.startswith(prefix) and name.endswith(suffix)]
+        self.group: Final = group
+        for name in disk.names():
+            if name.endswith(TEMPORARY_SUFFIX) and self._index_of(name.removesuffix(TEMPORARY_SUFFIX)) is not None:
+                disk.remove(name)
 
     def begin(self, index: int, term: int) -> SnapshotWriter:
-        return SnapshotWriter(self, index, term)
+        """One writer at a time; it may be used in another thread."""
+        return SnapshotWriter(self, _Draft(self._disk, _name(self.group, index)), index, term)
 
     def receive(self, index: int, term: int, size: int, crc: int) -> SnapshotReceiver:
-        return SnapshotReceiver(self, index, term, size, crc)
-
-    def fresh_part(self, index: int) -> AppendFile:
-        self.drop_part(index)
-        return self._disk.append(self.part_name(index))
-
-    def drop_part(self, index: int) -> None:
-        if self._disk.exists(self.part_name(index)):
-            self._disk.remove(self.part_name(index))
-
-    def adopt(self, index: int, term: int, size: int, crc: int) -> Snapshot:
-        """A part that is whole and synced becomes the newest snapshot; older ones go."""
-        name = self._name(index)
-        self._disk.rename(self.part_name(index), name)
-        self._disk.sync_directory()
-        for older in self._names(".snap"):
-            if older < name:
-                self._disk.remove(older)
-        return Snapshot(self._disk, name, index, term, size, crc)
+        """`size` and `crc` are those of the leader's Snapshot."""
+        return SnapshotReceiver(self, _Draft(self._disk, _name(self.group, index)), (index, term, size, crc))
 
     def latest(self) -> Snapshot | None:
-        """The newest whole snapshot, None when there is none. Raises :class:`SnapshotDamaged` when files are there
-        and none is good: an empty state would be a lie."""
-        for part in self._names(".part"):
-            self._disk.remove(part)
+        """The newest that verifies. Raises SnapshotDamaged when there are snapshots and none does."""
         damage: SnapshotDamaged | None = None
-        for name in reversed(self._names(".snap")):
+        for _, name in sorted(self._files(), reverse=True):
             try:
                 return self.verify(name)
             except SnapshotDamaged as error:
                 damage = damage or error
         if damage is not None:
-            raise damage
+            raise SnapshotDamaged(
+                f"{damage}; there is no other one: replace this node as one whose disk was lost"
+            ) from damage
         return None
 
     def verify(self, name: str) -> Snapshot:
-        """Read a file from end to end; raises :class:`SnapshotDamaged`."""
-        head = self._disk.read_at(name, 0, _HEADER.size)
-        if len(head) < _HEADER.size or crc32(head[:-4]).to_bytes(4, "little") != head[-4:]:
-            raise SnapshotDamaged(f"{name}: the header is damaged")
-        magic, group, index, term, _ = _HEADER.unpack(head)
-        if magic != MAGIC or group != self.group:
-            raise SnapshotDamaged(f"{name}: not a snapshot of group {self.group} in a format known here")
-        crc, at = crc32(head), _HEADER.size
-        while True:
-            frame = self._disk.read_at(name, at, _CHUNK.size)
-            if len(frame) < _CHUNK.size:
-                raise SnapshotDamaged(f"{name}: ends at byte {at} without its last chunk")
-            length, expected = _CHUNK.unpack(frame)
-            if length == _END:
-                if expected != crc:
-                    raise SnapshotDamaged(f"{name}: the checksum of the whole is wrong")
-                return Snapshot(self._disk, name, index, term, at + _CHUNK.size, crc32(frame, crc))
-            chunk = self._disk.read_at(name, at + _CHUNK.size, length)
-            if len(chunk) < length or crc32(chunk) != expected:
-                raise SnapshotDamaged(f"{name}: the chunk at byte {at} is damaged")
-            crc = crc32(chunk, crc32(frame, crc))
-            at += _CHUNK.size + length
+        """Read a file from end to end. Raises SnapshotDamaged."""
+        file = self._disk.open(name)
+        group, index, term, crc = _verify(file, name)
+        if group != self.group:
+            raise SnapshotDamaged(f"{name}: is a snapshot of group {group}, not {self.group}")
+        return Snapshot(self._disk, file, name, index, term, crc)
+
+    def remove_older(self, index: int) -> None:
+        for older, name in self._files():
+            if older < index:
+                self._disk.remove(name)
+
+    def _files(self) -> list[tuple[int, str]]:
+        return [(index, name) for name in self._disk.names() if (index := self._index_of(name)) is not None]
+
+    def _index_of(self, name: str) -> int | None:
+        match = _NAME.fullmatch(name)
+        return int(match[2], 16) if match is not None and int(match[1]) == self.group else None
