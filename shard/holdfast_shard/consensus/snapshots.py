@@ -18,7 +18,8 @@ _HEADER: Final = struct.Struct("<8sIQQ")
 """Magic with version, group, index, term; a CRC-32 of these follows."""
 _CRC: Final = struct.Struct("<I")
 _CHUNK: Final = struct.Struct("<II")
-"""Length and CRC-32 of length and data; length 0 ends the chunks."""
+"""Length and CRC-32 of length and data; the length `_END` ends the chunks."""
+_END: Final = 0xFFFFFFFF
 _BEGIN_BYTES: Final = _HEADER.size + _CRC.size
 _END_BYTES: Final = _CHUNK.size + _CRC.size
 
@@ -99,7 +100,7 @@ def _chunks(file: ReadFile, name: str) -> Iterator[bytes]:
     while True:
         head = reader.take(_CHUNK.size)
         length, crc = _CHUNK.unpack(head)
-        if length == 0:
+        if length == _END:
             break
         left -= _CHUNK.size + length
         if left < 0 or length > CHUNK_BYTES_MAX:
@@ -206,17 +207,16 @@ class SnapshotWriter:
         draft.write(header + _CRC.pack(zlib.crc32(header)))
 
     def write(self, chunk: bytes) -> None:
-        """1 byte to 64 MiB; an empty one is left out."""
+        """At most 64 MiB."""
         assert len(chunk) <= CHUNK_BYTES_MAX
-        if chunk:
-            length = len(chunk).to_bytes(4, "little")
-            self._draft.write(length + _CRC.pack(zlib.crc32(chunk, zlib.crc32(length))))
-            self._draft.write(chunk)
+        length = len(chunk).to_bytes(4, "little")
+        self._draft.write(length + _CRC.pack(zlib.crc32(chunk, zlib.crc32(length))))
+        self._draft.write(chunk)
 
     def finish(self) -> Snapshot:
         """Make it count, and remove older ones."""
         draft = self._draft
-        draft.write(_CHUNK.pack(0, zlib.crc32(bytes(4))))
+        draft.write(_CHUNK.pack(_END, zlib.crc32(_CRC.pack(_END))))
         crc = draft.crc
         draft.write(_CRC.pack(crc))
         draft.seal()
