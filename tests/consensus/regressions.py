@@ -332,9 +332,13 @@ def repeated_message_is_dropped() -> None:
     leader = cluster.elect()
     follower = others(cluster, leader)[0]
     kept: list[bytes] = []
-    cluster.filter = lambda source, target, message: (
-        kept.append(message) is None if (source, target) == (follower.number, leader.number) else True
-    )
+
+    def keep(source: int, target: int, message: bytes) -> bool:
+        if (source, target) == (follower.number, leader.number):
+            kept.append(message)
+        return True
+
+    cluster.filter = keep
     cluster.run(0.35)
     cluster.filter = None
     seen = _observe_dispatch(cluster, leader)
@@ -510,7 +514,12 @@ def vote_waits_for_the_disk() -> None:
     voter, asker = others(cluster, leader)
     voter.sync_delay_s = INFINITE
     votes: list[Vote] = []
-    cluster.filter = lambda source, target, message: votes.extend(of_kind(message, Vote)) is None
+
+    def watch(source: int, target: int, message: bytes) -> bool:
+        votes.extend(of_kind(message, Vote))
+        return True
+
+    cluster.filter = watch
     log = replica(asker).log
     request = RequestVote(GROUP, replica(asker).term + 1, log.last_index, log.last_term)
     replica(voter).receive(asker.number, request, cluster.now)

@@ -125,6 +125,7 @@ class Compaction:
         if term is None or (self.snapshot is not None and index <= self.snapshot.index) or index <= 1:
             return None
         self._job_size = self._replica.log.size_bytes - self._replica.log.bytes_after(index)
+        self._replica.installation.forget_covered(index)
         writer = self._store.begin(index, term)
         self._job = SnapshotJob(self, writer, self._machine.export(), self._stopwatch)
         return self._job

@@ -57,7 +57,7 @@ class Installation:
         snapshot = self._replica.compaction.snapshot
         assert snapshot is not None, "a log that does not begin at 1 has a snapshot"
         transfer = self._transfers.get(peer)
-        if transfer is None or transfer.snapshot.index != snapshot.index:
+        if transfer is None:
             self._transfers[peer] = _Transfer(snapshot)
         else:
             transfer.sent = transfer.acknowledged
@@ -93,8 +93,8 @@ class Installation:
         transfer = self._transfers[peer]
         replica = self._replica
         newest = replica.compaction.snapshot
-        if newest is not None and newest.index != transfer.snapshot.index:
-            # The file it was read from is gone.
+        if newest is not None and replica.log.first_index > transfer.snapshot.index:
+            # What follows the one under way has left the log: the follower would need another at once.
             transfer = self._transfers[peer] = _Transfer(newest)
         snapshot = transfer.snapshot
         if not replica.reachable(peer):
@@ -164,6 +164,11 @@ class Installation:
             self._drop_arrival()
             self._arrival = _Arrival(identity, self._replica.compaction.receive(*identity))
         return self._arrival
+
+    def forget_covered(self, index: int) -> None:
+        """This replica's own state has reached what was arriving."""
+        if self._arrival is not None and self._arrival.identity[0] <= index:
+            self._drop_arrival()
 
     def _drop_arrival(self) -> None:
         if self._arrival is not None:
