@@ -57,3 +57,8 @@ TOKEN_MAX: Final = (1 << 53) - 1
 
 DEADLINE_MS_MAX: Final = 60_000
 """Longest a router keeps one request under way; waiting for a lock is a ticket, not a request."""
+
+DEFAULT_HELD_MAX: Final = 5_000_000
+DEFAULT_WAITERS_MAX: Final = 1_000_000
+DEFAULT_SESSIONS_MAX: Final = 1_000_000
+"""Allotment per group of a tenant that was given none."""

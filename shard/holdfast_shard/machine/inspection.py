@@ -1,0 +1,181 @@
+"""Reads: what there is to see of locks, leases, tickets and sessions. Nothing here changes a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import nsmallest
+from typing import Any
+
+from holdfast.wire.frames import (
+    HeldRow,
+    HolderView,
+    HoldsView,
+    Kind,
+    LockPage,
+    LockView,
+    Mode,
+    Options,
+    Reason,
+    SessionPage,
+    SessionView,
+    Status,
+    TicketRow,
+)
+from holdfast.wire.limits import ENDED_REASON_MS, HOLDS_PAGE_MAX, LIST_PAGE_MAX, SLOTS
+
+from .ledger import Ledger
+from .rows import Answer, Client, Hold, Lease, Lock, Tenant, Waiter
+
+WHY = ("free", "queued", "stolen")
+SCANNED_PER_PAGE_MAX = 20_000
+"""Rows looked at for one page; a page may be short, its cursor says where to go on."""
+
+
+class Inspection:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def answer(
+        self,
+        tenant: Tenant,
+        client: Client | None,
+        kind: int,
+        slot: int,
+        name: str,
+        lease: int,
+        token: int,
+        options: Options,
+    ) -> Answer:
+        match kind:
+            case Kind.GET:
+                return (int(Status.OK), 0, 0, self._get(tenant, slot, name))
+            case Kind.CHECK:
+                return self._check(tenant, slot, name, token)
+            case Kind.LIST:
+                return self._list(tenant, name, options)
+            case Kind.SESSIONS:
+                return self._sessions(tenant, options)
+            case Kind.HOLDS | Kind.TICKETS if client is None:
+                return (int(Status.UNREGISTERED), 0, 0, None)
+            case Kind.HOLDS if client is not None:
+                return (int(Status.OK), 0, 0, self._holds(client, lease))
+            case Kind.TICKETS if client is not None:
+                return (int(Status.OK), 0, 0, self._ticket(client, lease, token, name))
+        return (int(Status.INVALID), 0, 0, "no such read")
+
+    # Locks.
+
+    def _get(self, tenant: Tenant, slot: int, name: str) -> LockView:
+        lock = self._ledger.find(tenant, slot, name)
+        return self._view(lock) if lock is not None else LockView(name, 0, 0, [])
+
+    def _view(self, lock: Lock) -> LockView:
+        clock = self._ledger.clock
+        holders = [
+            self._holder(hold) for hold in lock.holders if not self._ledger.is_over(hold) and hold.mode != Mode.CACHE
+        ]
+        return LockView(lock.name, lock.capacity, len(lock.queue or ()), holders, max(lock.closed_until - clock, 0))
+
+    def _holder(self, hold: Hold) -> HolderView:
+        lease, clock = hold.lease, self._ledger.clock
+        ends = hold.told if hold.leaving else lease.deadline
+        return HolderView(
+            hold.token, hold.mode, hold.permits, lease.client.number, lease.number, lease.session,
+            hold.metadata or lease.metadata, clock - hold.since, ends - clock, WHY[hold.why], hold.leaving, hold.count,
+        )  # fmt: skip
+
+    def _check(self, tenant: Tenant, slot: int, name: str, token: int) -> Answer:
+        lock = self._ledger.find(tenant, slot, name)
+        if lock is not None:
+            for hold in lock.holders:
+                if hold.token == token and not self._ledger.is_over(hold):
+                    return (int(Status.OK), token, 0, None)
+        return (int(Status.NOT_HELD), 0, 0, None)
+
+    def _list(self, tenant: Tenant, prefix: str, options: Options) -> Answer:
+        """Rows by slot, then by name; the cursor is the last of them."""
+        limit = min(options.limit or LIST_PAGE_MAX, LIST_PAGE_MAX)
+        start, after = 0, ""
+        if options.cursor:
+            slot, _, after = options.cursor.partition(":")
+            if not slot.isdecimal() or int(slot) >= SLOTS:
+                return (int(Status.INVALID), 0, 0, "this cursor was not given by a list")
+            start = int(slot)
+        found: list[LockView] = []
+        scanned = 0
+        for number in range(start, SLOTS):
+            names = self._ledger.tables[number].get(tenant.number)
+            if not names:
+                continue
+            scanned += len(names)
+            for name in sorted(name for name in names if name.startswith(prefix) and (number > start or name > after)):
+                view = self._view(names[name])
+                if not view.holders and not view.waiters and not view.closed_ms:
+                    continue
+                found.append(view)
+                if len(found) >= limit:
+                    return (int(Status.OK), 0, 0, LockPage(found, f"{number}:{name}"))
+            if scanned >= SCANNED_PER_PAGE_MAX and number + 1 < SLOTS:
+                return (int(Status.OK), 0, 0, LockPage(found, f"{number + 1}:"))
+        return (int(Status.OK), 0, 0, LockPage(found, ""))
+
+    # Leases and tickets.
+
+    def _holds(self, client: Client, number: int) -> HoldsView:
+        clock = self._ledger.clock
+        lease = client.leases.get(number)
+        if lease is None:
+            _, reason, text = client.ended.get(number, (0, int(Reason.RELEASED), ""))
+            return HoldsView(0, reason, [], [], [], text)
+        held = [self._held(lease, hold) for hold in lease.holds() if not self._ledger.is_over(hold)]
+        lost = [
+            (name, token, reason)
+            for when, name, token, reason, _ in lease.lost or ()
+            if when >= clock - ENDED_REASON_MS
+        ]
+        waiting = [waiter.seq for waiter in lease.waiters()]
+        ended = lease.dead or lease.doomed
+        return HoldsView(lease.change, ended, held[:HOLDS_PAGE_MAX], waiting[:HOLDS_PAGE_MAX], lost, lease.text)
+
+    def _held(self, lease: Lease, hold: Hold) -> HeldRow:
+        ends = hold.told if hold.leaving else lease.deadline
+        return HeldRow(hold.lock.name, hold.token, hold.seq, ends - hold.asked, hold.leaving)
+
+    def _ticket(self, client: Client, number: int, seq: int, name: str) -> TicketRow:
+        """The state of one acquire. Gone without a trace means released, or ended more than 60 s ago."""
+        lease = client.leases.get(number or seq)
+        item = None if lease is None or lease.dead else lease.find_seq(seq)
+        if isinstance(item, Waiter):
+            assert lease is not None
+            return TicketRow(seq, int(Status.QUEUED), 0, lease.deadline - item.asked, 0, name, lease.number)
+        if isinstance(item, Hold) and not self._ledger.is_over(item):
+            row = self._held(item.lease, item)
+            return TicketRow(seq, int(Status.OK), row.token, row.deadline_ms, row.leaving, row.name, item.lease.number)
+        _, reason, _ = client.ended.get(number or seq, (0, int(Reason.NONE), ""))
+        return TicketRow(seq, int(Status.NOT_HELD), 0, 0, reason, name, number or seq)
+
+    # Sessions.
+
+    def _sessions(self, tenant: Tenant, options: Options) -> Answer:
+        """By session id; the cursor is the last id, as hex."""
+        limit = min(options.limit or LIST_PAGE_MAX, LIST_PAGE_MAX)
+        try:
+            after = bytes.fromhex(options.cursor)
+        except ValueError:
+            return (int(Status.INVALID), 0, 0, "this cursor was not given by a list")
+        parts = self._ledger.sessions.get(tenant.number, {})
+        ids = nsmallest(limit + 1, (session for session in parts if session > after))
+        views = [self._session(parts[session]) for session in ids[:limit]]
+        return (int(Status.OK), 0, 0, SessionPage(views, ids[limit - 1].hex() if len(ids) > limit else ""))
+
+    def _session(self, lease: Lease) -> SessionView:
+        return SessionView(
+            lease.session, lease.client.number, lease.number, lease.ttl, lease.deadline - self._ledger.clock,
+            len(lease.held or ()), len(lease.waiting or ()), lease.metadata,
+        )  # fmt: skip
+
+    # Counts.
+
+    def tenants(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, tenant in self._ledger.tenants.items():
+            yield number, {"held": tenant.held, "waiters": tenant.waiters, "sessions": tenant.sessions}

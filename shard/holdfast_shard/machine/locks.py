@@ -1,0 +1,241 @@
+"""The lock machine: sections of operations in, columns of answers and events out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from holdfast.wire.errors import InvalidName
+from holdfast.wire.frames import Allotment, Answers, Event, Kind, Options, Section, Stamped, Status, encode
+from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, OPERATIONS_PER_SECTION_MAX, SLOTS
+from holdfast.wire.names import check_name
+
+from . import export
+from .envelope import Envelope, all_answered, whole
+from .inspection import Inspection
+from .ledger import Ledger
+from .operations import PLAIN_OPTIONS, Operations, invalid, refused
+from .rows import Answer, Client, Tenant
+
+SNAPSHOT_VERSION = 1
+NO_SLOT = 0xFFFF
+_NO_CLIENT = Client(0, Tenant(0), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis:
+    """What a group is born with; the same on every replica. ``slots`` are the numbers of the slots it owns."""
+
+    cluster: str
+    group: int
+    slots: tuple[int, ...]
+    allotments: tuple[Allotment, ...] = ()
+
+
+class LockMachine(Envelope):
+    def __init__(self, genesis: Genesis) -> None:
+        super().__init__(encode([genesis.cluster, genesis.group, list(genesis.slots), list(genesis.allotments)]))
+        self._owned = bytearray(SLOTS)
+        for slot in genesis.slots:
+            self._owned[slot] = 1
+        self._use(Ledger())
+        for allotment in genesis.allotments:
+            self._allot(allotment)
+
+    def _use(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._operations = Operations(ledger)
+        self._inspection = Inspection(ledger)
+
+    # Envelope.
+
+    def _advance(self, clock_ms: int) -> None:
+        self._ledger.advance(clock_ms)
+
+    def _finish(self) -> list[Event]:
+        self._ledger.settle()
+        events, self._ledger.events = self._ledger.events, []
+        return events
+
+    def due_ms(self) -> int | None:
+        return self._ledger.timers.next_due()
+
+    @property
+    def backlog(self) -> bool:
+        return bool(self._ledger.dying)
+
+    # Sections.
+
+    def _section(self, stamped: Stamped) -> Answers:
+        section = stamped.section
+        kinds = section.kinds
+        count = len(kinds)
+        if not whole(stamped) or count > OPERATIONS_PER_SECTION_MAX:
+            return all_answered(count, Status.INVALID)
+        if stamped.tenant <= 0:
+            return self._system(section)
+        tenant = self._ledger.tenant(stamped.tenant)
+        if section.client == 0:
+            return self._newcomer(tenant, section)
+        client = self._ledger.client(section.client)
+        if client is None or client.tenant is not tenant:
+            return all_answered(count, Status.UNREGISTERED)
+        self._ledger.touch_client(client)
+        client.seen = self.clock_ms
+        if section.floor > client.floor:
+            _raise_floor(client, section.floor)
+        return self._operate(client, section, memoryview(stamped.slots).cast("H"))
+
+    def _operate(self, client: Client, section: Section, slots: memoryview) -> Answers:
+        """The inner loop: one turn for each operation."""
+        handlers, named = self._operations.handlers, self._operations.named
+        owned, answered, floor = self._owned, client.answers, client.floor
+        ceiling = floor + ANSWERS_PER_CLIENT_MAX
+        options = section.options
+        statuses = bytearray()
+        tokens: list[int] = []
+        deadlines: list[int] = []
+        details: dict[int, Any] = {}
+        position = 0
+        for kind, seq, name, lease, token, ttl, wait in zip(
+            section.kinds, section.seqs, section.names, section.leases, section.tokens, section.ttls, section.waits,
+            strict=True,
+        ):  # fmt: skip
+            answer: Answer
+            if seq in answered:
+                answer = answered[seq]
+            elif not floor <= seq < ceiling:
+                answer = refused(Status.STALE if seq < floor else Status.TOO_FAR)
+            else:
+                slot = slots[position]
+                handler = handlers.get(kind)
+                if handler is None:
+                    answer = invalid(f"kind {kind} is no operation of a client")
+                elif kind in named and (slot >= SLOTS or not owned[slot]):
+                    answer = refused(Status.MOVED)
+                else:
+                    given = options.get(position, PLAIN_OPTIONS) if options else PLAIN_OPTIONS
+                    wrong = _wrong_name(name) if kind in named else None
+                    answer = wrong or handler(client, seq, slot, name, lease, token, ttl, wait, given)
+                    answered[seq] = answer
+            statuses.append(answer[0])
+            tokens.append(answer[1])
+            deadlines.append(answer[2])
+            if answer[3] is not None:
+                details[position] = answer[3]
+            position += 1
+        return Answers(bytes(statuses), tokens, deadlines, details)
+
+    def _newcomer(self, tenant: Tenant, section: Section) -> Answers:
+        """Sections without a client number register, and do nothing else. A repeated one is an idle row that runs out."""
+        answers = all_answered(len(section.kinds), Status.UNREGISTERED)
+        if section.kinds == bytes([Kind.REGISTER]):
+            client = self._ledger.register(tenant)
+            return Answers(bytes([Status.OK]), [client.number], [0], {})
+        return answers
+
+    def _system(self, section: Section) -> Answers:
+        """Tenant 0 is the service itself."""
+        statuses = bytearray()
+        for position, kind in enumerate(section.kinds):
+            allotment = section.options.get(position, PLAIN_OPTIONS).allotment
+            if kind == Kind.ALLOT and allotment is not None and allotment.tenant > 0:
+                self._allot(allotment)
+                statuses.append(Status.OK)
+            else:
+                statuses.append(Status.INVALID)
+        return Answers(bytes(statuses), [0] * len(statuses), [0] * len(statuses), {})
+
+    def _allot(self, allotment: Allotment) -> None:
+        tenant = self._ledger.tenant(allotment.tenant)
+        if allotment.version > tenant.version:
+            tenant.version = allotment.version
+            tenant.held_max, tenant.waiters_max = allotment.held, allotment.waiters
+            tenant.sessions_max = allotment.sessions
+
+    # Reads.
+
+    def _read(self, stamped: Stamped) -> Answers:
+        section = stamped.section
+        count = len(section.kinds)
+        if not whole(stamped) or count > OPERATIONS_PER_SECTION_MAX or stamped.tenant <= 0:
+            return all_answered(count, Status.INVALID)
+        tenant = self._ledger.tenants.get(stamped.tenant) or Tenant(stamped.tenant)
+        client = self._ledger.client(section.client)
+        if client is not None and client.tenant is not tenant:
+            client = None
+        slots = memoryview(stamped.slots).cast("H")
+        answers = [self._look(tenant, client, section, slots[at], at) for at in range(count)]
+        return Answers(
+            bytes([answer[0] for answer in answers]),
+            [answer[1] for answer in answers],
+            [answer[2] for answer in answers],
+            {at: answer[3] for at, answer in enumerate(answers) if answer[3] is not None},
+        )
+
+    def _look(self, tenant: Tenant, client: Client | None, section: Section, slot: int, at: int) -> Answer:
+        kind = section.kinds[at]
+        if kind in (Kind.GET, Kind.CHECK) and (slot >= SLOTS or not self._owned[slot]):
+            return refused(Status.MOVED)
+        given: Options = section.options.get(at, PLAIN_OPTIONS)
+        return self._inspection.answer(
+            tenant, client, kind, slot, section.names[at], section.leases[at], section.tokens[at], given
+        )
+
+    # Snapshots.
+
+    def export(self) -> Iterator[bytes]:
+        """Chunks of the state as of now; apply may go on between them. One export at a time."""
+        head = [
+            SNAPSHOT_VERSION, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest,
+            self.digest_index, bytes(self._owned),
+        ]  # fmt: skip
+        return iter(export.Export(self._ledger, head))
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the state. Raises ``ValueError`` on anything that :meth:`export` did not write; the state stays."""
+        ledger, head = export.read(chunks)
+        if not head or head[0] != SNAPSHOT_VERSION:
+            raise ValueError(f"snapshots of version {head[0] if head else None} are not known here")
+        if len(head) != 8 or len(head[7]) != SLOTS:
+            raise ValueError("the head of this snapshot is damaged")
+        _, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest, self.digest_index, owned = head
+        self._owned = bytearray(owned)
+        self._use(ledger)
+
+    def rows_digest(self) -> bytes:
+        """A digest of every row, equal on replicas with equal state however they came to it. Costs as much as a snapshot."""
+        digest = blake2b(digest_size=16)
+        for chunk in export.canonical(self._ledger):
+            digest.update(chunk)
+        return digest.digest()
+
+    def counts(self) -> dict[str, int]:
+        ledger = self._ledger
+        return {
+            "held": sum(tenant.held for tenant in ledger.tenants.values()),
+            "waiters": sum(tenant.waiters for tenant in ledger.tenants.values()),
+            "sessions": sum(tenant.sessions for tenant in ledger.tenants.values()),
+            "clients": sum(len(bucket) for bucket in ledger.clients),
+            "slots": sum(self._owned),
+        }
+
+
+def _wrong_name(name: str) -> Answer | None:
+    try:
+        check_name(name)
+    except InvalidName as error:
+        return invalid(str(error))
+    return None
+
+
+def _raise_floor(client: Client, floor: int) -> None:
+    answers = client.answers
+    if floor - client.floor <= len(answers):
+        for seq in range(client.floor, floor):
+            answers.pop(seq, None)
+    else:
+        client.answers = {seq: answer for seq, answer in answers.items() if seq >= floor}
+    client.floor = floor

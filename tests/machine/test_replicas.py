@@ -1,0 +1,216 @@
+"""Same entries, same bytes: on every replica, under any hash seed, through any snapshot; and no bytes make it raise."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+
+from holdfast.wire.frames import Kind, Mode, Options
+from holdfast_shard.machine import LockMachine, build_entry
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.machine.driver import GENESIS, Client, Cluster, Op, frame, section
+
+NAMES = [f"n{n}" for n in range(6)] + ["{tag}x", "{tag}y"]
+
+
+def random_options(rng: random.Random) -> Options | None:
+    if rng.random() < 0.4:
+        return None
+    return Options(
+        mode=rng.choice([0, 0, 1, 1, 2, 3]),
+        permits=rng.randint(0, 3),
+        capacity=rng.choice([3, 3, 3, 4]),
+        metadata=b"m" * rng.choice([0, 5, 1024, 1025]),
+        lock_delay_ms=rng.choice([0, 0, 0, 700]),
+        reentrant=rng.random() < 0.3,
+        steal=rng.random() < 0.15,
+        now=rng.random() < 0.3,
+        reason="because",
+        session=rng.choice([b"s" * 16, b"t" * 16, b""]),
+    )
+
+
+def random_trace(seed: int, length: int = 250) -> list[tuple[int, int, bytes | None]]:
+    """A log of plausible and implausible operations."""
+    rng = random.Random(seed)
+    cluster = Cluster()
+    clients = [cluster.client(rng.choice([1, 1, 2])) for _ in range(4)]
+    tokens, leases, floors = [0], {client.number: [0, 0] for client in clients}, dict.fromkeys(range(100), 1)
+    for _ in range(length):
+        if rng.random() < 0.05:
+            cluster.elect()
+        cluster.elapsed += rng.choice([0, 0, 1, 10, 100, 700])
+        client = rng.choice(clients)
+        ops = []
+        for _ in range(rng.randint(0, 6)):
+            client.seq += 1
+            kind = rng.choice(
+                [Kind.ACQUIRE] * 5
+                + [Kind.RELEASE] * 3
+                + [Kind.KEEPALIVE] * 2
+                + [Kind.CANCEL, Kind.OPEN, Kind.END, Kind.FORCE]
+            )
+            seq = client.seq if rng.random() < 0.9 else rng.randint(1, client.seq)
+            token = rng.choice(tokens) if kind != Kind.CANCEL else max(1, seq - rng.randint(0, 4))
+            ops.append(
+                Op(
+                    kind,
+                    seq,
+                    rng.choice(NAMES),
+                    rng.choice(leases[client.number]),
+                    token,
+                    rng.choice([100, 300, 1000, 5000]),
+                    rng.choice([0, 200, 3000]),
+                    random_options(rng),
+                )
+            )
+            if kind == Kind.OPEN:
+                leases[client.number].append(seq)
+        if rng.random() < 0.3:
+            floors[client.number] = max(floors[client.number], client.seq - rng.randint(0, 12))
+        answers = client.run(ops, floor=floors[client.number])
+        tokens += [answer.token for answer in answers if answer.token]
+        tokens = tokens[-12:]
+    return cluster.log
+
+
+def apply_all(machine: LockMachine, log: list[tuple[int, int, bytes | None]]) -> LockMachine:
+    for index, term, payload in log:
+        machine.apply(index, term, payload)
+    return machine
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), cut=st.floats(0, 1), pace=st.integers(0, 4000))
+def test_a_snapshot_at_any_point_written_while_apply_goes_on_changes_nothing(seed: int, cut: float, pace: int) -> None:
+    log = random_trace(seed)
+    at = int(cut * len(log))
+    machine = apply_all(LockMachine(GENESIS), log[:at])
+    at_cut, rows_at_cut = machine.digest, machine.rows_digest()
+    export = machine.export()
+    chunks = [next(export)]
+    for index, term, payload in log[at:]:
+        machine.apply(index, term, payload)
+        for _ in range(pace // 1000):
+            chunks += [chunk for chunk in [next(export, None)] if chunk is not None]
+    chunks += export
+    restored = LockMachine(GENESIS)
+    restored.restore(chunks)
+    assert (restored.digest, restored.rows_digest()) == (at_cut, rows_at_cut)
+    apply_all(restored, log[at:])
+    assert restored.digest == machine.digest
+    assert restored.rows_digest() == machine.rows_digest()
+    assert restored.counts() == machine.counts()
+
+
+def test_counts_equal_a_recount_of_the_rows() -> None:
+    for seed in range(20):
+        machine = apply_all(LockMachine(GENESIS), random_trace(seed))
+        restored = LockMachine(GENESIS)
+        restored.restore(list(machine.export()))
+        assert restored.counts() == machine.counts()
+
+
+def test_one_log_under_two_hash_seeds_gives_the_same_bytes() -> None:
+    code = (
+        "from tests.machine.test_replicas import *\n"
+        "m = apply_all(LockMachine(GENESIS), random_trace(7))\n"
+        "print(m.digest.hex(), m.rows_digest().hex())"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.getcwd()},
+            capture_output=True, text=True, check=True, timeout=50,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(outputs) == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(payload=st.binary(max_size=200), framed=st.booleans())
+def test_no_bytes_make_apply_or_read_raise(payload: bytes, framed: bool) -> None:
+    machine = LockMachine(GENESIS)
+    machine.apply(1, 1, build_entry(1, 5, [payload]) if framed else payload)
+    machine.read(payload)
+
+
+def test_columns_of_different_length_and_foreign_kinds_change_nothing() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    bad = section(client.number, 1, [Op(Kind.ACQUIRE, 1, "a")])
+    bad.tokens = []
+    cluster.entry(frame(1, bad))
+    for kind in (0, Kind.REGISTER, Kind.ALLOT, Kind.ANNOUNCE, Kind.GET, 255):
+        client.op(kind, "a")
+    assert cluster.machine.counts()["held"] == 0
+
+
+def test_an_entry_of_another_term_than_its_stamp_changes_nothing_not_even_the_clock() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    body = frame(1, section(client.number, 1, [Op(Kind.ACQUIRE, 1, "a")]))
+    cluster.elect()
+    result = cluster.append(build_entry(cluster.term - 1, 9000, [body]))
+    assert result.refused
+    assert result.answers == []
+    assert (cluster.machine.clock_ms, cluster.machine.counts()["held"]) == (0, 0)
+
+
+def test_the_clock_goes_on_from_where_the_new_term_found_it() -> None:
+    cluster = Cluster()
+    cluster.pass_time(5000)
+    cluster.elect()
+    assert cluster.machine.clock_ms == 5000
+    cluster.pass_time(700)
+    assert cluster.machine.clock_ms == 5700
+    cluster.elapsed = 100
+    cluster.entry()
+    assert cluster.machine.clock_ms == 5700
+
+
+def test_ten_thousand_leases_that_end_together_are_bounded_entries_and_nobody_else_waits() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    for batch in range(10):
+        client.run(
+            [Op(Kind.ACQUIRE, batch * 1000 + n + 1, f"b{batch}/{n}", ttl=1000) for n in range(1000)],
+            floor=batch * 1000 + 1,
+        )
+    client.seq = 10_000
+    other = cluster.client()
+    cluster.elapsed += 1000
+    result = cluster.entry()
+    assert len(result.events) <= 1000
+    assert cluster.machine.backlog
+    assert other.acquire("b9/999").status == 0
+    entries = 0
+    while cluster.machine.backlog:
+        cluster.entry()
+        entries += 1
+    assert entries <= 11
+    assert cluster.machine.counts()["held"] == 1
+
+
+def test_a_machine_forgets_what_was_released() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    for n in range(2000):
+        held = client.acquire(f"name/{n}", ttl=30_000)
+        client.release(f"name/{n}", held.token)
+    ledger = cluster.machine._ledger
+    assert not any(ledger.tables)
+    assert not client_leases(client)
+    assert sum(len(bucket) for bucket in ledger.timers._buckets.values()) <= 1
+    assert Mode.EXCLUSIVE == 0
+
+
+def client_leases(client: Client) -> dict[int, object]:
+    found = client.cluster.machine._ledger.client(client.number)
+    assert found is not None
+    return dict(found.leases)
