@@ -329,6 +329,8 @@ class Replica:
             return False
         if term > self.term or self.leader != peer or self.role is not Role.FOLLOWER:
             self.engine.follow(peer, term, 0, now)
+            # It may have written a new term: only who is awake is told when that is durable.
+            self._host.wake(self)
         self.elections.heard(now)
         return True
 
