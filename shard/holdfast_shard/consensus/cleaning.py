@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,27 +34,43 @@ class StoredEntry:
 
 
 class Carrier:
-    """Reads the entries of one sealed segment, a bounded piece at a time."""
+    """Reads one sealed segment twice, a bounded piece at a time: to find the newest record of each live entry, and to
+    hand those out. An older record of the same entry was truncated, whatever its term.
+    """
 
-    def __init__(self, file: ReadFile, name: str, segment: int) -> None:
+    def __init__(self, file: ReadFile, name: str, segment: int, is_live: Callable[[int, int, int], bool]) -> None:
+        """`is_live(group, index, term)`"""
         self._file = file
         self._name = name
+        self._is_live = is_live
         self._offset = 0
+        self._newest: dict[tuple[int, int], int] = {}
+        """Offset of the newest record by (group, index)."""
+        self._found = False
         self.segment = segment
-
-    @property
-    def done(self) -> bool:
-        return self._offset >= self._file.size
+        self.done = False
 
     def close(self) -> None:
         self._file.close()
 
-    def entries(self, bytes_max: int, records_max: int) -> Iterator[StoredEntry]:
-        """About as much as asked for, at least one record. Raises DiskError when the file has changed."""
+    def step(self, bytes_max: int, records_max: int) -> list[StoredEntry]:
+        """Go on for about as much as asked for; returns what is to be carried. Raises DiskError on a damaged file."""
+        entries = [e for e in self._read(bytes_max, records_max) if self._is_live(e.group, e.index, e.term)]
+        if not self._found:
+            self._newest.update(((entry.group, entry.index), entry.offset) for entry in entries)
+            entries = []
+        if self._offset >= self._file.size:
+            self.done = self._found
+            self._found = True
+            self._offset = 0
+        return [entry for entry in entries if self._newest.get((entry.group, entry.index)) == entry.offset]
+
+    def _read(self, bytes_max: int, records_max: int) -> Iterator[StoredEntry]:
+        """At least one record."""
         block = self._file.read(self._offset, bytes_max)
         at = 0
         for count in range(records_max):
-            if self.done or (count and at + HEADER_BYTES > len(block)):
+            if self._offset >= self._file.size or (count and at + HEADER_BYTES > len(block)):
                 return
             if at + HEADER_BYTES > len(block):
                 raise self._damaged()

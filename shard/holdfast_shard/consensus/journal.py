@@ -7,6 +7,7 @@ refused, never guessed around (`recovery`). A write or sync that failed ends the
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Final
 
 from .cleaning import Carrier, worth_carrying
@@ -109,6 +110,10 @@ class Journal:
                 self._position = self._file.size
                 # A killed process leaves what it wrote in the page cache: read, but not yet on the disk.
                 self._disk.sync_directory()
+                for segment in self._sizes:
+                    earlier = self._disk.append(segment_name(segment))
+                    earlier.sync()
+                    earlier.close()
                 self._file.sync()
                 self._collect()
         except DiskError as error:
@@ -118,13 +123,11 @@ class Journal:
 
     def append_entry(self, group: int, index: int, term: int, payload: bytes) -> int:
         """Returns the write number. `index` follows the last; the payload is kept until flushed, not copied."""
-        log = self._groups.get(group)
-        if log is None:
-            log = self._groups[group] = GroupLog()
+        log = self._groups.get(group) or GroupLog()
         assert index == log.last + 1 or (log.last == 0 and index > 0), "a log has no gaps"
         number = self._append(ENTRY, group, index, term, payload)
-        size_bytes = HEADER_BYTES + len(payload)
-        log.append(index, term, self._segment, self._position - size_bytes, size_bytes)
+        self._groups[group] = log
+        log.append(index, term, self._segment, HEADER_BYTES + len(payload))
         return number
 
     def append_truncate(self, group: int, from_index: int) -> int:
@@ -142,9 +145,10 @@ class Journal:
 
     def append_start(self, group: int, index: int, term: int) -> int:
         """The log now begins after a snapshot at (index, term); a log without that very entry is replaced."""
-        log = self._groups.setdefault(group, GroupLog())
+        log = self._groups.get(group) or GroupLog()
         kept = log.term_at(index) == term
         number = self._append(START, group, index, term, KEPT if kept else REPLACED)
+        self._groups[group] = log
         log.start(index, kept=kept)
         self._collect()
         return number
@@ -303,19 +307,20 @@ class Journal:
             oldest = next(iter(self._sizes))
             name = segment_name(oldest)
             try:
-                self._carrier = Carrier(self._disk.open(name), name, oldest)
+                self._carrier = Carrier(self._disk.open(name), name, oldest, partial(self._is_live, oldest))
             except DiskError as error:
                 raise self._failed(error) from error
 
+    def _is_live(self, segment: int, group: int, index: int, term: int) -> bool:
+        log = self._groups.get(group)
+        return log is not None and log.stands_in(segment, index, term)
+
     def _carry(self, carrier: Carrier) -> None:
         try:
-            for entry in carrier.entries(CARRY_STEP_BYTES, CARRY_STEP_RECORDS):
-                log = self._groups.get(entry.group)
-                if log is None or not log.stands_in(entry.index, entry.term, carrier.segment, entry.offset):
-                    continue
+            for entry in carrier.step(CARRY_STEP_BYTES, CARRY_STEP_RECORDS):
                 self._append(CARRIED, entry.group, entry.index, entry.term, entry.payload)
-                size_bytes = HEADER_BYTES + len(entry.payload)
-                log.carry(entry.index, self._segment, self._position - size_bytes, size_bytes)
+                log = self._groups[entry.group]
+                log.carry(entry.index, self._segment, HEADER_BYTES + len(entry.payload))
         except DiskError as error:
             raise self._failed(error) from error
         if carrier.done and self._carrier is carrier:

@@ -70,7 +70,6 @@ class _Carried:
     term: int
     payload: bytes
     segment: int
-    offset: int
 
 
 class _Replay:
@@ -112,9 +111,7 @@ class _Replay:
             return missing
         found = [(index, self.carried[index]) for index in front]
         self.entries[:0] = [(index, kept.term, kept.payload) for index, kept in found]
-        log.put_in_front(
-            (index, kept.term, kept.segment, kept.offset, HEADER_BYTES + len(kept.payload)) for index, kept in found
-        )
+        log.put_in_front((index, kept.term, kept.segment, HEADER_BYTES + len(kept.payload)) for index, kept in found)
         return None
 
 
@@ -185,7 +182,7 @@ class Recovery:
                 if index != log.last + 1 and log.last:
                     raise JournalDamaged(segment_name(segment), at, f"group {group}: {index} follows {log.last}")
                 replay.entries.append((index, term, data[at + HEADER_BYTES : end]))
-                log.append(index, term, segment, at, length)
+                log.append(index, term, segment, length)
             else:
                 self._apply(kind, group, index, term, data[at + HEADER_BYTES : end], segment, at)
             at = end
@@ -209,7 +206,7 @@ class Recovery:
         elif kind == RELEASE:
             replay.log.release(index)
         elif kind == CARRIED:
-            replay.carry(index, _Carried(term, payload, segment, offset))
+            replay.carry(index, _Carried(term, payload, segment))
         else:
             raise DiskError(f"{segment_name(segment)}, byte {offset}: record kind {kind!r} is of another release")
 

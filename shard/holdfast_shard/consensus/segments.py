@@ -21,15 +21,14 @@ def segment_number(name: str) -> int | None:
 
 
 class Run:
-    """Consecutive live entries of one term whose records stand in one segment, in order, from `offset` on."""
+    """Consecutive live entries of one term whose records stand in one segment."""
 
-    __slots__ = ("first", "last", "offset", "segment", "size_bytes", "term")
+    __slots__ = ("first", "last", "segment", "size_bytes", "term")
 
-    def __init__(self, segment: int, offset: int, index: int, term: int, size_bytes: int) -> None:
+    def __init__(self, segment: int, first: int, last: int, term: int, size_bytes: int) -> None:
         self.segment = segment
-        self.offset = offset
-        self.first = index
-        self.last = index
+        self.first = first
+        self.last = last
         self.term = term
         self.size_bytes = size_bytes
 
@@ -59,7 +58,7 @@ class GroupLog:
         self._open: Run | None = None
         """The run that the next entry may extend."""
 
-    def append(self, index: int, term: int, segment: int, offset: int, size_bytes: int) -> None:
+    def append(self, index: int, term: int, segment: int, size_bytes: int) -> None:
         run = self._open
         if run is not None and run.term == term and run.segment == segment:
             run.last = index
@@ -67,7 +66,7 @@ class GroupLog:
         else:
             if self.last == 0:
                 self.released = index - 1
-            self._open = Run(segment, offset, index, term, size_bytes)
+            self._open = Run(segment, index, index, term, size_bytes)
             self.runs.append(self._open)
         self.last = index
 
@@ -75,7 +74,6 @@ class GroupLog:
         return next((run.term for run in reversed(self.runs) if run.first <= index <= run.last), None)
 
     def truncate(self, from_index: int) -> None:
-        """A run never holds two records of one index: what is appended next begins another."""
         assert self.released < from_index, "released entries are committed"
         self._narrow(self.released + 1, from_index - 1)
         self.last = min(self.last, from_index - 1)
@@ -102,30 +100,35 @@ class GroupLog:
         self.runs = [run for run in self.runs if run.first <= run.last]
         self._open = None
 
-    def stands_in(self, index: int, term: int, segment: int, offset: int) -> bool:
-        """Whether the record at `offset` is the one that this log's entry `index` needs."""
+    def stands_in(self, segment: int, index: int, term: int) -> bool:
+        """Whether the newest record of entry `index` in `segment` is the one that this log needs."""
         run = next((run for run in self.runs if run.first <= index <= run.last), None)
-        return run is not None and run.segment == segment and run.term == term and run.offset <= offset
+        return run is not None and run.segment == segment and run.term == term
 
-    def carry(self, index: int, segment: int, offset: int, size_bytes: int) -> None:
-        """Entry `index`, the first of its run, has been written again."""
+    def carry(self, index: int, segment: int, size_bytes: int) -> None:
+        """Entry `index` has been written again, in `segment`."""
         at = next(at for at, run in enumerate(self.runs) if run.first <= index <= run.last)
-        source = self.runs[at]
-        assert source.first == index, "entries of a run are carried in order"
-        before = self.runs[at - 1] if at else None
-        if before is not None and before.segment == segment and before.term == source.term:
+        old = self.runs[at]
+        before = self.runs[at - 1] if at and old.first == index else None
+        if before is not None and before.segment == segment and before.term == old.term:
             before.last = index
             before.size_bytes += size_bytes
+            pieces = []
         else:
-            self.runs.insert(at, Run(segment, offset, index, source.term, size_bytes))
-        source.keep(index + 1, source.last)
-        if source.first > source.last:
-            self.runs.remove(source)
-            if source is self._open:
-                self._open = None
+            pieces = [Run(segment, index, index, old.term, size_bytes)]
+        if old.first < index:
+            front = Run(old.segment, old.first, old.last, old.term, old.size_bytes)
+            front.keep(old.first, index - 1)
+            pieces.insert(0, front)
+        if index < old.last:
+            old.keep(index + 1, old.last)
+            pieces.append(old)
+        elif old is self._open:
+            self._open = None
+        self.runs[at : at + 1] = pieces
 
-    def put_in_front(self, records: Iterable[tuple[int, int, int, int, int]]) -> None:
-        """(index, term, segment, offset, bytes) of entries that stand before the first run."""
+    def put_in_front(self, records: Iterable[tuple[int, int, int, int]]) -> None:
+        """(index, term, segment, bytes) of entries that stand before the first run."""
         behind, last = self.runs, self.last
         self.runs, self._open = [], None
         for record in records:

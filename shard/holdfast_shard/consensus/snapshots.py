@@ -99,6 +99,8 @@ def _chunks(file: ReadFile, name: str) -> Iterator[bytes]:
     left = file.size - _BEGIN_BYTES - _END_BYTES
     while True:
         head = reader.take(_CHUNK.size)
+        if len(head) < _CHUNK.size:
+            raise SnapshotDamaged(f"{name}: ends within a chunk")
         length, crc = _CHUNK.unpack(head)
         if length == _END:
             break
@@ -280,11 +282,15 @@ class SnapshotStore:
     def latest(self) -> Snapshot | None:
         """The newest that verifies. Raises SnapshotDamaged when there are snapshots and none does."""
         damage: SnapshotDamaged | None = None
-        for _, name in sorted(self._files(), reverse=True):
+        for index, name in sorted(self._files(), reverse=True):
             try:
-                return self.verify(name)
+                snapshot = self.verify(name)
+                if snapshot.index != index:
+                    raise SnapshotDamaged(f"{name}: reaches to {snapshot.index}; it was renamed")
             except SnapshotDamaged as error:
                 damage = damage or error
+            else:
+                return snapshot
         if damage is not None:
             raise SnapshotDamaged(
                 f"{damage}; there is no other one: replace this node as one whose disk was lost"
