@@ -21,13 +21,15 @@ REPLACES: Final = ("Serializer", "_SyncObj__loadDumpFile")
 class _Transfer:
     """Leader's side. Invariant: acknowledged <= sent <= snapshot.size."""
 
-    __slots__ = ("acknowledged", "nudged_at", "sent", "snapshot")
+    __slots__ = ("acknowledged", "nudged_at", "rewound_to", "sent", "snapshot")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.sent = 0
         self.acknowledged = 0
         self.nudged_at = -1
+        self.rewound_to = -1
+        """Where the last rewinding went: everything under way behind a gap asks for it, and one time is enough."""
 
 
 class _Arrival:
@@ -83,7 +85,9 @@ class Installation:
         if transfer is None or match >= transfer.snapshot.index:
             self._transfers.pop(peer, None)
             self.offer(peer)
-        elif transfer.nudged_at == transfer.acknowledged:
+            return
+        transfer.rewound_to = -1
+        if transfer.nudged_at == transfer.acknowledged:
             transfer.sent = transfer.acknowledged
             self._send(peer)
         else:
@@ -116,9 +120,12 @@ class Installation:
         if transfer is None or transfer.snapshot.index != message.index or message.offset > transfer.snapshot.size:
             return
         if message.resend:
-            transfer.sent = transfer.acknowledged = message.offset
+            if message.offset == transfer.rewound_to:
+                return
+            transfer.sent = transfer.acknowledged = transfer.rewound_to = message.offset
         else:
-            transfer.acknowledged = min(max(transfer.acknowledged, message.offset), transfer.sent)
+            transfer.acknowledged = max(transfer.acknowledged, message.offset)
+            transfer.sent = max(transfer.sent, transfer.acknowledged)
         self._send(peer)
 
     # Follower.
@@ -145,8 +152,8 @@ class Installation:
         elif message.offset > arrival.offset or not whole:
             self._report(peer, message, arrival.offset, resend=True)
         else:
-            # A part that is here already: a repetition, or a leader that starts over.
-            self._report(peer, message, arrival.offset, resend=message.offset + len(message.data) < arrival.offset)
+            # A part that is here already: a repetition, or a leader that starts over and may skip what is here.
+            self._report(peer, message, arrival.offset, resend=False)
 
     def chunk_is_whole(self, message: SnapshotChunk) -> bool:
         return bool(message.data) and zlib.crc32(message.data) == message.chunk_crc
