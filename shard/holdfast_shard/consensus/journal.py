@@ -36,11 +36,11 @@ __all__ = ["Journal", "JournalDamaged", "JournalFailed", "JournalFull", "Recover
 
 SEGMENT_BYTES: Final = 64 << 20
 SEGMENT_BYTES_MAX: Final = 1 << 30
-CARRY_STEP_BYTES: Final = 256 << 10
-CARRY_STEP_RECORDS: Final = 500
-"""Read per flush, whichever is less, while entries are carried forward: about a millisecond."""
-IDLE_FLUSHES: Final = 8
-"""A journal is idle when this many flushes in a row had nothing to write; a busy one has empty turns in between too."""
+CARRY_STEP_BYTES: Final = 64 << 10
+CARRY_STEP_FACTOR: Final = 4
+CARRY_STEP_RECORDS: Final = 100
+"""While entries are carried forward, each append reads about this much of an old segment, or this many times its own
+bytes if that is more, and at most so many records: well under a millisecond, yet faster than the journal grows."""
 
 
 class JournalFailed(DiskError):
@@ -77,7 +77,6 @@ class Journal:
         self._full = False
         self._unmarked = True
         """Whether anything was appended after the last mark."""
-        self._idle_flushes = 0
         self._carrier: Carrier | None = None
         # Shared with the thread that syncs.
         self._lock = threading.Lock()
@@ -125,6 +124,8 @@ class Journal:
         """Returns the write number. `index` follows the last; the payload is kept until flushed, not copied."""
         log = self._groups.get(group) or GroupLog()
         assert index == log.last + 1 or (log.last == 0 and index > 0), "a log has no gaps"
+        if self._carrier is not None:
+            self._carry(self._carrier, max(CARRY_STEP_BYTES, CARRY_STEP_FACTOR * len(payload)))
         number = self._append(ENTRY, group, index, term, payload)
         self._groups[group] = log
         log.append(index, term, self._segment, HEADER_BYTES + len(payload))
@@ -162,6 +163,17 @@ class Journal:
         log.release(index)
         self._collect()
 
+    def mark(self) -> int:
+        """Note how far the journal is synced, unless that is the last thing noted; returns the last write number.
+
+        To be called, flushed and synced when the journal is idle: only a later record can prove that the last
+        acknowledged one was synced.
+        """
+        if self._unmarked:
+            self._append(MARK, 0, 0)
+            self._unmarked = False
+        return self.appended
+
     def _append(self, kind: bytes, group: int, index: int, term: int = 0, payload: bytes = b"") -> int:
         length = HEADER_BYTES + len(payload)
         if self._failure is not None:
@@ -183,23 +195,9 @@ class Journal:
         """Hand what was appended to the operating system; returns the highest write number handed over."""
         if self._failure is not None:
             raise self._again()
-        if self._carrier is not None:
-            self._carry(self._carrier)
-        if self._buffers or self._mark_is_due():
-            self._idle_flushes = 0
+        if self._buffers:
             self._write()
         return self.flushed
-
-    def _mark_is_due(self) -> bool:
-        """Only a later record can prove that the last acknowledged one was synced; an idle journal writes one."""
-        if not self._unmarked or self.durable < self.appended:
-            return False
-        self._idle_flushes += 1
-        if self._idle_flushes < IDLE_FLUSHES:
-            return False
-        self._append(MARK, 0, 0)
-        self._unmarked = False
-        return True
 
     def _write(self) -> None:
         assert self._file is not None
@@ -216,11 +214,11 @@ class Journal:
             raise self._again()
         with self._lock:
             target = self.flushed
+            if target == self.durable:
+                return target
             sealed = list(self._sealed)
             file = self._file
             names_synced, self._names_synced = self._names_synced, True
-        if target == self.durable:
-            return target
         assert file is not None
         try:
             for earlier in sealed:
@@ -315,9 +313,9 @@ class Journal:
         log = self._groups.get(group)
         return log is not None and log.stands_in(segment, index, term)
 
-    def _carry(self, carrier: Carrier) -> None:
+    def _carry(self, carrier: Carrier, bytes_max: int) -> None:
         try:
-            for entry in carrier.step(CARRY_STEP_BYTES, CARRY_STEP_RECORDS):
+            for entry in carrier.step(bytes_max, CARRY_STEP_RECORDS):
                 self._append(CARRIED, entry.group, entry.index, entry.term, entry.payload)
                 log = self._groups[entry.group]
                 log.carry(entry.index, self._segment, HEADER_BYTES + len(entry.payload))
