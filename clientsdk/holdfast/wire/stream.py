@@ -140,11 +140,12 @@ class Connection(asyncio.Protocol):
             return
         outbox = self._outbox
         if not outbox:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         outbox.append(_HEADER.pack(len(body), kind, group, request))
         outbox.append(body)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand what is queued to the transport now, not at the end of this turn."""
         outbox, self._outbox = self._outbox, []
         if self.closed or self.transport is None or not outbox:
             return
@@ -155,7 +156,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Send what is queued and close."""
         if not self.closed and self.transport is not None:
-            self._flush()
+            self.flush()
             self.transport.close()
 
     def abort(self, error: Exception | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from holdfast.wire.frames import Kind, Mode, Options, Reason, Status
+from holdfast.wire.frames import Kind, Options, Reason, Status
 from holdfast.wire.limits import (
     CACHE_TTL_MS_MAX,
     HOLDERS_PER_LOCK_MAX,
@@ -25,7 +25,7 @@ from holdfast.wire.limits import (
     WAITERS_PER_LOCK_MAX,
 )
 
-from .ledger import CACHE, EXCLUSIVE, FREE, PERMITS, STOLEN, Ledger
+from .ledger import CACHE, FREE, PERMITS, STOLEN, Ledger
 from .rows import Answer, Client, Hold, Lease, Lock, Waiter
 
 Handler = Callable[[Client, int, int, str, int, int, int, int, Options], Answer]

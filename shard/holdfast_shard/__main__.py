@@ -1,0 +1,110 @@
+"""``python -m holdfast_shard``: form a cluster, run a node, replace a lost disk."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import json
+import sys
+from pathlib import Path
+
+import uvloop
+
+from .consensus import LogDamaged
+from .consensus.disk import DirectoryInUse, DiskError, DiskFull
+from .consensus.journal import JournalDamaged, JournalFailed
+from .consensus.snapshots import SnapshotDamaged
+from .formation import FORMATION_FILE, FormationError, new_formation, replace_node, write_directory, write_formation
+from .logs import configure_logs
+from .node.process import Node, listening_line
+
+EXIT_USAGE, EXIT_DATA, EXIT_DISK, EXIT_PORT = 2, 3, 4, 5
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m holdfast_shard", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    form = commands.add_parser("form", help="write the data directories of a new cluster")
+    form.add_argument("--nodes", required=True, help="addresses, HOST:PORT,HOST:PORT,…")
+    form.add_argument("--groups", type=int, default=2)
+    form.add_argument("--replicas", type=int, default=3)
+    form.add_argument("--out", type=Path, required=True, help="gets node-1, node-2, … and formation.json")
+    node = commands.add_parser("node", help="run a node")
+    node.add_argument("--data", type=Path, required=True)
+    node.add_argument("--listen", help="HOST:PORT when it is not the formation's")
+    replace = commands.add_parser("replace", help="give a lost node a new, empty disk; all nodes stopped")
+    replace.add_argument("--node", type=int, required=True)
+    replace.add_argument("--data", type=Path, nargs="+", required=True, help="directories of all surviving nodes")
+    replace.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def _form(options: argparse.Namespace) -> None:
+    addresses = [address.strip() for address in options.nodes.split(",")]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise FormationError(f"{address!r} is no HOST:PORT")
+    formation, key = new_formation(addresses, options.groups, options.replicas)
+    for record in formation.nodes:
+        write_directory(formation, record.node, options.out / f"node-{record.node}")
+    write_formation(formation, options.out / FORMATION_FILE)
+    print(
+        json.dumps({"cluster": formation.cluster, "api_key": key, "formation": str(options.out / FORMATION_FILE)}),
+        flush=True,
+    )
+
+
+async def _run(options: argparse.Namespace) -> None:
+    if options.listen is not None:
+        host, _, port = options.listen.rpartition(":")
+        if not host or not port.isdecimal():
+            raise FormationError(f"--listen takes HOST:PORT, not {options.listen!r}")
+    node = Node(options.data, options.listen)
+    try:
+        await node.run()
+    except OSError as error:
+        await node.close()
+        if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise _PortTaken(f"cannot listen on {node.address}: {error.strerror}") from None
+        raise
+    print(json.dumps(listening_line(node)), flush=True)
+    await node.serve()
+
+
+class _PortTaken(Exception):
+    pass
+
+
+def main() -> int:
+    options = _arguments().parse_args()
+    try:
+        if options.command == "form":
+            _form(options)
+        elif options.command == "replace":
+            identity = replace_node(options.node, options.data, options.out)
+            print(json.dumps({"node": options.node, "identity": identity, "data": str(options.out)}), flush=True)
+        else:
+            configure_logs()
+            uvloop.run(_run(options))
+    except _PortTaken as error:
+        return _fail(EXIT_PORT, error)
+    except FormationError as error:
+        return _fail(EXIT_USAGE if options.command == "form" else EXIT_DATA, error)
+    except (JournalDamaged, SnapshotDamaged, LogDamaged, DirectoryInUse) as error:
+        return _fail(EXIT_DATA, error)
+    except (DiskFull, DiskError, JournalFailed) as error:
+        return _fail(EXIT_DISK, error)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 0
+    return 0
+
+
+def _fail(code: int, error: Exception) -> int:
+    print(f"holdfast node: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

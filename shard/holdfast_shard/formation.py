@@ -1,0 +1,187 @@
+"""How a cluster comes to be: written once, into every data directory, and never merged or edited afterwards.
+
+The formation is the genesis of every group and the only source of a node's identity. A directory of another cluster, or
+one whose identity is not the one that the formation names, is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+from holdfast.wire.messages import GroupRecord, MetaRecord, NodeRecord, SlotTable, TenantRecord
+
+from .machine import Genesis
+from .placement import pack_slots, place_slots, unpack_slots
+
+FORMATION_VERSION = 1
+META_GROUP = 0
+BUILT_IN_TENANT = 1
+FORMATION_FILE = "formation.json"
+IDENTITY_FILE = "identity"
+FRESH_FILE = "fresh"
+"""Present in a directory that replaces a lost one, until its replicas have caught up."""
+META_REPLICAS_MAX = 5
+
+
+class FormationError(Exception):
+    """The data directory is not this node's, or not readable; the message says what to do."""
+
+
+class Formation(msgspec.Struct, frozen=True):
+    version: int
+    cluster: str
+    secret: str
+    nodes: tuple[NodeRecord, ...]
+    groups: tuple[GroupRecord, ...]
+    slots: bytes
+    tenants: tuple[TenantRecord, ...]
+
+    def node(self, number: int) -> NodeRecord:
+        for record in self.nodes:
+            if record.node == number:
+                return record
+        raise FormationError(f"cluster {self.cluster} has no node {number}")
+
+    def members_of(self, node: int) -> dict[int, tuple[int, ...]]:
+        """Groups with a replica on ``node`` -> their members."""
+        return {record.group: record.members for record in self.groups if node in record.members}
+
+    def meta(self) -> MetaRecord:
+        return MetaRecord(1, self.cluster, self.nodes, self.groups, SlotTable(1, self.slots), self.tenants)
+
+    def genesis(self, group: int) -> Genesis:
+        table = unpack_slots(self.slots)
+        return Genesis(self.cluster, group, tuple(slot for slot, owner in enumerate(table) if owner == group))
+
+
+def key_hash(key: str) -> bytes:
+    return blake2b(key.encode(), digest_size=32).digest()
+
+
+def new_formation(addresses: Sequence[str], groups: int, replicas: int) -> tuple[Formation, str]:
+    """A new cluster and the API key of its built-in tenant. Raises :class:`FormationError` for impossible numbers."""
+    nodes = len(addresses)
+    if replicas not in (1, 3, 5):
+        raise FormationError(f"replicas is 1, 3 or 5, not {replicas}: an even number adds cost and no safety")
+    if replicas > nodes:
+        raise FormationError(f"{replicas} replicas need as many nodes; there are {nodes}")
+    if not 1 <= groups <= 4096:
+        raise FormationError(f"groups is 1 to 4096, not {groups}")
+    if len(set(addresses)) != nodes:
+        raise FormationError("every node needs an address of its own")
+    records = tuple(
+        NodeRecord(number, address, secrets.token_hex(16)) for number, address in enumerate(addresses, start=1)
+    )
+    meta_replicas = min(nodes - (nodes + 1) % 2, META_REPLICAS_MAX)
+    members = [GroupRecord(META_GROUP, tuple(range(1, meta_replicas + 1)))]
+    for group in range(1, groups + 1):
+        first = (group - 1) % nodes
+        members.append(GroupRecord(group, tuple(sorted((first + at) % nodes + 1 for at in range(replicas)))))
+    key = "hf_" + secrets.token_urlsafe(32)
+    tenant = TenantRecord(BUILT_IN_TENANT, "default", (key_hash(key),))
+    table = pack_slots(place_slots(range(1, groups + 1)))
+    formation = Formation(
+        FORMATION_VERSION, secrets.token_hex(8), secrets.token_hex(32), records, tuple(members), table, (tenant,)
+    )
+    return formation, key
+
+
+def write_formation(formation: Formation, path: Path) -> None:
+    data = msgspec.json.format(msgspec.json.encode(formation), indent=1)
+    _write_private(path, data)
+
+
+def read_formation(path: Path) -> Formation:
+    try:
+        formation = msgspec.json.decode(path.read_bytes(), type=Formation)
+    except OSError as error:
+        raise FormationError(
+            f"cannot read {path}: {error.strerror}; form a cluster first (holdfast node form)"
+        ) from None
+    except msgspec.DecodeError as error:
+        raise FormationError(f"{path} is no formation file ({error}); restore it from another node's copy") from None
+    if formation.version != FORMATION_VERSION:
+        raise FormationError(f"{path} is of version {formation.version}; this program knows {FORMATION_VERSION}")
+    return formation
+
+
+def write_directory(formation: Formation, node: int, directory: Path, *, fresh: bool = False) -> None:
+    """Make the data directory of one node. Raises :class:`FormationError` when it holds anything already."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise FormationError(f"{directory} is not empty; a data directory is made once")
+    except OSError as error:
+        raise FormationError(f"cannot make {directory}: {error.strerror}") from None
+    write_formation(formation, directory / FORMATION_FILE)
+    _write_private(directory / IDENTITY_FILE, formation.node(node).identity.encode())
+    if fresh:
+        _write_private(directory / FRESH_FILE, b"")
+
+
+def load_directory(directory: Path) -> tuple[Formation, NodeRecord]:
+    """The formation of a data directory and the node it belongs to."""
+    formation = read_formation(directory / FORMATION_FILE)
+    try:
+        identity = (directory / IDENTITY_FILE).read_text().strip()
+    except OSError as error:
+        raise FormationError(
+            f"cannot read {directory / IDENTITY_FILE}: {error.strerror}. A directory that lost its identity may have "
+            "lost more: replace the node (docs/operations.md)"
+        ) from None
+    for record in formation.nodes:
+        if record.identity == identity:
+            return formation, record
+    raise FormationError(
+        f"{directory} has identity {identity}, which cluster {formation.cluster} does not know: it is of another "
+        "cluster, or was replaced"
+    )
+
+
+def replace_node(node: int, survivors: Sequence[Path], target: Path) -> str:
+    """Give ``node`` a new identity in every surviving directory and make an empty directory for it; all nodes stopped.
+
+    The new replica grants no vote before it has caught up, so that an entry which only the lost disk and one survivor
+    had cannot be outvoted by the other survivor and an empty disk.
+    """
+    formations = [(path, *load_directory(path)) for path in survivors]
+    if not formations:
+        raise FormationError("name the data directories of the surviving nodes")
+    clusters = {formation.cluster for _, formation, _ in formations}
+    if len(clusters) != 1:
+        raise FormationError(f"the directories are of different clusters: {', '.join(sorted(clusters))}")
+    first = formations[0][1]
+    numbers = {record.node for _, _, record in formations}
+    wanted = {record.node for record in first.nodes} - {node}
+    first.node(node)
+    if numbers != wanted:
+        raise FormationError(
+            f"the survivors have to be nodes {sorted(wanted)}, the directories are those of {sorted(numbers)}"
+        )
+    identity = secrets.token_hex(16)
+    nodes = tuple(
+        NodeRecord(record.node, record.address, identity if record.node == node else record.identity)
+        for record in first.nodes
+    )
+    replaced = msgspec.structs.replace(first, nodes=nodes)
+    write_directory(replaced, node, target, fresh=True)
+    for path, _, _ in formations:
+        write_formation(replaced, path / FORMATION_FILE)
+    return identity
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    fd = os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(part, path)

@@ -1,0 +1,1 @@
+"""The node process: many groups over one event loop, one journal and one listener."""

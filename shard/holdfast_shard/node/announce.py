@@ -1,0 +1,70 @@
+"""Telling the meta group where this node listens, when that is not what it knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from holdfast.wire.frames import Kind, Section, Stamped, Status, decode_answer_list, encode
+from holdfast.wire.limits import PROTOCOL_VERSION
+from holdfast.wire.messages import Hello, Msg, NodeRecord, Role
+from holdfast.wire.stream import Connection
+
+from ..formation import META_GROUP, Formation
+
+RETRY_S = 0.5
+ANSWER_TIMEOUT_S = 3.0
+
+
+async def announce(formation: Formation, me: NodeRecord, address: str, meta_addresses: Callable[[], list[str]]) -> None:
+    """Returns when the meta group knows; tries its members in turn until one of them, the leader, has applied it."""
+    if address == me.address:
+        return
+    columns = Section(0, 0, bytes([Kind.ANNOUNCE]), [0], [address], [0], [me.node], [0], [0], {})
+    frame = encode([Stamped(0, b"\xff\xff", columns)])
+    while True:
+        for target in meta_addresses():
+            if await _try(formation, target, frame):
+                return
+        await asyncio.sleep(RETRY_S)
+
+
+async def _try(formation: Formation, target: str, frame: bytes) -> bool:
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[bool] = loop.create_future()
+
+    def settle(value: bool) -> None:
+        if not answered.done():
+            answered.set_result(value)
+
+    def on_message(connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
+        if kind == Msg.ANSWERS and body is not None:
+            settle(_is_ok(body))
+        elif kind == Msg.REFUSED:
+            settle(False)
+
+    host, _, port = target.rpartition(":")
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            _, connection = await loop.create_connection(
+                lambda: Connection(on_message, lambda _, __: settle(False)), host, int(port)
+            )
+            try:
+                hello = Hello(PROTOCOL_VERSION, Role.ROUTER, formation.secret, formation.cluster)
+                connection.send(Msg.HELLO, 0, 0, encode(hello))
+                connection.send(Msg.OPS, META_GROUP, 1, frame)
+                return await answered
+            finally:
+                connection.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+def _is_ok(body: bytes) -> bool:
+    try:
+        answers = decode_answer_list(body)
+    except msgspec.DecodeError:
+        return False
+    return bool(answers) and answers[0].statuses == bytes([Status.OK])

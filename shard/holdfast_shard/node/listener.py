@@ -1,0 +1,289 @@
+"""Who calls this node: routers, peers and operators; one HELLO each, then messages of their role."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch, WrongCluster
+from holdfast.wire.frames import Event, encode
+from holdfast.wire.limits import FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, SECTIONS_PER_FRAME_MAX
+from holdfast.wire.messages import (
+    GroupRole,
+    Hello,
+    Msg,
+    Refusal,
+    Role,
+    Welcome,
+    decode_hello,
+    refusal_of,
+)
+from holdfast.wire.stream import Connection
+
+from ..formation import Formation
+from .service import Frame, GroupService
+
+HELLO_TIMEOUT_S = 5.0
+LOG_EVERY_S = 60.0
+"""A refused address is logged once in this time."""
+ROUTES_MAX = 2_000_000
+
+log = logging.getLogger("holdfast.node")
+
+
+class _ClientOf(msgspec.Struct, array_like=True, gc=False):
+    """The first field of a section; the rest is skipped unread."""
+
+    client: int
+
+
+class _Sender(msgspec.Struct, array_like=True, gc=False):
+    tenant: int
+    slots: bytes
+    section: _ClientOf
+
+
+_decode_senders = msgspec.msgpack.Decoder(list[_Sender]).decode
+
+
+class Caller:
+    """One accepted connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.role: str = ""
+        self.node = 0
+
+
+class Listener:
+    def __init__(
+        self,
+        formation: Formation,
+        node: int,
+        services: dict[int, GroupService],
+        *,
+        on_input: Callable[[], None],
+        on_peer: Callable[[int, Connection], None],
+        on_peer_message: Callable[[int, Connection, bytes], None],
+        on_peer_closed: Callable[[int, Connection], None],
+        status: Callable[[], dict[str, object]],
+        roles: Callable[[], list[GroupRole]],
+        meta: Callable[[], bytes | None],
+    ) -> None:
+        self._formation = formation
+        self._node = node
+        self._services = services
+        self._on_input = on_input
+        self._on_peer = on_peer
+        self._on_peer_message = on_peer_message
+        self._on_peer_closed = on_peer_closed
+        self._status = status
+        self._roles = roles
+        self._meta = meta
+        self._loop = asyncio.get_running_loop()
+        self._server: asyncio.Server | None = None
+        self._callers: dict[Connection, Caller] = {}
+        self._routes: dict[int, dict[int, Caller]] = {group: {} for group in services}
+        """Per group: client number -> the router it was last heard from. Bounded; events may be lost."""
+        self._logged: dict[str, float] = {}
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Raises ``OSError`` when the port is taken."""
+        self._server = await self._loop.create_server(self._accept, host, port, backlog=1024)
+        name = self._server.sockets[0].getsockname()
+        return str(name[0]), int(name[1])
+
+    def _accept(self) -> Connection:
+        return Connection(
+            self._on_message,
+            self._on_closed,
+            on_open=self._on_open,
+            body_bytes_max=MESSAGE_BYTES_MAX,
+        )
+
+    def _on_open(self, connection: Connection) -> None:
+        self._callers[connection] = Caller(connection)
+        self._loop.call_later(HELLO_TIMEOUT_S, self._expect_hello, connection)
+
+    def _expect_hello(self, connection: Connection) -> None:
+        caller = self._callers.get(connection)
+        if caller is not None and not caller.role:
+            connection.close()
+
+    def _on_closed(self, connection: Connection, error: Exception | None) -> None:
+        caller = self._callers.pop(connection, None)
+        if caller is None:
+            return
+        if isinstance(error, HoldfastError):
+            self._log_refused(connection, str(error))
+        if caller.role == Role.NODE:
+            self._on_peer_closed(caller.node, connection)
+        elif caller.role == Role.ROUTER:
+            for service in self._services.values():
+                service.drop_caller(caller)
+            for routes in self._routes.values():
+                for client in [client for client, via in routes.items() if via is caller]:
+                    del routes[client]
+
+    # Messages.
+
+    def _on_message(self, connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
+        caller = self._callers.get(connection)
+        if caller is None:
+            return
+        if kind == Msg.PEER and caller.role == Role.NODE:
+            if body is not None:
+                self._on_peer_message(caller.node, connection, body)
+        elif body is None:
+            self._refuse(
+                connection, request, Refusal(Code.TOO_LARGE, f"a message has at most {MESSAGE_BYTES_MAX} bytes")
+            )
+        elif kind in (Msg.OPS, Msg.READ) and caller.role == Role.ROUTER:
+            self._on_frame(caller, kind, group, request, body)
+        elif kind == Msg.HELLO:
+            self._on_hello(caller, body)
+        elif not caller.role:
+            self._refuse(connection, 0, Refusal(Code.BAD_MESSAGE, "a connection begins with HELLO"))
+            connection.close()
+        elif kind == Msg.STATUS:
+            connection.send(Msg.STATUS, 0, request, encode(self._status()))
+        elif kind == Msg.PING:
+            connection.send(Msg.PONG, 0, request, b"")
+        else:
+            self._refuse(connection, request, Refusal(Code.BAD_MESSAGE, f"a {caller.role} does not send kind {kind}"))
+
+    def _on_frame(self, caller: Caller, kind: int, group: int, request: int, body: bytes) -> None:
+        connection = caller.connection
+        service = self._services.get(group)
+        if service is None:
+            self._refuse(connection, request, Refusal(Code.NO_SUCH_GROUP, f"group {group} has no replica here"))
+            return
+        if len(body) > FRAME_BYTES_MAX:
+            self._refuse(connection, request, Refusal(Code.TOO_LARGE, f"a frame has at most {FRAME_BYTES_MAX} bytes"))
+            return
+        try:
+            senders = _decode_senders(body)
+        except msgspec.DecodeError as error:
+            self._refuse(connection, request, Refusal(Code.BAD_MESSAGE, f"this is no frame: {error}"))
+            return
+        if len(senders) > SECTIONS_PER_FRAME_MAX:
+            text = f"a frame has at most {SECTIONS_PER_FRAME_MAX} sections"
+            self._refuse(connection, request, Refusal(Code.TOO_LARGE, text))
+            return
+        routes = self._routes[group]
+        if len(routes) > ROUTES_MAX:
+            routes.clear()
+        for sender in senders:
+            if sender.section.client:
+                routes[sender.section.client] = caller
+        frame = Frame(caller, request, body)
+        if kind == Msg.OPS:
+            service.write(frame)
+        else:
+            service.read(frame)
+        self._on_input()
+
+    def _on_hello(self, caller: Caller, body: bytes) -> None:
+        connection = caller.connection
+        try:
+            hello = decode_hello(body)
+            self._check_hello(hello)
+        except msgspec.DecodeError as error:
+            self._turn_away(connection, Refusal(Code.BAD_MESSAGE, f"this is no HELLO: {error}"))
+            return
+        except HoldfastError as error:
+            self._turn_away(connection, refusal_of(error))
+            return
+        caller.role, caller.node = hello.role, hello.node
+        identity = self._formation.node(self._node).identity
+        welcome = Welcome(PROTOCOL_VERSION, self._formation.cluster, 0, self._node, identity)
+        connection.send(Msg.WELCOME, 0, 0, encode(welcome))
+        if hello.role == Role.NODE:
+            self._on_peer(hello.node, connection)
+        elif hello.role == Role.ROUTER:
+            meta = self._meta()
+            if meta is not None:
+                connection.send(Msg.META, 0, 0, meta)
+            connection.send(Msg.ROLES, 0, 0, encode(self._roles()))
+
+    def _check_hello(self, hello: Hello) -> None:
+        formation = self._formation
+        if hello.version != PROTOCOL_VERSION:
+            raise VersionMismatch(f"this node speaks version {PROTOCOL_VERSION}, the caller {hello.version}")
+        if hello.role not in (Role.ROUTER, Role.NODE, Role.ADMIN):
+            raise Unauthenticated("a node serves routers and nodes; clients connect to a router")
+        if hello.cluster != formation.cluster:
+            raise WrongCluster(f"this node is of cluster {formation.cluster}, the caller of {hello.cluster or 'none'}")
+        if not hmac.compare_digest(hello.key.encode(), formation.secret.encode()):
+            raise Unauthenticated("the cluster secret is wrong")
+        if hello.role == Role.NODE:
+            known = {record.node: record.identity for record in formation.nodes}
+            if hello.node == self._node or known.get(hello.node) != hello.identity:
+                raise WrongCluster(
+                    f"node {hello.node} with identity {hello.identity or 'none'} is no member: its disk was replaced, "
+                    "or it was formed anew"
+                )
+
+    def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
+        self._log_refused(connection, refusal.message)
+        self._refuse(connection, 0, refusal)
+        connection.close()
+
+    def _refuse(self, connection: Connection, request: int, refusal: Refusal) -> None:
+        connection.send(Msg.REFUSED, 0, request, encode(refusal))
+
+    def _log_refused(self, connection: Connection, why: str) -> None:
+        address = connection.peer.rpartition(":")[0]
+        now = time.monotonic()
+        if now - self._logged.get(address, -LOG_EVERY_S) >= LOG_EVERY_S:
+            if len(self._logged) > 10_000:
+                self._logged.clear()
+            self._logged[address] = now
+            log.warning("refused a caller", extra={"address": address, "why": why})
+
+    # Output.
+
+    def answer(self) -> None:
+        """Send what the services have to say."""
+        for group, service in self._services.items():
+            if service.replies:
+                replies, service.replies = service.replies, []
+                for reply in replies:
+                    caller = reply.caller
+                    assert isinstance(caller, Caller)
+                    if reply.answers is not None:
+                        caller.connection.send(Msg.ANSWERS, group, reply.request, reply.answers)
+                    elif reply.refusal is not None:
+                        self._refuse(caller.connection, reply.request, reply.refusal)
+            if service.events:
+                events, service.events = service.events, []
+                self._send_events(group, events)
+
+    def _send_events(self, group: int, events: list[Event]) -> None:
+        routes = self._routes[group]
+        by_caller: dict[Caller, list[Event]] = {}
+        for event in events:
+            caller = routes.get(event.client)
+            if caller is not None:
+                by_caller.setdefault(caller, []).append(event)
+        for caller, mine in by_caller.items():
+            # A router that does not read gets no events: its clients find out by tickets and change numbers.
+            if not caller.connection.paused:
+                caller.connection.send(Msg.EVENTS, group, 0, encode(mine))
+
+    def broadcast(self, kind: Msg, body: bytes) -> None:
+        """To every router."""
+        for caller in self._callers.values():
+            if caller.role == Role.ROUTER:
+                caller.connection.send(kind, 0, 0, body)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._callers):
+            connection.close()

@@ -1,0 +1,191 @@
+"""A node, put together: listener, peers, engine loop; start, status and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+from holdfast.wire.frames import encode
+from holdfast.wire.messages import GroupRole, Msg
+
+from ..consensus import ReplicaConfig, Role
+from ..consensus.disk import RealDisk
+from ..formation import META_GROUP, load_directory
+from ..machine import MetaMachine
+from .announce import announce
+from .engine_loop import EngineLoop
+from .listener import Listener
+from .peers import Peers
+
+log = logging.getLogger("holdfast.node")
+
+
+class Node:
+    """Create inside a running loop, then :meth:`run`."""
+
+    def __init__(self, directory: Path, listen: str | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.formation, self.record = load_directory(directory)
+        self.address = listen or self.record.address
+        disk = RealDisk(directory)
+        disk.lock()
+        self._failure: BaseException | None = None
+        self._stopping = asyncio.Event()
+        self._roles: list[GroupRole] = []
+        self._meta_version = 0
+        number = self.record.node
+        self.engine = EngineLoop(
+            self.formation,
+            number,
+            disk,
+            config=ReplicaConfig(),
+            on_messages=self._send,
+            on_progress=self._progress,
+            on_fatal=self._fatal,
+        )
+        self.peers = Peers(
+            self.formation,
+            number,
+            address_of=self._address_of,
+            on_connected=self._peer_connected,
+            on_disconnected=self._peer_disconnected,
+            on_message=self._peer_message,
+        )
+        self.listener = Listener(
+            self.formation,
+            number,
+            self.engine.services,
+            on_input=self.engine.wake,
+            on_peer=self.peers.accepted,
+            on_peer_message=self.peers.received,
+            on_peer_closed=self.peers.closed,
+            status=self.status,
+            roles=lambda: self._roles,
+            meta=self._meta,
+        )
+
+    async def run(self) -> tuple[str, int]:
+        """Listen and begin to take part; returns the address."""
+        host, _, port = self.address.rpartition(":")
+        address = await self.listener.listen(host, int(port))
+        self.address = f"{address[0]}:{address[1]}"
+        self.peers.start()
+        self.engine.wake()
+        # What lives from here on lives long: keep the collector from walking it, and from walking often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        return address
+
+    async def serve(self) -> None:
+        """Until TERM, INT or a failure; raises what failed."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stopping.set)
+        announcing = asyncio.create_task(announce(self.formation, self.record, self.address, self._meta_addresses))
+        await self._stopping.wait()
+        announcing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await announcing
+        await self.close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def close(self) -> None:
+        await self.peers.close()
+        await self.listener.close()
+        self.engine.close()
+
+    # Between engine and sockets.
+
+    def _send(self, messages: dict[int, list[bytes]]) -> None:
+        if messages:
+            self.peers.send(messages)
+
+    def _peer_connected(self, peer: int) -> None:
+        self.engine.host.connected(peer, time.monotonic())
+        self.engine.wake()
+
+    def _peer_disconnected(self, peer: int) -> None:
+        self.engine.host.disconnected(peer, time.monotonic())
+        self.engine.wake()
+
+    def _peer_message(self, peer: int, body: bytes) -> None:
+        try:
+            self.engine.host.receive(peer, body, time.monotonic())
+        except Exception as error:  # noqa: BLE001 - the engine has halted: say why and stop
+            self._fatal(error)
+            return
+        self.engine.wake()
+
+    def _progress(self) -> None:
+        self.listener.answer()
+        roles = [
+            GroupRole(group, replica.term, replica.leader or 0, replica.ready)
+            for group, replica in self.engine.host.replicas.items()
+        ]
+        if roles != self._roles:
+            self._roles = roles
+            self.listener.broadcast(Msg.ROLES, encode(roles))
+        machine = self.engine.machines.get(META_GROUP)
+        if isinstance(machine, MetaMachine) and machine.record.version != self._meta_version:
+            self._meta_version = machine.record.version
+            self.listener.broadcast(Msg.META, encode(machine.record))
+
+    def _fatal(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+            log.critical("this node stops", extra={"why": str(error)})
+            self.engine.stop()
+            self._stopping.set()
+
+    # What others ask.
+
+    def _meta(self) -> bytes | None:
+        machine = self.engine.machines.get(META_GROUP)
+        return encode(machine.record) if isinstance(machine, MetaMachine) else None
+
+    def _address_of(self, peer: int) -> str:
+        machine = self.engine.machines.get(META_GROUP)
+        nodes = machine.record.nodes if isinstance(machine, MetaMachine) else self.formation.nodes
+        return next(record.address for record in nodes if record.node == peer)
+
+    def _meta_addresses(self) -> list[str]:
+        members = next(record.members for record in self.formation.groups if record.group == META_GROUP)
+        return [self.address if member == self.record.node else self._address_of(member) for member in members]
+
+    def status(self) -> dict[str, object]:
+        table = {}
+        for group, replica in self.engine.host.replicas.items():
+            machine = self.engine.machines[group]
+            table[group] = {
+                "group": group,
+                "role": "leader" if replica.role is Role.LEADER else replica.role.value,
+                "leader": replica.leader or 0,
+                "term": replica.term,
+                "epoch": machine.term,
+                "ready": replica.ready,
+                "commit": replica.commit_index,
+                "applied": replica.applied_index,
+                "last": replica.last_index,
+                "digest": machine.digest.hex(),
+                "digest_index": machine.digest_index,
+                **machine.counts(),
+            }
+        return {
+            "node": self.record.node,
+            "address": self.address,
+            "pid": os.getpid(),
+            "up": True,
+            "cluster": self.formation.cluster,
+            "groups": list(table.values()),
+        }
+
+
+def listening_line(node: Node) -> dict[str, object]:
+    return {"event": "listening", "node": node.record.node, "address": node.address, "pid": os.getpid()}

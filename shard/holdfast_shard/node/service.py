@@ -1,0 +1,203 @@
+"""What a leader does for one group: frames in, entries out, answers back. Sans-io.
+
+Frames that arrive while entries are under way leave together as the next entry. Every frame ends in exactly one reply:
+its answers, a refusal that is certain (nothing happened), or silence when its outcome cannot be known here, which the
+router resolves by sending the frame again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from holdfast.wire.errors import Code
+from holdfast.wire.frames import Event
+from holdfast.wire.limits import ENTRY_BYTES_MAX
+from holdfast.wire.messages import Refusal
+
+from ..consensus import Applied, NotLeader, Proposal
+from ..machine import EntryResult, Machine, build_entry
+
+ENTRIES_IN_FLIGHT_MAX = 4
+PENDING_BYTES_MAX = 32 << 20
+PENDING_FRAMES_MAX = 16_384
+PENDING_RETRY_MS = 100
+"""What a full queue takes to empty at the slowest disk it is sized for."""
+
+
+class Replica(Protocol):
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def leader(self) -> int | None: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def applied_index(self) -> int: ...
+    def elapsed_ms(self, now: float) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame under way. ``caller`` is whatever the driver needs to answer it."""
+
+    caller: object
+    request: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    caller: object
+    request: int
+    answers: bytes | None
+    refusal: Refusal | None = None
+
+
+@dataclass(slots=True)
+class _Flight:
+    term: int
+    frames: list[Frame]
+    reads: list[Frame]
+
+
+class GroupService:
+    def __init__(
+        self, group: int, replica: Replica, machine: Machine, propose: Callable[[int, bytes, float], Proposal]
+    ) -> None:
+        self.group = group
+        self.machine = machine
+        self._replica = replica
+        self._propose = propose
+        self._pending: deque[Frame] = deque()
+        self._pending_bytes = 0
+        self._reads: list[Frame] = []
+        self._flights: dict[int, _Flight] = {}
+        """By index, ascending: what was proposed here and is not resolved."""
+        self.replies: list[Reply] = []
+        self.events: list[Event] = []
+
+    # Input.
+
+    def write(self, frame: Frame) -> None:
+        if not self._replica.ready:
+            self._refuse(frame)
+        elif self._pending_bytes + len(frame.body) > PENDING_BYTES_MAX or len(self._pending) >= PENDING_FRAMES_MAX:
+            self._reply(frame, Refusal(Code.OVERLOADED, f"group {self.group} has too much waiting", PENDING_RETRY_MS))
+        else:
+            self._pending.append(frame)
+            self._pending_bytes += len(frame.body)
+
+    def read(self, frame: Frame) -> None:
+        if not self._replica.ready:
+            self._refuse(frame)
+        elif len(self._reads) >= PENDING_FRAMES_MAX:
+            self._reply(frame, Refusal(Code.OVERLOADED, f"group {self.group} has too much waiting", PENDING_RETRY_MS))
+        else:
+            self._reads.append(frame)
+
+    def applied(self, entry: Applied) -> None:
+        """The next entry of the log was applied here."""
+        flight = self._flights.pop(entry.index, None)
+        result = entry.result
+        assert isinstance(result, EntryResult)
+        if self._replica.ready:
+            self.events += result.events
+        if flight is None:
+            return
+        if flight.term != entry.term or result.refused:
+            # The index was lost to another term: certainly nothing of these frames was or will be applied from it.
+            for frame in (*flight.frames, *flight.reads):
+                self._refuse(frame)
+            return
+        for frame, answers in zip(flight.frames, result.answers, strict=True):
+            self.replies.append(Reply(frame.caller, frame.request, answers))
+        if flight.reads and self._replica.ready:
+            for frame in flight.reads:
+                self.replies.append(Reply(frame.caller, frame.request, self.machine.read(frame.body)))
+        else:
+            for frame in flight.reads:
+                self._refuse(frame)
+
+    # Work.
+
+    def turn(self, now: float) -> None:
+        """Propose what there is to propose; refuse it all when this replica does not lead."""
+        if self._flights:
+            self._skip_covered()
+        if not self._replica.ready:
+            self._refuse_pending()
+            return
+        while len(self._flights) < ENTRIES_IN_FLIGHT_MAX and self._due(now):
+            try:
+                self._close_entry(now)
+            except NotLeader:
+                self._refuse_pending()
+                return
+
+    def _due(self, now: float) -> bool:
+        if self._pending or self._reads:
+            return True
+        if self._flights:
+            return False
+        return self.machine.backlog or self.due_in_ms(now) == 0
+
+    def due_in_ms(self, now: float) -> int | None:
+        """Milliseconds until something of the group runs out; None when nothing will."""
+        due = self.machine.due_ms()
+        if due is None:
+            return None
+        return max(due - self.machine.reading_ms(self._replica.elapsed_ms(now)), 0)
+
+    def _close_entry(self, now: float) -> None:
+        frames: list[Frame] = []
+        size = 0
+        pending = self._pending
+        while pending and (not frames or size + len(pending[0].body) <= ENTRY_BYTES_MAX):
+            frame = pending.popleft()
+            size += len(frame.body)
+            frames.append(frame)
+        self._pending_bytes -= size
+        reads, self._reads = self._reads, []
+        # The stopwatch is read here, after the last operation of the entry has arrived (docs/design.md, 5).
+        entry = build_entry(self._replica.term, self._replica.elapsed_ms(now), [frame.body for frame in frames])
+        try:
+            proposal = self._propose(self.group, entry, now)
+        except NotLeader:
+            for frame in (*frames, *reads):
+                self._refuse(frame)
+            raise
+        self._flights[proposal.index] = _Flight(proposal.term, frames, reads)
+
+    def _skip_covered(self) -> None:
+        """A snapshot of another leader covered some of our entries: nobody here can say what became of them."""
+        while self._flights:
+            index = next(iter(self._flights))
+            if index > self._replica.applied_index:
+                return
+            flight = self._flights.pop(index)
+            for frame in (*flight.frames, *flight.reads):
+                self._reply(frame, Refusal(Code.OUTCOME_UNKNOWN, f"group {self.group} changed its leader"))
+
+    def _refuse_pending(self) -> None:
+        for frame in (*self._pending, *self._reads):
+            self._refuse(frame)
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._reads.clear()
+
+    def _refuse(self, frame: Frame) -> None:
+        leader = self._replica.leader or 0
+        self._reply(frame, Refusal(Code.NOT_LEADER, f"this node does not lead group {self.group}", 0, leader))
+
+    def _reply(self, frame: Frame, refusal: Refusal) -> None:
+        self.replies.append(Reply(frame.caller, frame.request, None, refusal))
+
+    def drop_caller(self, caller: object) -> None:
+        """The caller is gone: what it sent and was not proposed is not proposed any more."""
+        kept = [frame for frame in self._pending if frame.caller is not caller]
+        self._pending = deque(kept)
+        self._pending_bytes = sum(len(frame.body) for frame in kept)
+        self._reads = [frame for frame in self._reads if frame.caller is not caller]
