@@ -11,10 +11,10 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
-from holdfast_shard.consensus.journal import Journal
-from holdfast_shard.consensus.snapshots import SnapshotStore
 
 from holdfast_shard.consensus import Applied, Host, NotLeader, Proposal, ReplicaConfig, Role
+from holdfast_shard.consensus.journal import Journal
+from holdfast_shard.consensus.snapshots import SnapshotStore
 from tests.consensus.disks import SimDisk
 
 TEST_CONFIG = ReplicaConfig()
@@ -26,7 +26,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, bytes | None]] = []
-        self.exports = 0
+        self.rows_per_chunk = 50
 
     def apply(self, index: int, term: int, payload: bytes | None) -> object:
         assert not self.rows or index == self.rows[-1][0] + 1, "applied out of order"
@@ -38,11 +38,10 @@ class Recorder:
 
     def export(self) -> Iterator[bytes]:
         rows = list(self.rows)
-        self.exports += 1
 
         def chunks() -> Iterator[bytes]:
-            for at in range(0, len(rows), 50):
-                yield msgspec.msgpack.encode(rows[at : at + 50])
+            for at in range(0, len(rows), self.rows_per_chunk):
+                yield msgspec.msgpack.encode(rows[at : at + self.rows_per_chunk])
 
         return chunks()
 
@@ -111,12 +110,12 @@ class Cluster:
 
     # Nodes.
 
-    def start(self, number: int) -> Node:
+    def start(self, number: int, *, machine: Recorder | None = None) -> Node:
         node = self.nodes[number]
         assert not node.alive
         members = {group: numbers for group, numbers in self.groups.items() if number in numbers}
         node.journal, recovered = Journal.open(node.disk)
-        node.machines = {group: Recorder() for group in members}
+        node.machines = {group: machine or Recorder() for group in members}
         node.host = Host(
             node=number,
             members=members,

@@ -95,15 +95,17 @@ class Host:
     # Input.
 
     def connected(self, peer: int, now: float) -> None:
-        """A connection to `peer` is up; it replaces any earlier one."""
+        """A connection to `peer` is up; it replaces any earlier one. A node that shares no group is ignored."""
+        if peer not in self._links:
+            return
         self._links[peer].connected()
         self._replies.pop(peer, None)
         for replica in self._shared[peer]:
             replica.connected(peer, now)
 
     def disconnected(self, peer: int, now: float) -> None:
-        link = self._links[peer]
-        if not link.up:
+        link = self._links.get(peer)
+        if link is None or not link.up:
             return
         link.disconnected()
         self._replies.pop(peer, None)
