@@ -161,19 +161,19 @@ class Listener:
         connection = caller.connection
         service = self._services.get(group)
         if service is None:
-            self._refuse(connection, request, Refusal(Code.NO_SUCH_GROUP, f"group {group} has no replica here"))
+            self._refuse(connection, request, Refusal(Code.NO_SUCH_GROUP, f"group {group} has no replica here"), group)
             return
         if len(body) > FRAME_BYTES_MAX:
-            self._refuse(connection, request, Refusal(Code.TOO_LARGE, f"a frame has at most {FRAME_BYTES_MAX} bytes"))
+            self._refuse(connection, request, Refusal(Code.TOO_LARGE, f"a frame has at most {FRAME_BYTES_MAX} bytes"), group)
             return
         try:
             senders = _decode_senders(body)
         except msgspec.DecodeError as error:
-            self._refuse(connection, request, Refusal(Code.BAD_MESSAGE, f"this is no frame: {error}"))
+            self._refuse(connection, request, Refusal(Code.BAD_MESSAGE, f"this is no frame: {error}"), group)
             return
         if len(senders) > SECTIONS_PER_FRAME_MAX:
             text = f"a frame has at most {SECTIONS_PER_FRAME_MAX} sections"
-            self._refuse(connection, request, Refusal(Code.TOO_LARGE, text))
+            self._refuse(connection, request, Refusal(Code.TOO_LARGE, text), group)
             return
         routes = self._routes[group]
         if len(routes) > ROUTES_MAX:
@@ -234,8 +234,8 @@ class Listener:
         self._refuse(connection, 0, refusal)
         connection.close()
 
-    def _refuse(self, connection: Connection, request: int, refusal: Refusal) -> None:
-        connection.send(Msg.REFUSED, 0, request, encode(refusal))
+    def _refuse(self, connection: Connection, request: int, refusal: Refusal, group: int = 0) -> None:
+        connection.send(Msg.REFUSED, group, request, encode(refusal))
 
     def _log_refused(self, connection: Connection, why: str) -> None:
         address = connection.peer.rpartition(":")[0]
@@ -259,7 +259,7 @@ class Listener:
                     if reply.answers is not None:
                         caller.connection.send(Msg.ANSWERS, group, reply.request, reply.answers)
                     elif reply.refusal is not None:
-                        self._refuse(caller.connection, reply.request, reply.refusal)
+                        self._refuse(caller.connection, reply.request, reply.refusal, group)
             if service.events:
                 events, service.events = service.events, []
                 self._send_events(group, events)

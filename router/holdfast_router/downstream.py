@@ -1,0 +1,223 @@
+"""Connections of SDKs: one HELLO with an API key, then sections, answers and events."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+
+import msgspec
+
+from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch
+from holdfast.wire.frames import encode
+from holdfast.wire.limits import DEADLINE_MS_MAX, PROTOCOL_VERSION, SECTION_BYTES_MAX
+from holdfast.wire.messages import (
+    GroupRole,
+    MetaRecord,
+    Msg,
+    Refusal,
+    Role,
+    Welcome,
+    decode_hello,
+    decode_request,
+    refusal_of,
+)
+from holdfast.wire.stream import Connection
+
+HELLO_TIMEOUT_S = 5.0
+META_WAIT_S = 5.0
+"""A caller that comes before the router knows its cluster waits this long."""
+OUTSTANDING_MAX = 256
+"""Requests of one connection under way; beyond, the router reads no more from it until answers have left."""
+REQUEST_BYTES_MAX = SECTION_BYTES_MAX + 64
+LOG_EVERY_S = 60.0
+
+log = logging.getLogger("holdfast.router")
+
+
+class Downstream:
+    """One connection of an SDK."""
+
+    __slots__ = ("connection", "outstanding", "paused", "tenant")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.tenant = 0
+        """0 until it has said HELLO."""
+        self.outstanding = 0
+        self.paused = False
+
+    def answered(self) -> None:
+        self.outstanding -= 1
+        transport = self.connection.transport
+        if self.paused and self.outstanding <= OUTSTANDING_MAX // 2 and transport is not None:
+            self.paused = False
+            transport.resume_reading()
+
+    def asked(self) -> None:
+        self.outstanding += 1
+        transport = self.connection.transport
+        if not self.paused and self.outstanding >= OUTSTANDING_MAX and transport is not None:
+            self.paused = True
+            transport.pause_reading()
+
+
+class Front:
+    """Accepts SDKs. What they ask goes to ``on_section(caller, kind, group, request, deadline_s, section)``."""
+
+    def __init__(
+        self,
+        *,
+        meta: Callable[[], MetaRecord | None],
+        roles: Callable[[], list[GroupRole]],
+        on_section: Callable[[Downstream, int, int, int, float, bytes], None],
+        on_status: Callable[[Downstream, int], None],
+        on_closed: Callable[[Downstream], None],
+    ) -> None:
+        self._meta = meta
+        self._roles = roles
+        self._on_section = on_section
+        self._on_status = on_status
+        self._on_gone = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._callers: dict[Connection, Downstream] = {}
+        self._early: list[tuple[Connection, bytes, float]] = []
+        """HELLOs that came before the router knew its cluster, and until when they wait."""
+        self._logged: dict[str, float] = {}
+
+    def protocol(self) -> Connection:
+        return Connection(self._on_message, self._on_closed, on_open=self._on_open, body_bytes_max=REQUEST_BYTES_MAX)
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    def _on_open(self, connection: Connection) -> None:
+        self._callers[connection] = Downstream(connection)
+        self._loop.call_later(HELLO_TIMEOUT_S, self._expect_hello, connection)
+
+    def _expect_hello(self, connection: Connection) -> None:
+        caller = self._callers.get(connection)
+        if caller is not None and not caller.tenant and not any(entry[0] is connection for entry in self._early):
+            connection.close()
+
+    def _on_closed(self, connection: Connection, error: Exception | None) -> None:
+        caller = self._callers.pop(connection, None)
+        if isinstance(error, HoldfastError):
+            self._log_refused(connection, str(error))
+        if caller is not None:
+            self._on_gone(caller)
+
+    # Messages.
+
+    def _on_message(self, connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
+        caller = self._callers.get(connection)
+        if caller is None:
+            return
+        if body is None:
+            text = f"a request has at most {REQUEST_BYTES_MAX} bytes: send fewer operations in one section"
+            self.refuse(connection, group, request, Refusal(Code.TOO_LARGE, text))
+        elif kind in (Msg.OPS, Msg.READ) and caller.tenant:
+            self._on_request(caller, kind, group, request, body)
+        elif kind == Msg.HELLO:
+            self._on_hello(connection, body, self._loop.time() + META_WAIT_S)
+        elif not caller.tenant:
+            self._turn_away(connection, Refusal(Code.BAD_MESSAGE, "a connection begins with HELLO"))
+        elif kind == Msg.STATUS:
+            self._on_status(caller, request)
+        elif kind == Msg.PING:
+            connection.send(Msg.PONG, 0, request, b"")
+        else:
+            self.refuse(connection, group, request, Refusal(Code.BAD_MESSAGE, f"a client does not send kind {kind}"))
+
+    def _on_request(self, caller: Downstream, kind: int, group: int, request: int, body: bytes) -> None:
+        try:
+            decoded = decode_request(body)
+        except msgspec.DecodeError as error:
+            self.refuse(caller.connection, group, request, Refusal(Code.BAD_MESSAGE, f"this is no request: {error}"))
+            return
+        deadline_ms = decoded.deadline_ms
+        if not 0 < deadline_ms <= DEADLINE_MS_MAX:
+            text = f"a deadline is 1 to {DEADLINE_MS_MAX} ms, not {deadline_ms}"
+            self.refuse(caller.connection, group, request, Refusal(Code.INVALID, text))
+            return
+        caller.asked()
+        self._on_section(caller, kind, group, request, deadline_ms / 1000, bytes(decoded.section))
+
+    def _on_hello(self, connection: Connection, body: bytes, wait_until: float) -> None:
+        caller = self._callers.get(connection)
+        if caller is None or caller.tenant:
+            return
+        meta = self._meta()
+        if meta is None:
+            if self._loop.time() < wait_until:
+                self._early.append((connection, body, wait_until))
+                self._loop.call_later(META_WAIT_S, self.settle_early)
+            else:
+                text = "this router has not reached its cluster's meta group yet"
+                self._turn_away(connection, Refusal(Code.UNAVAILABLE, text, 1000))
+            return
+        try:
+            hello = decode_hello(body)
+            if hello.version != PROTOCOL_VERSION:
+                raise VersionMismatch(f"this router speaks version {PROTOCOL_VERSION}, the caller {hello.version}")
+            if hello.role != Role.CLIENT:
+                raise Unauthenticated("a router serves clients")
+            caller.tenant = _tenant_of(meta, hello.key)
+        except msgspec.DecodeError as error:
+            self._turn_away(connection, Refusal(Code.BAD_MESSAGE, f"this is no HELLO: {error}"))
+            return
+        except HoldfastError as error:
+            self._turn_away(connection, refusal_of(error))
+            return
+        connection.send(Msg.WELCOME, 0, 0, encode(Welcome(PROTOCOL_VERSION, meta.cluster, caller.tenant)))
+        connection.send(Msg.TABLE, 0, 0, encode(meta.table))
+        connection.send(Msg.ROLES, 0, 0, encode(self._roles()))
+
+    def settle_early(self) -> None:
+        """The cluster is known now, or those who waited have waited long enough."""
+        early, self._early = self._early, []
+        for connection, body, wait_until in early:
+            self._on_hello(connection, body, wait_until)
+
+    # Output.
+
+    def refuse(self, connection: Connection, group: int, request: int, refusal: Refusal) -> None:
+        connection.send(Msg.REFUSED, group, request, encode(refusal))
+
+    def broadcast(self, kind: Msg, body: bytes) -> None:
+        for caller in self._callers.values():
+            if caller.tenant:
+                caller.connection.send(kind, 0, 0, body)
+
+    def close(self) -> None:
+        for connection in list(self._callers):
+            connection.close()
+
+    def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
+        self._log_refused(connection, refusal.message)
+        self.refuse(connection, 0, 0, refusal)
+        connection.close()
+
+    def _log_refused(self, connection: Connection, why: str) -> None:
+        address = connection.peer.rpartition(":")[0]
+        now = time.monotonic()
+        if now - self._logged.get(address, -LOG_EVERY_S) >= LOG_EVERY_S:
+            if len(self._logged) > 10_000:
+                self._logged.clear()
+            self._logged[address] = now
+            log.warning("refused a caller", extra={"address": address, "why": why})
+
+
+def _tenant_of(meta: MetaRecord, key: str) -> int:
+    digest = blake2b(key.encode(), digest_size=32).digest()
+    found = 0
+    for tenant in meta.tenants:
+        for known in tenant.key_hashes:
+            if hmac.compare_digest(digest, known):
+                found = tenant.tenant
+    if not found:
+        raise Unauthenticated("this API key is unknown: set HOLDFAST_API_KEY to a key of this cluster")
+    return found

@@ -1,0 +1,321 @@
+"""A router, put together: SDKs on one side, nodes on the other, one dispatch for each group between them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import ssl
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from holdfast.wire.errors import HoldfastError
+from holdfast.wire.frames import Answers, Event, Kind, Status, decode_answers, decode_events, encode
+from holdfast.wire.messages import (
+    GroupRecord,
+    GroupRole,
+    MetaRecord,
+    Msg,
+    NodeRecord,
+    Refusal,
+    refusal_of,
+)
+from holdfast.wire.stream import ALPN
+
+from .dispatch import GroupDispatch, Item, Outcome
+from .downstream import Downstream, Front
+from .stamping import Stamper
+from .upstream import Upstream
+
+EXPIRE_EVERY_S = 0.02
+STATUS_TIMEOUT_S = 1.0
+ROUTES_MAX = 1_000_000
+
+log = logging.getLogger("holdfast.router")
+
+
+class FormationFile(msgspec.Struct):
+    """What a router reads of ``formation.json``; everything else comes by watch from the meta group."""
+
+    cluster: str
+    secret: str
+    nodes: tuple[NodeRecord, ...]
+    groups: tuple[GroupRecord, ...]
+
+
+class FormationUnreadable(Exception):
+    """The file named by ``--formation`` cannot be used."""
+
+
+def read_formation(path: Path) -> FormationFile:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=FormationFile)
+    except OSError as error:
+        raise FormationUnreadable(f"cannot read {path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise FormationUnreadable(f"{path} is no formation file: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    certificate: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(self.certificate, self.key)
+        context.set_alpn_protocols([ALPN])
+        return context
+
+
+class _StatusesOf(msgspec.Struct, array_like=True, gc=False):
+    statuses: bytes
+
+
+_decode_statuses = msgspec.msgpack.Decoder(_StatusesOf).decode
+
+
+class Router:
+    """Create inside a running loop, then :meth:`listen` and :meth:`serve`."""
+
+    def __init__(self, formation: FormationFile) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._meta: MetaRecord | None = None
+        self._stamper: Stamper | None = None
+        self._dispatches: dict[int, GroupDispatch] = {}
+        self._roles: dict[int, GroupRole] = {}
+        self._routes: OrderedDict[tuple[int, int], Downstream] = OrderedDict()
+        """(group, client number) -> the connection that its answers last went to; oldest first, bounded."""
+        self._scheduled = False
+        self._expiry: asyncio.TimerHandle | None = None
+        self._server: asyncio.Server | None = None
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.address = ""
+        self._front = Front(
+            meta=lambda: self._meta,
+            roles=lambda: list(self._roles.values()),
+            on_section=self._on_section,
+            on_status=self._on_status,
+            on_closed=self._on_gone,
+        )
+        self._upstream = Upstream(
+            formation.cluster,
+            formation.secret,
+            on_up=lambda node: None,
+            on_down=self._on_node_down,
+            on_meta=self._on_meta,
+            on_roles=self._on_roles,
+            on_answers=self._on_answers,
+            on_refused=self._on_refused,
+            on_events=self._on_events,
+        )
+        self._upstream.keep({record.node: record.address for record in formation.nodes})
+
+    async def listen(self, host: str, port: int, tls: Tls | None) -> None:
+        """Raises ``OSError`` when the port is taken."""
+        self._server = await self._loop.create_server(
+            self._front.protocol, host, port, backlog=1024, ssl=tls.context() if tls is not None else None
+        )
+        name = self._server.sockets[0].getsockname()
+        self.address = f"{name[0]}:{name[1]}"
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+
+    async def serve(self) -> None:
+        """Until TERM or INT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stopping.set)
+        await self._stopping.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._front.close()
+        for task in self._tasks:
+            task.cancel()
+        await self._upstream.close()
+        if self._expiry is not None:
+            self._expiry.cancel()
+
+    # From SDKs.
+
+    def _on_section(
+        self, caller: Downstream, kind: int, group: int, request: int, deadline_s: float, section: bytes
+    ) -> None:
+        assert self._stamper is not None, "nobody is welcomed before the slot table is known"
+        try:
+            body, shape = self._stamper.stamp(caller.tenant, group, kind, section)
+        except HoldfastError as error:
+            caller.answered()
+            self._front.refuse(caller.connection, group, request, refusal_of(error))
+            return
+        dispatch = self._dispatches.get(group)
+        if dispatch is None:
+            dispatch = self._dispatches[group] = GroupDispatch(group)
+        client = -1 if shape.kinds == bytes([Kind.REGISTER]) else shape.client
+        dispatch.submit(Item(caller, request, kind, body, self._loop.time() + deadline_s, client))
+        self._wake()
+
+    def _on_gone(self, caller: Downstream) -> None:
+        for dispatch in self._dispatches.values():
+            dispatch.drop_caller(caller)
+        for key in [key for key, via in self._routes.items() if via is caller]:
+            del self._routes[key]
+
+    def _on_status(self, caller: Downstream, request: int) -> None:
+        task = asyncio.create_task(self._answer_status(caller, request), name="status")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_status(self, caller: Downstream, request: int) -> None:
+        addresses = self._upstream.addresses
+        found = await asyncio.gather(*(self._upstream.status(node, STATUS_TIMEOUT_S) for node in addresses))
+        nodes = [
+            status if status is not None else {"node": node, "address": address, "up": False, "groups": []}
+            for (node, address), status in zip(addresses.items(), found, strict=True)
+        ]
+        router = {
+            "pid": os.getpid(),
+            "address": self.address,
+            "clients": len(self._front),
+            "table_version": self._meta.table.version if self._meta else 0,
+            "leaders": {str(group): dispatch.leader for group, dispatch in self._dispatches.items()},
+        }
+        caller.connection.send(Msg.STATUS, 0, request, encode({"router": router, "nodes": nodes}))
+
+    # From nodes.
+
+    def _on_meta(self, record: MetaRecord) -> None:
+        if self._meta is not None and record.version <= self._meta.version:
+            return
+        table_changed = self._meta is None or record.table.version != self._meta.table.version
+        self._meta = record
+        self._upstream.keep({node.node: node.address for node in record.nodes})
+        for group in record.groups:
+            self._dispatches.setdefault(group.group, GroupDispatch(group.group))
+        if table_changed:
+            self._stamper = Stamper(record.table)
+            self._front.broadcast(Msg.TABLE, encode(record.table))
+        self._front.settle_early()
+
+    def _on_roles(self, node: int, roles: list[GroupRole]) -> None:
+        changed: list[GroupRole] = []
+        for role in roles:
+            dispatch = self._dispatches.setdefault(role.group, GroupDispatch(role.group))
+            before = (dispatch.leader, dispatch.term)
+            dispatch.role(node, role)
+            if dispatch.leader and (dispatch.leader, dispatch.term) != before:
+                self._roles[role.group] = GroupRole(role.group, dispatch.term, dispatch.leader, True)
+                changed.append(self._roles[role.group])
+        if changed:
+            self._front.broadcast(Msg.ROLES, encode(changed))
+        self._wake()
+
+    def _on_node_down(self, node: int) -> None:
+        for dispatch in self._dispatches.values():
+            dispatch.disconnected(node)
+        self._wake()
+
+    def _on_answers(self, group: int, request: int, body: bytes) -> None:
+        self._dispatches[group].answered(request, body, self._loop.time())
+        self._wake()
+
+    def _on_refused(self, group: int, request: int, refusal: Refusal) -> None:
+        dispatch = self._dispatches.get(group)
+        if dispatch is not None:
+            dispatch.refused(request, refusal, self._loop.time())
+            self._wake()
+
+    def _on_events(self, group: int, body: bytes) -> None:
+        by_caller: dict[Downstream, list[Event]] = {}
+        for event in decode_events(body):
+            caller = self._routes.get((group, event.client))
+            if caller is not None and not caller.connection.paused:
+                by_caller.setdefault(caller, []).append(event)
+        for caller, mine in by_caller.items():
+            caller.connection.send(Msg.EVENTS, group, 0, encode(mine))
+
+    # Turns.
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        now = self._loop.time()
+        busy = False
+        for dispatch in self._dispatches.values():
+            dispatch.turn(now)
+            self._flush(dispatch)
+            busy = busy or dispatch.busy
+        if busy and self._expiry is None:
+            self._expiry = self._loop.call_later(EXPIRE_EVERY_S, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        now = self._loop.time()
+        for dispatch in self._dispatches.values():
+            if dispatch.busy:
+                dispatch.expire(now)
+        self._turn()
+
+    def _flush(self, dispatch: GroupDispatch) -> None:
+        while dispatch.frames:
+            frames, dispatch.frames = dispatch.frames, []
+            for frame in frames:
+                if not self._upstream.send(frame.node, frame.kind, dispatch.group, frame.request, frame.body):
+                    # It never left: the dispatch takes back the leader and the sections.
+                    dispatch.disconnected(frame.node)
+        if dispatch.outcomes:
+            outcomes, dispatch.outcomes = dispatch.outcomes, []
+            for outcome in outcomes:
+                self._deliver(dispatch.group, outcome)
+
+    def _deliver(self, group: int, outcome: Outcome) -> None:
+        item = outcome.item
+        caller = item.caller
+        assert isinstance(caller, Downstream)
+        caller.answered()
+        if outcome.answers is not None:
+            self._learn(group, item, caller, outcome.answers)
+            caller.connection.send(Msg.ANSWERS, group, item.request, outcome.answers)
+        elif outcome.refusal is not None:
+            self._front.refuse(caller.connection, group, item.request, outcome.refusal)
+
+    def _learn(self, group: int, item: Item, caller: Downstream, answers: bytes) -> None:
+        """Events of a client go where its answers go. Only the group's own word that the client is this tenant's
+        counts, so that nobody hears another's events by claiming its number."""
+        number = item.client
+        if number == 0:
+            return
+        if number < 0:
+            number = _registered(decode_answers(answers))
+        elif _decode_statuses(answers).statuses[:1] == _UNREGISTERED:
+            return
+        if number:
+            routes = self._routes
+            routes[(group, number)] = caller
+            if len(routes) > ROUTES_MAX:
+                routes.popitem(last=False)
+
+
+_UNREGISTERED = bytes([Status.UNREGISTERED])
+
+
+def _registered(answers: Answers) -> int:
+    return answers.tokens[0] if answers.statuses == bytes([Status.OK]) else 0
+
+
+def listening_line(router: Router) -> dict[str, object]:
+    return {"event": "listening", "address": router.address, "pid": os.getpid()}
