@@ -1,0 +1,96 @@
+"""Where commands learn which cluster to use: the environment, or the one that ``holdfast up`` runs on this machine.
+
+``up`` leaves a file (mode 0600) in the user's state directory for as long as it runs, named by its listen address, so
+that another terminal needs no settings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from .exits import Exit, Stop
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """``pid``: of the ``up`` that runs the cluster, 0 when the environment named it."""
+
+    url: str
+    api_key: str
+    pid: int = 0
+
+
+def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    base = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "holdfast"
+
+
+def announce(credentials: Credentials, listen: str) -> Path:
+    """Leave them for other terminals; remove the file when the cluster stops. Raises ``OSError``."""
+    directory = state_directory()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / f"local-{listen.replace(':', '-')}.json"
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(credentials))
+    part.replace(path)
+    return path
+
+
+def find() -> Credentials:
+    """What HOLDFAST_URL and HOLDFAST_API_KEY say; else the local cluster that runs. Raises :class:`Stop` (CONFIG)."""
+    url, key = os.environ.get("HOLDFAST_URL", ""), os.environ.get("HOLDFAST_API_KEY", "")
+    if url and key:
+        return Credentials(url, key)
+    running = [local for local in _local() if not url or local.url == url]
+    if len(running) == 1 and not key:
+        return running[0]
+    if url:
+        raise Stop(Exit.CONFIG, f"set HOLDFAST_API_KEY to a key of the cluster at {url}")
+    if key:
+        raise Stop(Exit.CONFIG, "HOLDFAST_API_KEY is set but HOLDFAST_URL is not: set both or none")
+    if running:
+        urls = ", ".join(local.url for local in running)
+        raise Stop(Exit.CONFIG, f"several clusters run on this machine: set HOLDFAST_URL to one of {urls}")
+    raise Stop(
+        Exit.CONFIG,
+        "no cluster: set HOLDFAST_URL and HOLDFAST_API_KEY, or start one on this machine with 'holdfast up'",
+    )
+
+
+def _local() -> list[Credentials]:
+    found = []
+    for path in sorted(state_directory().glob("local-*.json")):
+        try:
+            local = msgspec.json.decode(path.read_bytes(), type=Credentials)
+        except (OSError, msgspec.DecodeError):
+            continue
+        if _runs(local.pid):
+            found.append(local)
+        else:
+            # Left by an 'up' that was killed. Another user's file in a shared directory is not ours to remove.
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Of ``holdfast://HOST:PORT``, the scheme optional. Raises :class:`Stop` (CONFIG)."""
+    host, _, port = url.removeprefix("holdfast://").rstrip("/").rpartition(":")
+    if not host or not port.isdecimal():
+        raise Stop(Exit.CONFIG, f"HOLDFAST_URL is holdfast://HOST:PORT, not {url!r}")
+    return host, int(port)

@@ -1,0 +1,76 @@
+"""``holdfast node`` and ``holdfast router``: the servers, for deployments made by hand.
+
+The command becomes the server (exec), so that its process id, signals and exit code are the server's own; they are
+listed in ``docs/cli.md``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from .exits import Exit, Stop
+
+node = typer.Typer(no_args_is_help=True, help="Form a cluster, run a node, replace a lost disk.")
+
+
+@node.command()
+def form(
+    nodes: Annotated[str, typer.Option(metavar="HOST:PORT,...", help="Where each node will listen.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets node-1, node-2, ... and formation.json.")],
+    groups: Annotated[int, typer.Option(help="Lock groups.")] = 2,
+    replicas: Annotated[int, typer.Option(help="Replicas of each group: 1, 3 or 5.")] = 3,
+) -> None:
+    """Form a cluster, once: write cluster id, members and identities into one directory per node.
+
+    Prints the cluster's id and its API key, which is kept nowhere else.
+    """
+    _become(
+        "holdfast_shard",
+        *("form", "--nodes", nodes, "--groups", str(groups), "--replicas", str(replicas), "--out", str(out)),
+    )
+
+
+@node.command()
+def run(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The node's data directory, as formed.")],
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="When it is not the formation's address.")
+    ] = None,
+) -> None:
+    """Run a node until TERM or INT."""
+    _become("holdfast_shard", "node", "--data", str(data), *(["--listen", listen] if listen else []))
+
+
+@node.command()
+def replace(
+    node: Annotated[int, typer.Option(help="The node whose disk is lost.")],
+    data: Annotated[list[Path], typer.Option(metavar="DIR", help="Of a surviving node; name all of them.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new, empty data directory.")],
+) -> None:
+    """Give a node a new disk while all nodes are stopped (docs/operations.md)."""
+    survivors = [str(path) for path in data]
+    _become("holdfast_shard", "replace", "--node", str(node), "--data", *survivors, "--out", str(out))
+
+
+def router(
+    formation: Annotated[Path, typer.Option(metavar="FILE", help="The cluster's formation.json.")],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where SDKs connect.")] = "127.0.0.1:8420",
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, PEM.")] = None,
+) -> None:
+    """Run a router until TERM or INT. Run as many as needed; they share nothing."""
+    tls = [*(["--tls-cert", str(tls_cert)] if tls_cert else []), *(["--tls-key", str(tls_key)] if tls_key else [])]
+    _become("holdfast_router", "--formation", str(formation), "--listen", listen, *tls)
+
+
+def _become(package: str, *arguments: str) -> NoReturn:
+    if importlib.util.find_spec(package) is None:
+        raise Stop(Exit.CONFIG, f"{package} is not installed here: pip install 'holdfast[server]'")
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", package, *arguments])  # noqa: S606 - no shell is meant

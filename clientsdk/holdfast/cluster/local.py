@@ -1,0 +1,304 @@
+"""A cluster on this machine, in one directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from holdfast.wire.errors import HoldfastError
+
+from .guardian_client import Guardian
+from .server_process import ServerFailed, ServerProcess
+from .status import ClusterStatus, fetch_status
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 5.0
+PORTS = range(20_000, 32_000)
+"""Below the range from which systems take ports for outgoing connections, so that a stopped node's stays free."""
+
+FORM_TIMEOUT_S = 30.0
+ROUTER = "router"
+
+
+class ClusterError(Exception):
+    """The local cluster cannot be had; the message says why and what to do. ``port_taken``: another listens there."""
+
+    def __init__(self, message: str, *, port_taken: bool = False) -> None:
+        super().__init__(message)
+        self.port_taken = port_taken
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """How many nodes, lock groups, and replicas of each lock group."""
+
+    nodes: int = 3
+    groups: int = 2
+    replicas: int = 3
+
+
+class _Local(msgspec.Struct):
+    """``local.json`` of the directory: what only the one who formed the cluster knows."""
+
+    api_key: str
+    shape: Shape
+    formation: str = "formation.json"
+
+
+class LocalCluster:
+    """Nodes and a router as real processes. Every process dies with the one that made it, however that ends.
+
+    ``data``: where the cluster lives; formed there on first use, restarted from disk later, kept at the end. Without it
+    a temporary directory is used and removed. ``shape``: of a new cluster; of an old one it must be the same, or None.
+    ``listen``: the router's HOST:PORT; port 0 takes a free one. Not thread-safe.
+    """
+
+    def __init__(self, data: Path | None = None, *, shape: Shape | None = None, listen: str = "127.0.0.1:0") -> None:
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isdecimal() or not 0 <= int(port) < 65536:
+            raise ClusterError(f"--listen takes HOST:PORT, not {listen!r}")
+        self._shape = shape
+        self._kept = data is not None
+        self.directory = data if data is not None else Path(tempfile.mkdtemp(prefix="holdfast-"))
+        self._host, self._port = host, int(port)
+        self._guardian: Guardian | None = None
+        self._nodes: dict[int, ServerProcess] = {}
+        self._router: ServerProcess | None = None
+        self._local: _Local | None = None
+
+    # What others need to know.
+
+    @property
+    def url(self) -> str:
+        return f"holdfast://{self._host}:{self._port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._host, self._port
+
+    @property
+    def api_key(self) -> str:
+        return self._formed().api_key
+
+    @property
+    def shape(self) -> Shape:
+        return self._formed().shape
+
+    @property
+    def formation(self) -> Path:
+        return self.directory / self._formed().formation
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a program needs to use this cluster."""
+        return {"HOLDFAST_URL": self.url, "HOLDFAST_API_KEY": self.api_key}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Of the processes that run now, by name (``node 1``, …, ``router``)."""
+        return {process.name: process.pid for process in self._processes() if process.running()}
+
+    @property
+    def guardian(self) -> Guardian:
+        """Ends with the cluster; other processes that must not outlive it can be added."""
+        assert self._guardian is not None, "the cluster does not run"
+        return self._guardian
+
+    @property
+    def nodes(self) -> dict[int, ServerProcess]:
+        return self._nodes
+
+    @property
+    def router(self) -> ServerProcess:
+        assert self._router is not None, "the cluster was never started"
+        return self._router
+
+    def status(self, timeout_s: float = 3.0) -> ClusterStatus:
+        return fetch_status(self._host, self._port, self.api_key, timeout_s=timeout_s)
+
+    # Life.
+
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Form if need be, start everything and wait until every group serves. Raises :class:`ClusterError`."""
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._local = self._open() or self._form()
+            self._guardian = Guardian()
+            (self.directory / "logs").mkdir(mode=0o700, exist_ok=True)
+            self._nodes = {number: self._node(number) for number in range(1, self.shape.nodes + 1)}
+            for process in self._nodes.values():
+                process.start()
+            self._start_router(deadline)
+            for process in self._nodes.values():
+                process.await_listening(deadline)
+            self.ready(deadline - time.monotonic())
+        except ServerFailed as error:
+            self.stop()
+            raise ClusterError(str(error), port_taken=error.code == 5) from None
+        except BaseException:
+            self.stop()
+            raise
+
+    def ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until every group has a leader that serves, as the router sees it. Raises :class:`ClusterError`."""
+        deadline = time.monotonic() + timeout_s
+        wanted = set(range(self.shape.groups + 1))
+        missing, why = wanted, ""
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                missing, why = wanted - self.status(min(left, 2.0)).leaders().keys(), ""
+            except HoldfastError as error:
+                why = f": {error}"
+            if not missing and not why:
+                return
+            time.sleep(0.02)
+        tails = "".join(f"\n{p.name}:{p.log_tail()}" for p in self._processes())
+        raise ClusterError(f"groups {sorted(missing)} have no leader after {timeout_s:.0f} s{why}{tails}")
+
+    def stop(self) -> None:
+        """Stop everything: politely, then for certain. Removes a temporary directory. May be called twice."""
+        processes = list(self._processes())
+        for process in processes:
+            process.signal(signal.SIGCONT)
+            process.signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for process in processes:
+            process.wait(deadline)
+            process.kill()
+        if self._guardian is not None:
+            self._guardian.close()
+            self._guardian = None
+        if not self._kept:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> LocalCluster:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    # Harm.
+
+    def kill(self, node: int, number: int = signal.SIGKILL) -> None:
+        """Signal a node. After SIGKILL it is gone when this returns."""
+        process = self._nodes[node]
+        if number == signal.SIGKILL:
+            process.kill()
+        else:
+            process.signal(number)
+
+    def restart(self, node: int, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start a node that has ended; returns when it listens."""
+        self._again(self._nodes[node], timeout_s)
+
+    def restart_router(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start the router again, at the same address."""
+        self._again(self.router, timeout_s)
+
+    def _again(self, process: ServerProcess, timeout_s: float) -> None:
+        process.kill()
+        process.start()
+        try:
+            process.await_listening(time.monotonic() + timeout_s)
+        except ServerFailed as error:
+            raise ClusterError(str(error), port_taken=error.code == 5) from None
+
+    # Pieces.
+
+    def _formed(self) -> _Local:
+        assert self._local is not None, "the cluster was never started"
+        return self._local
+
+    def _processes(self) -> list[ServerProcess]:
+        return [*([self._router] if self._router is not None else []), *self._nodes.values()]
+
+    def _node(self, number: int) -> ServerProcess:
+        data = self.directory / f"node-{number}"
+        arguments = ["holdfast_shard", "node", "--data", str(data)]
+        return ServerProcess(f"node {number}", arguments, self._log(f"node-{number}"), self.guardian)
+
+    def _start_router(self, deadline: float) -> None:
+        listen = f"{self._host}:{self._port}"
+        arguments = ["holdfast_router", "--formation", str(self.formation), "--listen", listen]
+        self._router = ServerProcess(ROUTER, arguments, self._log(ROUTER), self.guardian)
+        self._router.start()
+        address = str(self._router.await_listening(deadline)["address"])
+        if self._port == 0:
+            self._port = int(address.rpartition(":")[2])
+            # So that a router started again listens where its clients look for it.
+            self._router.arguments[-1] = f"{self._host}:{self._port}"
+
+    def _log(self, name: str) -> Path:
+        return self.directory / "logs" / f"{name}.log"
+
+    def _open(self) -> _Local | None:
+        path = self.directory / "local.json"
+        try:
+            local = msgspec.json.decode(path.read_bytes(), type=_Local)
+        except FileNotFoundError:
+            if (self.directory / "formation.json").exists():
+                raise ClusterError(
+                    f"{self.directory} holds a cluster, but not one that 'holdfast up' made ({path.name} is missing): "
+                    "run its processes with 'holdfast node' and 'holdfast router'; or, if 'holdfast up' was cut short "
+                    "while it formed the cluster, empty the directory"
+                ) from None
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise ClusterError(f"cannot read {path}: {error}") from None
+        if self._shape is not None and self._shape != local.shape:
+            raise ClusterError(
+                f"{self.directory} holds a cluster of {_say(local.shape)}, not of {_say(self._shape)}; "
+                "leave the numbers out, or choose another directory"
+            )
+        return local
+
+    def _form(self) -> _Local:
+        shape = self._shape or Shape()
+        addresses = ",".join(f"127.0.0.1:{port}" for port in _free_ports(shape.nodes))
+        command = [sys.executable, "-m", "holdfast_shard", "form", "--nodes", addresses]
+        command += ["--groups", str(shape.groups), "--replicas", str(shape.replicas), "--out", str(self.directory)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=FORM_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
+        )
+        if done.returncode != 0:
+            raise ClusterError(done.stderr.strip() or f"forming the cluster ended with code {done.returncode}")
+        local = _Local(json.loads(done.stdout)["api_key"], shape)
+        part = self.directory / "local.json.part"
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(local))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.directory / "local.json")
+        return local
+
+
+def _say(shape: Shape) -> str:
+    return f"{shape.nodes} nodes, {shape.groups} groups, {shape.replicas} replicas"
+
+
+def _free_ports(count: int) -> list[int]:
+    found: list[int] = []
+    choices = random.SystemRandom().sample(PORTS, len(PORTS))
+    for port in choices:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise ClusterError(f"fewer than {count} of the ports {PORTS.start} to {PORTS.stop} are free")

@@ -1,0 +1,116 @@
+"""What a router says of itself and of every node."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+
+import msgspec
+
+from holdfast.wire.errors import BadMessage, Unavailable
+from holdfast.wire.frames import encode
+from holdfast.wire.limits import PROTOCOL_VERSION
+from holdfast.wire.messages import Hello, Msg, Role, decode_refusal
+from holdfast.wire.stream import ALPN, Splitter, pack
+
+
+class GroupStatus(msgspec.Struct):
+    """One replica of a group. ``leader`` is a node, 0 when unknown; ``ready`` is true on a leader that serves."""
+
+    group: int
+    role: str
+    leader: int
+    term: int
+    epoch: int
+    ready: bool
+    commit: int
+    applied: int
+    last: int
+    digest: str
+    digest_index: int
+    slots: int = 0
+    held: int = 0
+    waiters: int = 0
+    sessions: int = 0
+    clients: int = 0
+
+
+class NodeStatus(msgspec.Struct):
+    """``pid`` 0 and no groups when the node did not answer in time (``up`` false)."""
+
+    node: int
+    address: str
+    up: bool
+    pid: int = 0
+    groups: list[GroupStatus] = []
+
+
+class RouterStatus(msgspec.Struct):
+    address: str
+    pid: int
+
+
+class ClusterStatus(msgspec.Struct):
+    router: RouterStatus
+    nodes: list[NodeStatus]
+
+    def leaders(self) -> dict[int, int]:
+        """Group -> the node that leads it and serves; of two that say so, the one of the higher term."""
+        found: dict[int, tuple[int, int]] = {}
+        for node in self.nodes:
+            for group in node.groups:
+                if group.role == "leader" and group.ready:
+                    found[group.group] = max(found.get(group.group, (0, 0)), (group.term, node.node))
+        return {group: node for group, (_, node) in found.items()}
+
+    def diverged(self) -> list[str]:
+        """Groups whose replicas had different digests at the same index; empty as long as all is well."""
+        seen: dict[tuple[int, int], tuple[int, str]] = {}
+        found = []
+        for node in self.nodes:
+            for group in node.groups:
+                at = (group.group, group.digest_index)
+                other, digest = seen.setdefault(at, (node.node, group.digest))
+                if digest != group.digest:
+                    found.append(f"group {at[0]}: nodes {other} and {node.node} differ at index {at[1]}")
+        return found
+
+
+_decode = msgspec.msgpack.Decoder(ClusterStatus).decode
+
+
+def fetch_status(
+    host: str, port: int, api_key: str, *, timeout_s: float = 3.0, tls: ssl.SSLContext | None = None
+) -> ClusterStatus:
+    """Ask the router. Raises the router's refusal, or :class:`Unavailable` when it cannot be reached in time."""
+    deadline = time.monotonic() + timeout_s
+    try:
+        with contextlib.ExitStack() as stack:
+            stream: socket.socket = stack.enter_context(socket.create_connection((host, port), timeout_s))
+            if tls is not None:
+                tls.set_alpn_protocols([ALPN])
+                stream = stack.enter_context(tls.wrap_socket(stream, server_hostname=host))
+            hello = encode(Hello(PROTOCOL_VERSION, Role.CLIENT, api_key))
+            stream.sendall(pack(Msg.HELLO, 0, 0, hello) + pack(Msg.STATUS, 0, 1, b""))
+            return _answer(stream, deadline)
+    except OSError as error:
+        raise Unavailable(f"no router answers at {host}:{port}: {error.strerror or error}") from None
+    except msgspec.DecodeError as error:
+        raise BadMessage(f"the router at {host}:{port} sent a status that is none: {error}") from None
+
+
+def _answer(stream: socket.socket, deadline: float) -> ClusterStatus:
+    splitter = Splitter()
+    while (left := deadline - time.monotonic()) > 0:
+        stream.settimeout(left)
+        data = stream.recv(1 << 16)
+        if not data:
+            raise ConnectionError("it closed the connection")
+        for kind, _, _, body in splitter.feed(data):
+            if kind == Msg.REFUSED and body is not None:
+                raise decode_refusal(body).error()
+            if kind == Msg.STATUS and body is not None:
+                return _decode(body)
+    raise TimeoutError("no answer in time")
