@@ -415,6 +415,29 @@ def test_an_idle_group_pins_no_segments_and_keeps_its_entries() -> None:
     assert indices(Journal.open(disk)[1], 2) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("busy_bytes", [500, 30_000, 150_000])
+def test_large_segments_are_carried_piece_by_piece(busy_bytes: int) -> None:
+    disk = SimDisk()
+    journal, _ = Journal.open(disk, segment_bytes=300_000)
+    kept = [(index, 1, Random(index).randbytes(10_000)) for index in range(1, 41)]
+    for index, term, payload in kept:
+        journal.append_entry(2, index, term, payload)
+        journal.append_entry(1, index, 1, payload)
+    longest = 0
+    for index in range(41, 41 + 6_000_000 // busy_bytes):
+        before = journal.appended
+        journal.append_entry(1, index, 1, bytes(busy_bytes))
+        longest = max(longest, journal.appended - before)
+        commit(journal)
+        journal.release(1, index - 1)
+    assert segments(disk)[0] > f"journal-{3:016x}.log", "the idle group's segments are gone"
+    assert sum(len(disk.read(name)) for name in segments(disk)) <= 7 * 300_000
+    if busy_bytes == 500:
+        assert longest < 12, "no append waits for a whole segment"
+    disk.crash(Random(1))
+    assert Journal.open(disk, segment_bytes=300_000)[1][2].entries == kept
+
+
 # Trouble.
 
 
