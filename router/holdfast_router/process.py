@@ -236,6 +236,9 @@ class Router:
             self._wake()
 
     def _on_events(self, group: int, body: bytes) -> None:
+        # An event never overtakes the answer before it: a grant means nothing to who does not know its ticket yet.
+        if group in self._dispatches:
+            self._deliver_all(self._dispatches[group])
         by_caller: dict[Downstream, list[Event]] = {}
         for event in decode_events(body):
             caller = self._routes.get((group, event.client))
@@ -277,10 +280,12 @@ class Router:
                 if not self._upstream.send(frame.node, frame.kind, dispatch.group, frame.request, frame.body):
                     # It never left: the dispatch takes back the leader and the sections.
                     dispatch.disconnected(frame.node)
-        if dispatch.outcomes:
-            outcomes, dispatch.outcomes = dispatch.outcomes, []
-            for outcome in outcomes:
-                self._deliver(dispatch.group, outcome)
+        self._deliver_all(dispatch)
+
+    def _deliver_all(self, dispatch: GroupDispatch) -> None:
+        outcomes, dispatch.outcomes = dispatch.outcomes, []
+        for outcome in outcomes:
+            self._deliver(dispatch.group, outcome)
 
     def _deliver(self, group: int, outcome: Outcome) -> None:
         item = outcome.item
