@@ -79,6 +79,18 @@ def test_a_cancel_takes_a_waiter_from_the_queue(cluster: Cluster, one: Client, t
     assert cluster.machine.counts()["waiters"] == 0
 
 
+def test_a_ticket_is_cancelled_also_when_its_answer_was_long_acknowledged(
+    cluster: Cluster, one: Client, two: Client
+) -> None:
+    held = two.acquire("a")
+    one.acquire("a", wait=60_000)
+    ticket = one.seq
+    one.acquire("b")
+    assert one.op(Kind.CANCEL, "a", token=ticket).status == Status.OK
+    two.release("a", held.token)
+    assert cluster.take_events(EventKind.GRANTED) == []
+
+
 def test_a_cancel_of_a_session_acquire_leaves_the_session(one: Client, two: Client) -> None:
     lease = one.open(A)
     one.acquire("b", lease=lease)

@@ -14,7 +14,7 @@ _LENGTH = struct.Struct("<I")
 
 
 def build_entry(term: int, elapsed_ms: int, frames: Sequence[bytes]) -> bytes:
-    """``elapsed_ms``: whole milliseconds since the leader of ``term`` took office, read now. No frames: only time passes."""
+    """``elapsed_ms``: whole milliseconds since the leader of ``term`` took office. No frames: only time passes."""
     parts = [_HEAD.pack(ENTRY_VERSION, term, elapsed_ms, len(frames))]
     for frame in frames:
         parts.append(_LENGTH.pack(len(frame)))

@@ -1,7 +1,8 @@
 """Snapshots of the ledger, piece by piece: globals, 256 buckets of clients, 4,096 slots.
 
-A piece that is about to change while a snapshot is being written is encoded first (the ledger's ``keeper``), so that the
-whole is the state of one index though apply goes on. Plain leases are written with their lock, sessions with their client.
+A piece that is about to change while a snapshot is being written is encoded first (the ledger's ``keeper``), so that
+the whole is the state of one index though apply goes on. Plain leases are written with their lock, sessions with their
+client.
 """
 
 from __future__ import annotations

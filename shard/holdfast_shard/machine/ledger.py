@@ -1,7 +1,7 @@
 """Who holds what: the rows, and the few primitives that change them.
 
-Every change of a hold, a queue or a lease goes through here, so that counts, timers, events and a snapshot that is being
-written stay true. What an operation is answered is the business of ``operations``.
+Every change of a hold, a queue or a lease goes through here, so that counts, timers, events and a snapshot that is
+being written stay true. What an operation is answered is the business of ``operations``.
 """
 
 from __future__ import annotations

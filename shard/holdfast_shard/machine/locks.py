@@ -98,11 +98,11 @@ class LockMachine(Envelope):
         tokens: list[int] = []
         deadlines: list[int] = []
         details: dict[int, Any] = {}
-        position = 0
-        for kind, seq, name, lease, token, ttl, wait in zip(
+        columns = zip(
             section.kinds, section.seqs, section.names, section.leases, section.tokens, section.ttls, section.waits,
             strict=True,
-        ):  # fmt: skip
+        )  # fmt: skip
+        for position, (kind, seq, name, lease, token, ttl, wait) in enumerate(columns):
             answer: Answer
             if seq in answered:
                 answer = answered[seq]
@@ -125,11 +125,10 @@ class LockMachine(Envelope):
             deadlines.append(answer[2])
             if answer[3] is not None:
                 details[position] = answer[3]
-            position += 1
         return Answers(bytes(statuses), tokens, deadlines, details)
 
     def _newcomer(self, tenant: Tenant, section: Section) -> Answers:
-        """Sections without a client number register, and do nothing else. A repeated one is an idle row that runs out."""
+        """Sections without a client number register and do nothing else; a repeated one is an idle row that runs out."""
         answers = all_answered(len(section.kinds), Status.UNREGISTERED)
         if section.kinds == bytes([Kind.REGISTER]):
             client = self._ledger.register(tenant)
@@ -206,7 +205,7 @@ class LockMachine(Envelope):
         self._use(ledger)
 
     def rows_digest(self) -> bytes:
-        """A digest of every row, equal on replicas with equal state however they came to it. Costs as much as a snapshot."""
+        """A digest of every row, equal on replicas of equal state however they came to it. Costs as much as a snapshot."""
         digest = blake2b(digest_size=16)
         for chunk in export.canonical(self._ledger):
             digest.update(chunk)

@@ -64,7 +64,8 @@ class MetaMachine(Envelope):
 
     def export(self) -> Iterator[bytes]:
         head = [
-            SNAPSHOT_VERSION, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest, self.digest_index,
+            SNAPSHOT_VERSION, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest,
+            self.digest_index,
         ]  # fmt: skip
         return iter([encode(head), encode(self.record)])
 

@@ -1,6 +1,7 @@
 """The operations: what each is answered, and what it does to the ledger (``docs/design.md``, 6.1).
 
-A handler returns (status, token, deadline, detail); the deadline counts from this entry's reading. A refusal changes nothing.
+A handler returns (status, token, deadline, detail); the deadline counts from this entry's reading. A refusal changes
+nothing.
 """
 
 from __future__ import annotations
@@ -418,17 +419,19 @@ class Operations:
     ) -> Answer:
         """Void the acquire whose seq is ``token``: free what it got, or make a later copy of it come to nothing."""
         ledger = self._ledger
-        if not client.floor <= token < seq:
-            return invalid("a cancel names an unanswered acquire with a lower seq")
-        given = client.answers.get(token)
-        client.answers[token] = CANCELLED
-        if given is None or given[0] not in (OK, QUEUED):
-            return DONE
+        if not 0 < token < seq:
+            return invalid("a cancel names an acquire with a lower seq")
+        given: Answer | None = None
+        if token >= client.floor:
+            given = client.answers.get(token)
+            client.answers[token] = CANCELLED
+            if given is None or given[0] not in (OK, QUEUED):
+                return DONE
         lease = client.leases.get(number or token)
         if lease is None:
             return DONE
         item = lease.find_seq(token)
-        if item is None and given[0] == OK and lease.held is not None:
+        if item is None and given is not None and given[0] == OK and lease.held is not None:
             item = lease.held.get(given[1])
         if item is None:
             return DONE

@@ -1,4 +1,4 @@
-"""Rows of the lock machine. Plain data; who may change what is in ``ledger``. Times are milliseconds of the group clock."""
+"""Rows of the lock machine: plain data; ``ledger`` changes it. Times are milliseconds of the group clock."""
 
 from __future__ import annotations
 

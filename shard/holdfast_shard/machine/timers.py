@@ -17,7 +17,8 @@ UNTIMED = -1
 NEAR = -2
 
 Key = tuple[int, int, int, int, str]
-"""(due, kind, …): unique among timed items and made of state alone, so that every replica, restored or not, marks in one order."""
+"""(due, kind, …): unique among timed items and made of state alone, so that every replica, restored or not, marks in
+one order."""
 
 
 class Timed(Protocol):
