@@ -108,7 +108,7 @@ class Elections:
 
     def _lead(self, now: float) -> None:
         """Check-quorum: the library steps down when a majority has been silent for too long."""
-        self.deadline = now + self._config.election_min_s / 4
+        self.deadline = self._replica.next_check(now)
         if self.handover and now >= self.handover[1]:
             self.handover = None
         if not self._replica.engine.tick(now):

@@ -72,6 +72,8 @@ class Host:
         self._answering: dict[int, Replica] = {}
         """Followers that may owe their leader an acknowledgement."""
         self._timers: list[tuple[float, int]] = []
+        self._phase = rng.random() * config.heartbeat_s
+        """So that the nodes of one machine do not all beat at the same moment."""
         self._beat_at = now
         self._applied: list[tuple[int, Applied]] = []
         self._replies: dict[int, list[tuple[int, int, int]]] = {}
@@ -222,7 +224,7 @@ class Host:
                 continue
             replica = self.replicas[group]
             replica.timer(now)
-            self._armed[group] = max(replica.elections.deadline, now)
+            self._armed[group] = self._look_at(replica.elections.deadline, now)
             heapq.heappush(self._timers, (self._armed[group], group))
         awake, self._awake = self._awake, {}
         for replica in awake.values():
@@ -233,9 +235,15 @@ class Host:
                 self._jobs.append(job)
             self._arm(replica)
         if now >= self._beat_at:
-            self._beat_at = now + self._config.heartbeat_s
+            self._beat_at = self.next_beat(now)
             self._beat()
         self._note_writes(now)
+
+    def _look_at(self, deadline: float, now: float) -> float:
+        """When to look at a deadline. A distant one mostly moves away meanwhile: it is first looked at together with
+        those of other groups, before it comes."""
+        near = 2 * self._config.heartbeat_s
+        return max(deadline, now) if deadline - now <= near else self.next_beat(deadline - near)
 
     def _arm(self, replica: Replica) -> None:
         """A deadline that moved closer; one that moved away is looked at when the old one comes."""
@@ -339,6 +347,13 @@ class Host:
 
     def leading(self, change: int) -> None:
         self._led += change
+
+    def next_beat(self, now: float, count: int = 1) -> float:
+        """The `count`-th heartbeat after `now`, on this node's own grid; none that is less than half a period away."""
+        period = self._config.heartbeat_s
+        beat = ((now - self._phase) // period + count) * period + self._phase
+        # Division rounds: the beat of this very moment would come twice.
+        return beat if beat > now + period / 2 else beat + period
 
     def uptime(self, now: float) -> float:
         """Seconds of all turns so far, each capped; never falls, never runs faster than `now`."""

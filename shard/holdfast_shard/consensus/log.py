@@ -46,6 +46,8 @@ class Log:
         self.voted_for = recovered.voted_for if recovered else None
         index, term = snapshot or (1, 0)
         self.commit_index = index
+        self.on_vote: Callable[[], None] = lambda: None
+        """Told whenever a term or vote was written."""
         self.vote_write = 0
         """Write number of the newest term and vote; nothing that depends on them may leave before it is durable."""
         self.on_truncate: Callable[[int], None] = lambda last: None
@@ -182,6 +184,7 @@ class Log:
         self.vote_write = self._journal.append_vote(self._group, term, voted_for)
         self.term = term
         self.voted_for = voted_for
+        self.on_vote()
 
     def getCurrentTerm(self) -> int:  # noqa: N802
         return self.term

@@ -55,6 +55,7 @@ class Surroundings(Protocol):
     def wake(self, replica: Replica) -> None: ...
     def uptime(self, now: float) -> float: ...
     def leading(self, change: int) -> None: ...
+    def next_beat(self, now: float, count: int = 1) -> float: ...
 
 
 class Replica:
@@ -89,6 +90,8 @@ class Replica:
         self._count_due = False
         self.compaction = Compaction(self, machine, journal, store, config, stopwatch)
         self.log = Log(group, journal, recovered, self.compaction.anchor())
+        # Only who is awake is told when its writes are durable.
+        self.log.on_vote = lambda: host.wake(self)
         self.durability = Durability(self.log)
         self.following = Following(self)
         self.replication = Replication(self, config)
@@ -318,6 +321,10 @@ class Replica:
     def reachable(self, peer: int) -> bool:
         return self._host.reachable(peer)
 
+    def next_check(self, now: float) -> float:
+        """When to look for a majority again: together with other groups, so that many idle ones make few turns."""
+        return self._host.next_beat(now, 2)
+
     def count_soon(self) -> None:
         self._count_due = True
 
@@ -329,8 +336,6 @@ class Replica:
             return False
         if term > self.term or self.leader != peer or self.role is not Role.FOLLOWER:
             self.engine.follow(peer, term, 0, now)
-            # It may have written a new term: only who is awake is told when that is durable.
-            self._host.wake(self)
         self.elections.heard(now)
         return True
 
