@@ -37,13 +37,17 @@ class _Terminal:
 
     def hand_over(self, giver: int, taker: int) -> None:
         """Nothing happens when ``giver`` does not have it: it is not ours to take from a third group."""
-        if not self.held_by(giver):
+        if self.held_by(giver):
+            self.set_owner(taker)
+
+    def set_owner(self, group: int) -> None:
+        if not self.present:
             return
         # A group in the background that sets the foreground group is stopped by SIGTTOU unless it blocks it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
         try:
             with contextlib.suppress(OSError):
-                os.tcsetpgrp(0, taker)
+                os.tcsetpgrp(0, group)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -95,15 +99,24 @@ class Foreground:
 
     def _start(self) -> None:
         try:
-            self._process = subprocess.Popen(self._command, env=self._environment, process_group=0)
-        except FileNotFoundError:
-            raise Stop(Exit.NOT_FOUND, f"{self._command[0]}: command not found") from None
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                process_group=0,
+                preexec_fn=self._prepare,  # noqa: PLW1509 - system calls only, no lock is taken
+            )
         except OSError as error:
+            self._terminal.set_owner(os.getpgrp())
+            if isinstance(error, FileNotFoundError):
+                raise Stop(Exit.NOT_FOUND, f"{self._command[0]}: command not found") from None
             raise Stop(Exit.CANNOT_RUN, f"{self._command[0]}: {error.strerror}") from None
-        self._guardian.add(self._process.pid)
-        self._terminal.hand_over(os.getpgrp(), self._process.pid)
         self._watcher = threading.Thread(target=self._watch, args=(self._process.pid,), daemon=True)
         self._watcher.start()
+
+    def _prepare(self) -> None:
+        """In the new process, before its program runs: nothing of it happens unguarded or without the terminal."""
+        self._guardian.enlist()
+        self._terminal.set_owner(os.getpid())
 
     def _forward(self, number: int) -> None:
         self.signal(number)
@@ -125,7 +138,8 @@ class Foreground:
         us, command = os.getpgrp(), self._process.pid
         if not self._terminal.present:
             return
-        if number not in (signal.SIGTTIN, signal.SIGTTOU) or not self._terminal.held_by(us):
+        wants_terminal = number in (signal.SIGTTIN, signal.SIGTTOU)
+        if not (wants_terminal and (self._terminal.held_by(us) or self._terminal.held_by(command))):
             # Ctrl-Z, or a wish for the terminal while in the background: stop too, as the shell expects of a job.
             # It goes on here after 'fg' or 'bg'.
             self._terminal.hand_over(command, us)

@@ -12,7 +12,7 @@ _PROGRAM = Path(__file__).with_name("guardian.py")
 
 
 class Guardian:
-    """Process groups added here do not outlive this process, however it dies.
+    """Process groups enlisted here do not outlive this process, however it dies.
 
     ``alive`` is false once the guardian itself is gone: then nothing guards, and the caller has to decide.
     """
@@ -33,8 +33,13 @@ class Guardian:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def add(self, group: int) -> None:
-        self._tell(f"add {group}")
+    def enlist(self) -> None:
+        """To be called by a new process, leader of its group, before it runs its program (``preexec_fn``).
+
+        So there is no moment at which it runs and is not guarded: the pipe, which it holds until its program runs,
+        does not end before this line has been read.
+        """
+        os.write(self._pipe.fileno(), b"add %d\n" % os.getpid())
 
     def drop(self, group: int) -> None:
         """Call before the group's leader is reaped: afterwards its number may be another's."""
@@ -49,7 +54,7 @@ class Guardian:
             os.write(self._pipe.fileno(), line.encode() + b"\n")
 
     def close(self) -> None:
-        """Kills what was added and not dropped."""
+        """Kills what was enlisted and not dropped."""
         with contextlib.suppress(BrokenPipeError):
             self._pipe.close()
         self._process.wait()

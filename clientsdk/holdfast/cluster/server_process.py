@@ -66,8 +66,8 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=self._guardian.enlist,  # noqa: PLW1509 - one system call, no lock is taken
             )
-        self._guardian.add(self._process.pid)
 
     def await_listening(self, deadline: float) -> dict[str, Any]:
         """Its one line of output, once it listens. ``deadline`` is of ``time.monotonic``; raises ServerFailed."""
