@@ -24,6 +24,8 @@ META_GROUP = 0
 BUILT_IN_TENANT = 1
 FORMATION_FILE = "formation.json"
 IDENTITY_FILE = "identity"
+BEGUN_FILE = "begun"
+"""Present once a node has written its journal here: from then on an empty journal is a lost one."""
 FRESH_FILE = "fresh"
 """Present in a directory that replaces a lost one, until its replicas have caught up."""
 META_REPLICAS_MAX = 5
@@ -142,6 +144,21 @@ def load_directory(directory: Path) -> tuple[Formation, NodeRecord]:
         f"{directory} has identity {identity}, which cluster {formation.cluster} does not know: it is of another "
         "cluster, or was replaced"
     )
+
+
+def require_journal(directory: Path, *, has_journal: bool) -> None:
+    """Raises :class:`FormationError` when a journal had begun here and is gone: a node that forgot its votes and
+    entries must never take part under its old identity."""
+    if not has_journal and (directory / BEGUN_FILE).exists():
+        raise FormationError(
+            f"{directory} has lost its journal: replace this node (docs/operations.md), do not start it empty"
+        )
+
+
+def note_journal(directory: Path) -> None:
+    """The journal has begun. Written after its first file, so that a crash between the two loses nothing."""
+    if not (directory / BEGUN_FILE).exists():
+        _write_private(directory / BEGUN_FILE, b"")
 
 
 def replace_node(node: int, survivors: Sequence[Path], target: Path) -> str:

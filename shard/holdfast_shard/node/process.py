@@ -16,7 +16,7 @@ from holdfast.wire.messages import GroupRole, Msg
 
 from ..consensus import ReplicaConfig, Role
 from ..consensus.disk import RealDisk
-from ..formation import META_GROUP, load_directory
+from ..formation import META_GROUP, load_directory, note_journal, require_journal
 from ..machine import MetaMachine
 from .announce import announce
 from .engine_loop import EngineLoop
@@ -35,6 +35,7 @@ class Node:
         self.address = listen or self.record.address
         disk = RealDisk(directory)
         disk.lock()
+        require_journal(directory, has_journal=any(name.startswith("journal") for name in disk.names()))
         self._failure: BaseException | None = None
         self._stopping = asyncio.Event()
         self._roles: list[GroupRole] = []
@@ -49,6 +50,9 @@ class Node:
             on_progress=self._progress,
             on_fatal=self._fatal,
         )
+        note_journal(directory)
+        if self.engine.journal.torn is not None:
+            log.warning("cut a torn tail off the journal", extra={"torn": str(self.engine.journal.torn)})
         self.peers = Peers(
             self.formation,
             number,

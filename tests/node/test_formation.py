@@ -1,0 +1,137 @@
+"""Forming a cluster, refusing what is not ours, replacing a lost disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.wire.limits import SLOTS
+from holdfast_shard.formation import (
+    BEGUN_FILE,
+    FORMATION_FILE,
+    FRESH_FILE,
+    IDENTITY_FILE,
+    Formation,
+    FormationError,
+    key_hash,
+    load_directory,
+    new_formation,
+    note_journal,
+    read_formation,
+    replace_node,
+    require_journal,
+    write_directory,
+)
+from holdfast_shard.placement import place_slots, unpack_slots
+
+ADDRESSES = ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"]
+
+
+def formed(tmp_path: Path, groups: int = 2) -> tuple[Formation, list[Path]]:
+    formation, _ = new_formation(ADDRESSES, groups, 3)
+    paths = [tmp_path / f"node-{record.node}" for record in formation.nodes]
+    for record, path in zip(formation.nodes, paths, strict=True):
+        write_directory(formation, record.node, path)
+    return formation, paths
+
+
+def test_every_directory_knows_the_cluster_and_its_own_node(tmp_path: Path) -> None:
+    formation, paths = formed(tmp_path)
+    for number, path in enumerate(paths, start=1):
+        loaded, record = load_directory(path)
+        assert loaded == formation
+        assert record.node == number
+        assert (path / FORMATION_FILE).stat().st_mode & 0o077 == 0
+
+
+def test_the_key_is_kept_as_a_hash_alone() -> None:
+    formation, key = new_formation(ADDRESSES, 2, 3)
+    assert formation.tenants[0].key_hashes == (key_hash(key),)
+    assert key not in str(formation)
+
+
+def test_every_slot_has_a_group_and_groups_share_alike() -> None:
+    formation, _ = new_formation(ADDRESSES, 4, 3)
+    table = unpack_slots(formation.slots)
+    for group in range(1, 5):
+        assert 0.7 < table.count(group) / (SLOTS / 4) < 1.3
+
+
+def test_adding_a_group_moves_about_its_share_of_the_slots() -> None:
+    before, after = place_slots(range(1, 5)), place_slots(range(1, 6))
+    moved = sum(old != new for old, new in zip(before, after, strict=True))
+    assert moved == after.count(5)
+    assert moved < SLOTS * 0.3
+
+
+def test_members_of_many_groups_spread_over_the_nodes() -> None:
+    formation, _ = new_formation([f"127.0.0.1:{port}" for port in range(7001, 7006)], 5, 3)
+    for node in range(1, 6):
+        assert sum(1 for group in formation.members_of(node) if group) == 3
+
+
+@pytest.mark.parametrize(
+    ("addresses", "groups", "replicas", "words"),
+    [
+        (ADDRESSES, 2, 2, "1, 3 or 5"),
+        (ADDRESSES, 2, 5, "need as many nodes"),
+        (ADDRESSES, 0, 3, "groups is 1"),
+        ([ADDRESSES[0]] * 3, 2, 3, "address of its own"),
+    ],
+)
+def test_impossible_numbers_are_refused(addresses: list[str], groups: int, replicas: int, words: str) -> None:
+    with pytest.raises(FormationError, match=words):
+        new_formation(addresses, groups, replicas)
+
+
+def test_a_directory_is_made_once(tmp_path: Path) -> None:
+    formation, paths = formed(tmp_path)
+    with pytest.raises(FormationError, match="not empty"):
+        write_directory(formation, 1, paths[0])
+
+
+def test_a_directory_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    _, paths = formed(tmp_path / "one")
+    _, others = formed(tmp_path / "two")
+    (paths[0] / IDENTITY_FILE).write_bytes((others[0] / IDENTITY_FILE).read_bytes())
+    with pytest.raises(FormationError, match="another cluster"):
+        load_directory(paths[0])
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"version": 1}', b"\xff\xfe"])
+def test_a_damaged_formation_says_so(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / FORMATION_FILE).write_bytes(damage)
+    with pytest.raises(FormationError, match="no formation file"):
+        read_formation(tmp_path / FORMATION_FILE)
+
+
+def test_a_directory_that_lost_its_journal_is_refused(tmp_path: Path) -> None:
+    _, paths = formed(tmp_path)
+    require_journal(paths[0], has_journal=False)
+    note_journal(paths[0])
+    require_journal(paths[0], has_journal=True)
+    with pytest.raises(FormationError, match="lost its journal"):
+        require_journal(paths[0], has_journal=False)
+    assert (paths[0] / BEGUN_FILE).exists()
+
+
+def test_a_replaced_node_has_a_new_identity_everywhere_and_the_old_disk_is_refused(tmp_path: Path) -> None:
+    _, paths = formed(tmp_path)
+    lost, survivors, new = paths[1], [paths[0], paths[2]], tmp_path / "new"
+    identity = replace_node(2, survivors, new)
+    for path in (*survivors, new):
+        assert load_directory(path)[0].node(2).identity == identity
+    assert (new / FRESH_FILE).exists()
+    (lost / FORMATION_FILE).write_bytes((new / FORMATION_FILE).read_bytes())
+    with pytest.raises(FormationError, match="was replaced"):
+        load_directory(lost)
+
+
+def test_a_replacement_needs_every_survivor_of_one_cluster(tmp_path: Path) -> None:
+    _, paths = formed(tmp_path / "one")
+    _, others = formed(tmp_path / "two")
+    with pytest.raises(FormationError, match="have to be nodes"):
+        replace_node(2, [paths[0]], tmp_path / "new")
+    with pytest.raises(FormationError, match="different clusters"):
+        replace_node(2, [paths[0], others[2]], tmp_path / "new")

@@ -1,0 +1,190 @@
+"""What a leader does for one group, with a log that the test applies by hand."""
+
+from __future__ import annotations
+
+from holdfast.wire.errors import Code
+from holdfast.wire.frames import EventKind, Kind, Options, Status, decode_answer_list
+from holdfast.wire.limits import ENTRY_BYTES_MAX
+from holdfast_shard.consensus import Applied, NotLeader, Proposal
+from holdfast_shard.machine import EntryResult, LockMachine
+from holdfast_shard.node.service import ENTRIES_IN_FLIGHT_MAX, PENDING_BYTES_MAX, Frame, GroupService
+from tests.machine.driver import GENESIS, Op, frame, section
+
+
+class Leader:
+    """A replica that leads, and the log it appends to."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.leader: int | None = 1
+        self.term = 1
+        self.applied_index = 1
+        self.log: list[tuple[int, int, bytes]] = []
+        self.last = 1
+        self.machine = LockMachine(GENESIS)
+        self.machine.apply(1, 1, None)
+        self.service = GroupService(1, self, self.machine, self.propose)
+        self.started = 0.0
+
+    def elapsed_ms(self, now: float) -> int:
+        return int((now - self.started) * 1000)
+
+    def propose(self, group: int, payload: bytes, now: float) -> Proposal:
+        if not self.ready:
+            raise NotLeader(group, self.leader)
+        self.last += 1
+        self.log.append((self.last, self.term, payload))
+        return Proposal(self.last, self.term)
+
+    def commit(self, count: int | None = None) -> None:
+        for index, term, payload in self.log[:count]:
+            self.apply(index, term, payload)
+        del self.log[:count]
+
+    def apply(self, index: int, term: int, payload: bytes | None) -> None:
+        result = self.machine.apply(index, term, payload)
+        self.applied_index = index
+        self.service.applied(Applied(index, term, result, payload is None))
+
+    def codes(self) -> list[int | None]:
+        taken, self.service.replies = self.service.replies, []
+        return [reply.refusal.code if reply.refusal else None for reply in taken]
+
+
+REGISTER = frame(1, section(0, 0, [Op(Kind.REGISTER)]))
+
+
+def test_frames_that_come_while_entries_are_under_way_leave_together() -> None:
+    leader = Leader()
+    for _ in range(ENTRIES_IN_FLIGHT_MAX):
+        leader.service.write(Frame("r", 1, REGISTER))
+        leader.service.turn(0.0)
+    for _ in range(10):
+        leader.service.write(Frame("r", 2, REGISTER))
+        leader.service.turn(0.0)
+    assert len(leader.log) == ENTRIES_IN_FLIGHT_MAX
+    leader.commit(1)
+    leader.service.turn(0.0)
+    leader.commit()
+    assert len(leader.service.replies) == ENTRIES_IN_FLIGHT_MAX + 10
+    numbers = [decode_answer_list(reply.answers or b"")[0].tokens[0] for reply in leader.service.replies]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_an_entry_stays_within_its_bound() -> None:
+    leader = Leader()
+    for _ in range(5):
+        leader.service.write(Frame("r", 1, bytes(1 << 20)))
+    leader.service.turn(0.0)
+    assert [len(payload) <= ENTRY_BYTES_MAX + 100 for _, _, payload in leader.log] == [True, True]
+
+
+def test_more_than_the_bound_of_waiting_frames_is_refused_with_a_time() -> None:
+    leader = Leader()
+    for _ in range(PENDING_BYTES_MAX >> 20):
+        leader.service.write(Frame("r", 1, bytes(1 << 20)))
+    leader.service.write(Frame("r", 2, b"x"))
+    (reply,) = leader.service.replies
+    assert reply.refusal is not None
+    assert (reply.refusal.code, reply.refusal.retry_after_ms > 0) == (Code.OVERLOADED, True)
+
+
+def test_a_follower_refuses_and_names_the_leader() -> None:
+    leader = Leader()
+    leader.ready, leader.leader = False, 3
+    leader.service.write(Frame("r", 1, REGISTER))
+    leader.service.read(Frame("r", 2, REGISTER))
+    assert [reply.refusal.leader for reply in leader.service.replies if reply.refusal] == [3, 3]
+    assert leader.codes() == [Code.NOT_LEADER] * 2
+
+
+def test_losing_office_refuses_what_was_not_proposed_and_waits_for_what_was() -> None:
+    leader = Leader()
+    leader.service.write(Frame("r", 1, REGISTER))
+    leader.service.turn(0.0)
+    leader.service.write(Frame("r", 2, REGISTER))
+    leader.ready = False
+    leader.service.turn(0.0)
+    assert leader.codes() == [Code.NOT_LEADER]
+    leader.commit()
+    (reply,) = leader.service.replies
+    assert reply.answers is not None
+
+
+def test_an_index_lost_to_another_term_is_a_certain_refusal() -> None:
+    leader = Leader()
+    leader.service.write(Frame("r", 1, REGISTER))
+    leader.service.turn(0.0)
+    leader.ready = False
+    leader.apply(2, 2, None)
+    assert leader.codes() == [Code.NOT_LEADER]
+
+
+def test_an_entry_under_another_term_than_its_stamp_is_a_certain_refusal() -> None:
+    leader = Leader()
+    leader.service.write(Frame("r", 1, REGISTER))
+    leader.service.turn(0.0)
+    leader.service.applied(Applied(2, 1, EntryResult(refused=True), False))
+    assert leader.codes() == [Code.NOT_LEADER]
+
+
+def test_what_a_snapshot_covered_is_unknown_and_never_called_rejected() -> None:
+    leader = Leader()
+    leader.service.write(Frame("r", 1, REGISTER))
+    leader.service.turn(0.0)
+    leader.ready = False
+    leader.applied_index = 50
+    leader.service.turn(0.0)
+    assert leader.codes() == [Code.OUTCOME_UNKNOWN]
+
+
+def test_a_read_is_answered_by_the_next_entry_proposed_after_it_came() -> None:
+    leader = Leader()
+    leader.service.write(Frame("r", 1, REGISTER))
+    leader.service.turn(0.0)
+    leader.service.read(Frame("r", 2, frame(1, section(0, 0, [Op(Kind.GET, 0, "a")]))))
+    leader.commit()
+    assert [reply.request for reply in leader.service.replies] == [1]
+    leader.service.turn(0.0)
+    leader.commit()
+    assert [reply.request for reply in leader.service.replies] == [1, 2]
+
+
+def test_a_read_of_a_leader_that_lost_office_is_refused() -> None:
+    leader = Leader()
+    leader.service.read(Frame("r", 1, frame(1, section(0, 0, [Op(Kind.GET, 0, "a")]))))
+    leader.service.turn(0.0)
+    leader.ready = False
+    leader.commit()
+    assert leader.codes() == [Code.NOT_LEADER]
+
+
+def test_time_alone_makes_an_entry_when_something_runs_out_and_none_before() -> None:
+    leader = Leader()
+    acquire = section(2, 1, [Op(Kind.ACQUIRE, 1, "a", ttl=1000, options=Options(metadata=b"x"))])
+    leader.service.write(Frame("r", 1, REGISTER))
+    leader.service.turn(0.0)
+    leader.commit()
+    number = decode_answer_list(leader.service.replies[0].answers or b"")[0].tokens[0]
+    acquire.client = number
+    leader.service.write(Frame("r", 2, frame(1, acquire)))
+    leader.service.turn(0.0)
+    leader.commit()
+    assert decode_answer_list(leader.service.replies[1].answers or b"")[0].statuses == bytes([Status.OK])
+    leader.service.turn(0.5)
+    assert leader.log == []
+    leader.service.turn(1.0)
+    while leader.log:
+        leader.commit()
+        leader.service.turn(1.0)
+    assert [event.kind for event in leader.service.events] == [EventKind.LOST]
+
+
+def test_a_caller_that_is_gone_has_nothing_proposed_any_more() -> None:
+    leader = Leader()
+    leader.service.write(Frame("gone", 1, REGISTER))
+    leader.service.write(Frame("here", 2, REGISTER))
+    leader.service.drop_caller("gone")
+    leader.service.turn(0.0)
+    leader.commit()
+    assert [reply.caller for reply in leader.service.replies] == ["here"]
