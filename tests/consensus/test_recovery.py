@@ -9,6 +9,7 @@ import pytest
 
 from holdfast_shard.consensus import Host, LogDamaged, ReplicaConfig
 from holdfast_shard.consensus.journal import Journal
+from holdfast_shard.consensus.messages import Append, decode
 from holdfast_shard.consensus.snapshots import SnapshotStore
 from tests.consensus.cluster import Cluster, Node, Recorder
 from tests.consensus.disks import SimDisk
@@ -230,3 +231,22 @@ def test_an_apply_that_raises_stops_the_node_and_repeats_nothing() -> None:
         cluster.run(1.0)
     assert node.host.halted
     assert machine.payloads() == [b"poison"]
+
+
+def test_what_leaves_the_log_while_a_follower_is_asked_is_sent_as_a_snapshot() -> None:
+    cluster = Cluster(3, config=SMALL)
+    leader = cluster.elect()
+    late = others(cluster, leader)[0]
+    cluster.put(b"0")
+    cluster.settle()
+    cluster.filter = lambda source, target, message: (
+        target != late.number or not any(isinstance(part, Append) for part in decode(message).messages)
+    )
+    cluster.disconnect(leader.number, late.number)
+    cluster.connect(leader.number, late.number)
+    for n in range(60):
+        cluster.put(b"%d:" % n + bytes(400))
+    assert leader.host.replicas[1].log.first_index > late.host.replicas[1].last_index
+    cluster.filter = None
+    cluster.settle()
+    assert late.host.replicas[1].installation.installed == 1

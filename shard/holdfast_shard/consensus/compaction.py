@@ -67,6 +67,7 @@ class SnapshotJob:
         """The exported state was replaced."""
         if not self.done:
             self.done = True
+            self._chunks = iter(())
             self._writer.abort()
 
 
@@ -145,6 +146,11 @@ class Compaction:
         if log.first_index > 1:
             self._journal.release(self.group, log.first_index if start == index else log.first_index - 1)
 
+    def _abandon_job(self) -> None:
+        if self._job is not None:
+            self._job.abort()
+            self._job = None
+
     def receive(self, index: int, term: int, size: int, crc: int) -> SnapshotReceiver:
         return self._store.receive(index, term, size, crc)
 
@@ -154,6 +160,8 @@ class Compaction:
             snapshot = receiver.finish()
         except SnapshotDamaged:
             return False
+        # An export under way is of the state that is about to go.
+        self._abandon_job()
         try:
             self._machine.restore(snapshot.chunks())
         except (SnapshotDamaged, ValueError):
@@ -165,9 +173,6 @@ class Compaction:
 
     def replaced(self) -> None:
         """The state, the log and the snapshot are those of a leader now."""
-        if self._job is not None:
-            self._job.abort()
-            self._job = None
         assert self.snapshot is not None
         self._size_at_snapshot = self._replica.log.size_bytes - self._replica.log.bytes_after(self.snapshot.index)
         self._journal.release(self.group, self.snapshot.index)

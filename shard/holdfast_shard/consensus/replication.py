@@ -186,6 +186,9 @@ class Replication:
         if progress.next <= self._replica.log.first_index:
             if progress.state is Sending.SNAPSHOT:
                 self._replica.installation.nudge(peer, progress.match)
+            elif self._may_send(peer):
+                # What it needs left the log while it was being asked.
+                self._send_snapshot(peer, progress)
             return
         self._replica.installation.accepted(peer)
         progress.restart(progress.match + 1)
