@@ -1,4 +1,4 @@
-"""What a router adds to a section and what it checks of it: tenant, slots, limits. Columns only, no object per operation."""
+"""What a router adds to a section and checks of it: tenant, slots, limits. Columns only, no object per operation."""
 
 from __future__ import annotations
 

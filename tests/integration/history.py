@@ -81,7 +81,7 @@ class History:
         for hold in self.holds:
             for at, still in hold.checked:
                 if not still and at < hold.ended:
-                    yield f"an acknowledged grant of {hold.name!r} (token {hold.token}) was lost before its belief ended"
+                    yield f"a believed grant of {hold.name!r} (token {hold.token}) was lost: an acknowledged one"
 
     def gaps(self, since: float, until: float, instants: Iterable[float]) -> list[float]:
         """Longest time without any grant that begins at or spans each of ``instants``, in seconds."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from holdfast.wire.frames import EventKind, Kind, Status
 from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, CLIENT_IDLE_MS
-
 from tests.machine.driver import Client, Cluster, Op
 
 A = b"a" * 16

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from holdfast.wire.frames import Allotment, EventKind, Kind, Options, Reason, Status
 
+from holdfast.wire.frames import Allotment, EventKind, Kind, Options, Reason, Status
+from holdfast.wire.names import slot_of
+from holdfast_shard.machine import Genesis, LockMachine
 from tests.machine.driver import GENESIS, Client, Cluster, Op, frame, section
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
@@ -419,7 +421,7 @@ def test_get_shows_the_holder_why_and_since_when(cluster: Cluster, one: Client, 
     cluster.pass_time(3000)
     name, _, waiters, holders, closed = two.look(Kind.GET, "a").detail
     assert (name, waiters, closed) == ("a", 1, 0)
-    token, mode, permits, client, lease, session, metadata, held, remaining, why, leaving, count = holders[0]
+    _, _, _, client, _, _, metadata, held, remaining, why, _, _ = holders[0]
     assert (metadata, held, remaining, why, client) == (b"host-1", 3000, 7000, "free", one.number)
 
 
@@ -475,9 +477,6 @@ def test_a_ticket_can_be_asked_for(cluster: Cluster, one: Client, two: Client) -
 
 
 def test_a_name_of_another_groups_slot_is_moved() -> None:
-    from holdfast.wire.names import slot_of
-    from holdfast_shard.machine import Genesis, LockMachine
-
     slot = slot_of(1, "mine")
     cluster = Cluster(LockMachine(Genesis("cluster", 1, (slot,))))
     one = cluster.client()

@@ -50,7 +50,7 @@ class Role(enum.StrEnum):
 
 
 class Hello(Struct, array_like=True):
-    """``cluster``, ``node`` and ``identity`` are a peer's; ``key`` is a tenant's API key or the cluster's own secret."""
+    """``cluster``, ``node``, ``identity`` are a peer's; ``key`` is a tenant's API key or the cluster's own secret."""
 
     version: int
     role: str

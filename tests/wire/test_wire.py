@@ -1,0 +1,180 @@
+"""Names, LockIDs, errors and frames: limits at and beyond, round trips, and any bytes."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.wire import messages
+from holdfast.wire.errors import (
+    Code,
+    HoldfastError,
+    InvalidLockID,
+    InvalidName,
+    OutcomeUnknown,
+    Overloaded,
+    error_of,
+)
+from holdfast.wire.frames import (
+    Answers,
+    Event,
+    Options,
+    Section,
+    SectionShape,
+    decode_answers,
+    decode_events,
+    decode_frame,
+    decode_section,
+    decode_shape,
+    encode,
+)
+from holdfast.wire.limits import NAME_BYTES_MAX, SLOTS, TOKEN_MAX
+from holdfast.wire.lockid import LockID, parse_lock_id
+from holdfast.wire.names import check_name, slot_of, tag_of
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "a" * NAME_BYTES_MAX, "ü" * (NAME_BYTES_MAX // 2), " ", "a b/c:d", "🔒", "a\u00a0b"]
+)
+def test_good_names(name: str) -> None:
+    check_name(name)
+    assert 0 <= slot_of(1, name) < SLOTS
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a" * (NAME_BYTES_MAX + 1),
+        "ü" * (NAME_BYTES_MAX // 2) + "a",
+        "a\x00",
+        "a\nb",
+        "\x7f",
+        "a\x85",
+        "\ud800",
+        7,
+        None,
+    ],
+)
+def test_bad_names_are_refused(name: str) -> None:
+    with pytest.raises(InvalidName):
+        check_name(name)
+
+
+@given(st.text())
+def test_any_text_is_a_name_or_refused(name: str) -> None:
+    try:
+        check_name(name)
+    except InvalidName:
+        return
+    assert 0 < len(name.encode()) <= NAME_BYTES_MAX
+    assert 0 <= slot_of(2, name) < SLOTS
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [("{a}b", "a"), ("x{a}b", "a"), ("{}b", "{}b"), ("{a", "{a"), ("a}", "a}"), ("{a}{b}", "a"), ("{{a}}", "{a")],
+)
+def test_tags_follow_redis_cluster(name: str, tag: str) -> None:
+    assert tag_of(name) == tag
+    assert slot_of(1, name) == slot_of(1, tag) or "{" in tag
+
+
+def test_slots_spread_and_tenants_differ() -> None:
+    slots = {slot_of(1, f"orders/{n}") for n in range(20_000)}
+    assert len(slots) > SLOTS * 0.95
+    assert any(slot_of(1, f"n{n}") != slot_of(2, f"n{n}") for n in range(10))
+
+
+# LockIDs.
+
+
+@given(
+    st.builds(
+        LockID,
+        st.integers(1, 2**31),
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=100),
+        st.integers(1, TOKEN_MAX),
+    )
+)
+def test_lock_ids_go_there_and_back(lock_id: LockID) -> None:
+    assert parse_lock_id(str(lock_id), lock_id.tenant) == lock_id
+
+
+@given(st.text(max_size=60), st.booleans())
+def test_any_other_text_is_no_lock_id(text: str, prefixed: bool) -> None:
+    with pytest.raises(InvalidLockID):
+        parse_lock_id("hf1_" + text if prefixed else text)
+
+
+def test_a_mistyped_lock_id_and_one_of_another_tenant_are_refused() -> None:
+    text = str(LockID(1, "a", 7))
+    for at in range(4, len(text)):
+        changed = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
+        try:
+            # The last character may differ in bits that stand for nothing.
+            assert parse_lock_id(changed) == LockID(1, "a", 7)
+            assert at == len(text) - 1
+        except InvalidLockID:
+            pass
+    with pytest.raises(InvalidLockID, match="another tenant"):
+        parse_lock_id(text, 2)
+
+
+# Errors.
+
+
+def test_every_code_has_its_error_and_an_unknown_one_is_read_as_unknown_outcome() -> None:
+    for code in Code:
+        error = error_of(code, "why")
+        assert error.code == code
+        assert messages.refusal_of(error).code == code
+    assert type(error_of(9999, "why")) is OutcomeUnknown
+    overloaded = error_of(Code.OVERLOADED, "why", 70)
+    assert isinstance(overloaded, Overloaded)
+    assert overloaded.retry_after_ms == 70
+    assert isinstance(overloaded, HoldfastError)
+
+
+# Frames.
+
+ints = st.integers(0, 2**53)
+sections = st.integers(0, 6).flatmap(
+    lambda n: st.builds(
+        Section, ints, ints, st.binary(min_size=n, max_size=n), *[st.lists(ints, min_size=n, max_size=n)],
+        st.lists(st.text(max_size=20), min_size=n, max_size=n),
+        *[st.lists(ints, min_size=n, max_size=n)] * 4,
+        st.dictionaries(st.integers(0, 6), st.builds(Options, st.integers(0, 3), metadata=st.binary(max_size=30))),
+    )
+)  # fmt: skip
+
+
+@given(sections)
+def test_sections_go_there_and_back_and_their_shape_is_a_prefix(section: Section) -> None:
+    data = encode(section)
+    assert decode_section(data) == section
+    assert decode_shape(data) == SectionShape(section.client, section.floor, section.kinds, section.seqs, section.names)
+
+
+def test_answers_and_events_go_there_and_back() -> None:
+    answers = Answers(b"\x00\x01", [7, 0], [10_000, 0], {1: [3, 500, 0]})
+    assert decode_answers(encode(answers)) == answers
+    events = [Event(1, 3, 2, 2, "a", 9, 0, 1, 3, "deploy")]
+    assert decode_events(encode(events)) == events
+
+
+@given(st.binary(max_size=200))
+def test_decoders_raise_nothing_but_decode_errors(data: bytes) -> None:
+    for decode in (
+        decode_section, decode_shape, decode_frame, decode_answers, decode_events, messages.decode_hello,
+        messages.decode_welcome, messages.decode_refusal, messages.decode_request, messages.decode_table,
+        messages.decode_roles, messages.decode_meta,
+    ):  # fmt: skip
+        try:
+            decode(data)
+        except msgspec.DecodeError:
+            pass
