@@ -110,7 +110,7 @@ class Cluster:
 
     # Nodes.
 
-    def start(self, number: int, *, machine: Recorder | None = None) -> Node:
+    def start(self, number: int, *, machine: Recorder | None = None, fresh: bool = False) -> Node:
         node = self.nodes[number]
         assert not node.alive
         members = {group: numbers for group, numbers in self.groups.items() if number in numbers}
@@ -126,6 +126,7 @@ class Cluster:
             rng=random.Random(self.rng.random()),
             config=self.config,
             now=self.now,
+            fresh=fresh,
         )
         node.alive = True
         node.syncing_until = None

@@ -101,8 +101,8 @@ class Elections:
             self._lead(now)
             return
         self.deadline = now + self._retry()
-        if replica.disk_stalled:
-            # It could neither vote nor be voted for before its disk is back.
+        if replica.disk_stalled or not replica.may_vote:
+            # It could neither vote nor be voted for before its disk is back, or before it has caught up.
             return
         self._ask(now)
 
@@ -143,7 +143,7 @@ class Elections:
 
     def on_ask_pre_vote(self, peer: int, message: AskPreVote, now: float) -> None:
         log = self._replica.log
-        if (message.last_term, message.last_index) < (log.last_term, log.last_index):
+        if (message.last_term, message.last_index) < (log.last_term, log.last_index) or not self._replica.may_vote:
             return
         if self.hears_leader(now) and self._replica.leader != peer:
             return
@@ -158,7 +158,8 @@ class Elections:
             self._consented(now)
 
     def on_request_vote(self, peer: int, message: RequestVote, now: float) -> None:
-        self._replica.engine.vote_requested(peer, message.term, message.last_index, message.last_term, now)
+        if self._replica.may_vote:
+            self._replica.engine.vote_requested(peer, message.term, message.last_index, message.last_term, now)
 
     def vote_given(self, now: float) -> None:
         self._asked_term = None
@@ -207,5 +208,5 @@ class Elections:
 
     def on_timeout_now(self, peer: int, message: TimeoutNow, now: float) -> None:
         """Skips the pre-vote: the leader itself asks for the election."""
-        if self._replica.leader == peer and not self._replica.engine.leading:
+        if self._replica.leader == peer and not self._replica.engine.leading and self._replica.may_vote:
             self._campaign(now)

@@ -48,6 +48,7 @@ class Host:
         config: ReplicaConfig,
         now: float,
         stopwatch: Callable[[], float] | None = None,
+        fresh: bool = False,
     ) -> None:
         config.validate()
         self.node: Final = node
@@ -83,7 +84,7 @@ class Host:
         self.replicas: Mapping[int, Replica] = {
             group: Replica(
                 group, node, members[group], self, machines[group], journal, recovered.get(group),
-                snapshots[group], rng, config, stopwatch, now,
+                snapshots[group], rng, config, stopwatch, now, fresh,
             )
             for group in sorted(members)
         }  # fmt: skip

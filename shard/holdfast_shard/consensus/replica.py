@@ -75,6 +75,7 @@ class Replica:
         config: ReplicaConfig,
         stopwatch: Callable[[], float] | None,
         now: float,
+        fresh: bool,
     ) -> None:
         self.group: Final = group
         self.me: Final = me
@@ -88,6 +89,7 @@ class Replica:
         self._office: tuple[int, float | None] | None = None
         """(index of this term's first entry, uptime when the stopwatch started) while leading."""
         self._count_due = False
+        self._fresh = fresh
         self.compaction = Compaction(self, machine, journal, store, config, stopwatch)
         self.log = Log(group, journal, recovered, self.compaction.anchor())
         # Only who is awake is told when its writes are durable.
@@ -129,6 +131,16 @@ class Replica:
     def leader(self) -> int | None:
         """Whom this replica follows, itself when it leads; None while unknown."""
         return self.engine.leader
+
+    @property
+    def may_vote(self) -> bool:
+        """False for a replica on an empty disk that replaces a lost one, until it has an entry committed in the term of
+        a leader it follows: then it has all that was committed before. Voting earlier, it could help a survivor
+        that lacks an entry which only the lost disk and another survivor had.
+        """
+        if self._fresh and self.leader not in (None, self.me) and self.log.term_at(self.commit_index) == self.term:
+            self._fresh = False
+        return not self._fresh
 
     @property
     def commit_index(self) -> int:

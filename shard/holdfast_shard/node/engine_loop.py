@@ -36,6 +36,7 @@ class EngineLoop:
         disk: RealDisk,
         *,
         config: ReplicaConfig,
+        fresh: bool,
         on_messages: Callable[[dict[int, list[bytes]]], None],
         on_progress: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
@@ -64,6 +65,7 @@ class EngineLoop:
             config=config,
             now=time.monotonic(),
             stopwatch=time.perf_counter,
+            fresh=fresh,
         )
         self.services = {
             group: GroupService(group, self.host.replicas[group], self.machines[group], self.host.propose)

@@ -164,7 +164,9 @@ class Listener:
             self._refuse(connection, request, Refusal(Code.NO_SUCH_GROUP, f"group {group} has no replica here"), group)
             return
         if len(body) > FRAME_BYTES_MAX:
-            self._refuse(connection, request, Refusal(Code.TOO_LARGE, f"a frame has at most {FRAME_BYTES_MAX} bytes"), group)
+            self._refuse(
+                connection, request, Refusal(Code.TOO_LARGE, f"a frame has at most {FRAME_BYTES_MAX} bytes"), group
+            )
             return
         try:
             senders = _decode_senders(body)

@@ -16,7 +16,7 @@ from holdfast.wire.messages import GroupRole, Msg
 
 from ..consensus import ReplicaConfig, Role
 from ..consensus.disk import RealDisk
-from ..formation import META_GROUP, load_directory, note_journal, require_journal
+from ..formation import FRESH_FILE, META_GROUP, load_directory, note_journal, require_journal
 from ..machine import MetaMachine
 from .announce import announce
 from .engine_loop import EngineLoop
@@ -37,6 +37,8 @@ class Node:
         disk.lock()
         require_journal(directory, has_journal=any(name.startswith("journal") for name in disk.names()))
         self._failure: BaseException | None = None
+        self._fresh_file = directory / FRESH_FILE
+        self._fresh = self._fresh_file.exists()
         self._stopping = asyncio.Event()
         self._roles: list[GroupRole] = []
         self._meta_version = 0
@@ -46,6 +48,7 @@ class Node:
             number,
             disk,
             config=ReplicaConfig(),
+            fresh=self._fresh,
             on_messages=self._send,
             on_progress=self._progress,
             on_fatal=self._fatal,
@@ -136,6 +139,10 @@ class Node:
         if roles != self._roles:
             self._roles = roles
             self.listener.broadcast(Msg.ROLES, encode(roles))
+        if self._fresh and all(replica.may_vote for replica in self.engine.host.replicas.values()):
+            self._fresh = False
+            self._fresh_file.unlink()
+            log.info("this replacement has caught up and takes part in elections")
         machine = self.engine.machines.get(META_GROUP)
         if isinstance(machine, MetaMachine) and machine.record.version != self._meta_version:
             self._meta_version = machine.record.version
