@@ -1,0 +1,196 @@
+"""Real node processes: they keep what they acknowledged, and say why when they cannot serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.wire.errors import Code
+from holdfast.wire.frames import Kind, Status, encode
+from holdfast.wire.limits import FRAME_BYTES_MAX
+from holdfast.wire.messages import Msg, decode_refusal
+from holdfast_shard.formation import FRESH_FILE
+from tests.machine.driver import Op, frame, section
+from tests.node.processes import Caller, NodeProcess, Refused, free_addresses, operate, run, until_leads
+
+REGISTER = frame(1, section(0, 0, [Op(Kind.REGISTER)]))
+
+
+class Cluster:
+    def __init__(self, root: Path, nodes: int = 3) -> None:
+        self.root = root
+        self.addresses = free_addresses(nodes)
+        formed = run(
+            "form", "--nodes", ",".join(self.addresses), "--groups", "1", "--replicas", str(nodes), "--out", str(root)
+        )
+        assert formed.returncode == 0, formed.stderr
+        self.formation: dict[str, Any] = json.loads((root / "formation.json").read_text())
+        self.nodes = {number: NodeProcess(root / f"node-{number}") for number in range(1, nodes + 1)}
+
+    async def leader(self) -> Caller:
+        return await until_leads(self.formation, self.addresses)
+
+    def stop(self) -> None:
+        for node in self.nodes.values():
+            node.stop()
+
+
+@pytest.fixture(autouse=True)
+async def no_connection_is_left() -> AsyncIterator[None]:
+    yield
+    await Caller.close_all()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path / "cluster")
+    yield cluster
+    cluster.stop()
+
+
+async def test_an_acknowledged_grant_survives_leader_and_cluster_and_a_retry_gets_the_same_answer(
+    cluster: Cluster,
+) -> None:
+    caller = await cluster.leader()
+    client = (await operate(caller, REGISTER)).tokens[0]
+    acquire = frame(1, section(client, 1, [Op(Kind.ACQUIRE, 1, "a", ttl=60_000)]))
+    first = await operate(caller, acquire)
+    assert first.statuses == bytes([Status.OK])
+    status = await caller.ask(Msg.STATUS, 0, b"")
+    cluster.nodes[status["node"]].stop(signal.SIGKILL)
+    caller = await cluster.leader()
+    assert await operate(caller, acquire) == first
+    for node in cluster.nodes.values():
+        node.stop(signal.SIGKILL)
+    cluster.nodes = {number: NodeProcess(cluster.root / f"node-{number}") for number in cluster.nodes}
+    caller = await cluster.leader()
+    assert await operate(caller, acquire) == first
+    other = (await operate(caller, REGISTER)).tokens[0]
+    busy = await operate(caller, frame(1, section(other, 1, [Op(Kind.ACQUIRE, 1, "a")])))
+    assert busy.statuses == bytes([Status.BUSY])
+
+
+async def test_a_lost_disk_is_replaced_and_the_replacement_catches_up(cluster: Cluster) -> None:
+    caller = await cluster.leader()
+    client = (await operate(caller, REGISTER)).tokens[0]
+    acquire = frame(1, section(client, 1, [Op(Kind.ACQUIRE, 1, "a", ttl=600_000)]))
+    first = await operate(caller, acquire)
+    cluster.stop()
+    survivors = [str(cluster.root / f"node-{number}") for number in (1, 3)]
+    replaced = run("replace", "--node", "2", "--data", *survivors, "--out", str(cluster.root / "node-2-new"))
+    assert replaced.returncode == 0, replaced.stderr
+    cluster.formation = json.loads((cluster.root / "node-1" / "formation.json").read_text())
+    cluster.nodes = {
+        number: NodeProcess(cluster.root / name) for number, name in {1: "node-1", 2: "node-2-new", 3: "node-3"}.items()
+    }
+    caller = await cluster.leader()
+    assert await operate(caller, acquire) == first
+    fresh = cluster.root / "node-2-new" / FRESH_FILE
+    digests: set[str] = set()
+    while fresh.exists() or len(digests) != 1:
+        digests = set()
+        for address in cluster.addresses:
+            other = Caller()
+            await other.dial(address)
+            await other.hello(cluster.formation)
+            status = await other.ask(Msg.STATUS, 0, b"")
+            digests |= {f"{row['digest_index']} {row['digest']}" for row in status["groups"] if row["group"] == 1}
+            other.connection.close()
+    (cluster.root / "node-2" / "formation.json").write_bytes((cluster.root / "node-1" / "formation.json").read_bytes())
+    old = run("node", "--data", str(cluster.root / "node-2"))
+    assert (old.returncode, "was replaced" in old.stderr) == (3, True)
+
+
+async def test_bad_callers_are_refused_with_the_reason_and_do_no_harm(cluster: Cluster) -> None:
+    leader = await cluster.leader()
+    node = cluster.addresses[0]
+    wrong: list[tuple[dict[str, Any], Code]] = [
+        ({"version": 99}, Code.VERSION),
+        ({"cluster": "other"}, Code.WRONG_CLUSTER),
+        ({"key": "wrong"}, Code.UNAUTHENTICATED),
+        ({"role": "client"}, Code.UNAUTHENTICATED),
+        ({"role": "node", "node": 2, "identity": "stranger"}, Code.WRONG_CLUSTER),
+    ]
+    for fields, code in wrong:
+        caller = Caller()
+        await caller.dial(node)
+        assert await caller.refused(cluster.formation, **fields) == code
+        await caller.closed.wait()
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(500), bytes(100)):
+        caller = Caller()
+        await caller.dial(node)
+        assert caller.connection.transport is not None
+        caller.connection.transport.write(garbage)
+        await caller.closed.wait()
+    early = Caller()
+    await early.dial(node)
+    early.connection.send(Msg.OPS, 1, 1, REGISTER)
+    kind, _, _, body = await early.next()
+    assert (kind, decode_refusal(body).code) == (Msg.REFUSED, Code.BAD_MESSAGE)
+    assert (await operate(leader, REGISTER)).statuses == bytes([Status.OK])
+
+
+async def test_bad_frames_are_refused_and_the_connection_is_kept(cluster: Cluster) -> None:
+    caller = await cluster.leader()
+    for body, code in [
+        (b"\xc1", Code.BAD_MESSAGE),
+        (encode({"a": 1}), Code.BAD_MESSAGE),
+        (bytes(FRAME_BYTES_MAX + 1), Code.TOO_LARGE),
+    ]:
+        with pytest.raises(Refused) as caught:
+            await operate(caller, body)
+        assert caught.value.refusal.code == code
+    with pytest.raises(Refused) as caught:
+        await operate(caller, REGISTER, group=99)
+    assert caught.value.refusal.code == Code.NO_SUCH_GROUP
+    assert (await operate(caller, REGISTER)).statuses == bytes([Status.OK])
+
+
+def test_a_node_says_why_it_cannot_start(cluster: Cluster, tmp_path: Path) -> None:
+    directory = cluster.root / "node-1"
+    in_use = run("node", "--data", str(directory))
+    assert (in_use.returncode, "in use" in in_use.stderr) == (3, True)
+    missing = run("node", "--data", str(tmp_path / "nothing"))
+    assert (missing.returncode, "form a cluster first" in missing.stderr) == (3, True)
+    other = run(
+        "form", "--nodes", cluster.addresses[0], "--groups", "1", "--replicas", "1", "--out", str(tmp_path / "o")
+    )
+    assert other.returncode == 0
+    taken = run("node", "--data", str(tmp_path / "o" / "node-1"))
+    assert (taken.returncode, "cannot listen" in taken.stderr) == (5, True)
+    assert run("form", "--nodes", "nonsense", "--out", str(tmp_path / "p")).returncode == 2
+    cluster.nodes.pop(1).stop()
+    for journal in directory.glob("journal-*"):
+        journal.unlink()
+    lost = run("node", "--data", str(directory))
+    assert (lost.returncode, "lost its journal" in lost.stderr) == (3, True)
+
+
+def test_a_flipped_byte_of_what_was_acknowledged_refuses_to_start(cluster: Cluster) -> None:
+    cluster.nodes.pop(1).stop()
+    (journal,) = sorted((cluster.root / "node-1").glob("journal-*"))[:1]
+    data = bytearray(journal.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    journal.write_bytes(data)
+    damaged = run("node", "--data", str(cluster.root / "node-1"))
+    assert (damaged.returncode, "damaged" in damaged.stderr) == (3, True)
+
+
+async def test_a_node_that_moved_is_found_by_its_announcement(cluster: Cluster) -> None:
+    await cluster.leader()
+    cluster.nodes.pop(3).stop()
+    (address,) = free_addresses(1)
+    cluster.nodes[3] = NodeProcess(cluster.root / "node-3", "--listen", address)
+    caller = Caller()
+    await caller.dial(cluster.addresses[0])
+    await caller.hello(cluster.formation)
+    while True:
+        kind, _, _, body = await caller.next()
+        if kind == Msg.META and address.encode() in body:
+            break
