@@ -9,7 +9,9 @@ import pytest
 
 from holdfast_shard.consensus import Host, LogDamaged, ReplicaConfig
 from holdfast_shard.consensus.journal import Journal
+from holdfast_shard.consensus.log import Log
 from holdfast_shard.consensus.messages import Append, decode
+from holdfast_shard.consensus.recovery import RecoveredGroup
 from holdfast_shard.consensus.snapshots import SnapshotStore
 from tests.consensus.cluster import Cluster, Node, Recorder
 from tests.consensus.disks import SimDisk
@@ -250,3 +252,10 @@ def test_what_leaves_the_log_while_a_follower_is_asked_is_sent_as_a_snapshot() -
     cluster.filter = None
     cluster.settle()
     assert late.host.replicas[1].installation.installed == 1
+
+
+def test_an_older_snapshot_than_the_one_that_entries_were_let_go_for_refuses_to_start() -> None:
+    journal, _ = Journal.open(SimDisk())
+    with pytest.raises(LogDamaged, match="let go"):
+        Log(1, journal, RecoveredGroup(term=1, released=50), (10, 1))
+    assert Log(1, journal, RecoveredGroup(term=1, released=50), (50, 1)).first_index == 50

@@ -45,6 +45,11 @@ class Log:
         self.term = recovered.term if recovered else 0
         self.voted_for = recovered.voted_for if recovered else None
         index, term = snapshot or (1, 0)
+        if recovered is not None and recovered.released > index:
+            raise LogDamaged(
+                f"group {group}: entries up to {recovered.released} were let go for a snapshot, but the newest one that "
+                f"can be read ends at {index}"
+            )
         self.commit_index = index
         self.on_vote: Callable[[], None] = lambda: None
         """Told whenever a term or vote was written."""
