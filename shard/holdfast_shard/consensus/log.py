@@ -45,11 +45,6 @@ class Log:
         self.term = recovered.term if recovered else 0
         self.voted_for = recovered.voted_for if recovered else None
         index, term = snapshot or (1, 0)
-        if recovered is not None and recovered.released > index:
-            raise LogDamaged(
-                f"group {group}: entries up to {recovered.released} were let go for a snapshot, but the newest one that "
-                f"can be read ends at {index}"
-            )
         self.commit_index = index
         self.on_vote: Callable[[], None] = lambda: None
         """Told whenever a term or vote was written."""
@@ -59,6 +54,11 @@ class Log:
         """Told the new last index whenever entries are cut off."""
         entries = [(command, i, t) for i, t, command in recovered.entries] if recovered else []
         self._entries: list[Entry] = self._aligned(entries, index, term)
+        if recovered is not None and recovered.released > index:
+            raise LogDamaged(
+                f"group {group}: entries up to {recovered.released} were let go for a snapshot, but the newest one that "
+                f"can be read ends at {index}"
+            )
         self._writes = [0] * len(self._entries)
         self.size_bytes = sum(len(entry[0]) + ENTRY_OVERHEAD_BYTES for entry in self._entries)
 
