@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.wire.errors import HoldfastError
+from holdfast.wire.errors import Code, HoldfastError
 from holdfast.wire.frames import Answers, Event, Kind, Status, decode_answers, decode_events, encode
 from holdfast.wire.messages import (
     GroupRecord,
@@ -32,6 +32,7 @@ from .downstream import Downstream, Front
 from .stamping import Stamper
 from .upstream import Upstream
 
+META_GROUP = 0
 EXPIRE_EVERY_S = 0.02
 STATUS_TIMEOUT_S = 1.0
 ROUTES_MAX = 1_000_000
@@ -152,15 +153,17 @@ class Router:
         self, caller: Downstream, kind: int, group: int, request: int, deadline_s: float, section: bytes
     ) -> None:
         assert self._stamper is not None, "nobody is welcomed before the slot table is known"
+        dispatch = self._dispatches.get(group)
+        if dispatch is None or group == META_GROUP:
+            caller.answered()
+            self._front.refuse(caller.connection, group, request, Refusal(Code.NO_SUCH_GROUP, f"no group {group} here"))
+            return
         try:
             body, shape = self._stamper.stamp(caller.tenant, group, kind, section)
         except HoldfastError as error:
             caller.answered()
             self._front.refuse(caller.connection, group, request, refusal_of(error))
             return
-        dispatch = self._dispatches.get(group)
-        if dispatch is None:
-            dispatch = self._dispatches[group] = GroupDispatch(group)
         client = -1 if shape.kinds == bytes([Kind.REGISTER]) else shape.client
         dispatch.submit(Item(caller, request, kind, body, self._loop.time() + deadline_s, client))
         self._wake()

@@ -1,0 +1,222 @@
+"""A real router before real nodes: good callers are served, bad ones refused with the reason, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from holdfast.wire.errors import Code
+from holdfast.wire.frames import Answers, EventKind, Kind, Section, Status, decode_answers, decode_events, encode
+from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SECTION_BYTES_MAX
+from holdfast.wire.messages import Msg, Request, decode_refusal, decode_table
+from holdfast.wire.names import slot_of
+from tests.machine.driver import Op, section
+from tests.node.processes import Caller, NodeProcess, free_addresses, run
+
+
+class Service:
+    """One node, one router."""
+
+    def __init__(self, root: Path) -> None:
+        (address,) = free_addresses(1)
+        formed = run("form", "--nodes", address, "--groups", "2", "--replicas", "1", "--out", str(root))
+        self.key = json.loads(formed.stdout)["api_key"]
+        self.formation: dict[str, Any] = json.loads((root / "formation.json").read_text())
+        self.root = root
+        self.node = NodeProcess(root / "node-1")
+        self.router = self.start_router()
+
+    def start_router(self, *extra: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "holdfast_router", "--formation", str(self.root / "formation.json"),
+             "--listen", "127.0.0.1:0", *extra],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        self.address = json.loads(process.stdout.readline())["address"]
+        return process
+
+    def stop(self) -> None:
+        self.router.send_signal(signal.SIGTERM)
+        assert self.router.wait(10) == 0
+        assert self.router.stdout is not None
+        self.router.stdout.close()
+        assert self.node.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("service") / "cluster")
+    yield service
+    service.stop()
+
+
+@pytest.fixture(autouse=True)
+async def no_connection_is_left() -> AsyncIterator[None]:
+    yield
+    await Caller.close_all()
+
+
+class Sdk(Caller):
+    """A caller that speaks as an SDK does, one request at a time; events are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups = b""
+        self.events: list[Any] = []
+        self._asked = 0
+
+    async def open(self, service: Service) -> None:
+        await self.dial(service.address)
+        kind, _ = await self.hello({"secret": service.key, "cluster": ""}, role="client")
+        assert kind == Msg.WELCOME
+        while not self.groups:
+            kind, _, _, body = await self.next()
+            if kind == Msg.TABLE:
+                self.groups = decode_table(body).groups
+
+    def group_of(self, name: str) -> int:
+        slot = slot_of(1, name)
+        return int.from_bytes(self.groups[2 * slot : 2 * slot + 2], "little")
+
+    async def request(
+        self, group: int, columns: Section | bytes, *, kind: int = Msg.OPS, deadline_ms: int = 5000
+    ) -> Answers | int:
+        """The answers, or the code of the refusal."""
+        self._asked += 1
+        body = columns if isinstance(columns, bytes) else encode(columns)
+        self.connection.send(kind, group, self._asked, encode(Request(deadline_ms, msgspec.Raw(body))))
+        return await self.reply(self._asked)
+
+    async def reply(self, wanted: int) -> Answers | int:
+        while True:
+            kind, _, request, body = await self.next()
+            if kind == Msg.EVENTS:
+                self.events += decode_events(body)
+            elif request == wanted:
+                return decode_refusal(body).code if kind == Msg.REFUSED else decode_answers(body)
+
+    async def answers(self, group: int, columns: Section) -> Answers:
+        found = await self.request(group, columns)
+        assert isinstance(found, Answers), found
+        return found
+
+    async def register(self, group: int) -> int:
+        return (await self.answers(group, section(0, 0, [Op(Kind.REGISTER)]))).tokens[0]
+
+
+async def test_a_lock_through_router_and_node_and_its_event(service: Service) -> None:
+    one, two = Sdk(), Sdk()
+    await one.open(service)
+    await two.open(service)
+    group = one.group_of("a")
+    first, second = await one.register(group), await two.register(group)
+    held = await one.answers(group, section(first, 1, [Op(Kind.ACQUIRE, 1, "a")]))
+    assert held.statuses == bytes([Status.OK])
+    queued = await two.answers(group, section(second, 1, [Op(Kind.ACQUIRE, 1, "a", wait=30_000)]))
+    assert queued.statuses == bytes([Status.QUEUED])
+    await one.answers(group, section(first, 2, [Op(Kind.RELEASE, 2, "a", token=held.tokens[0])]))
+    while not two.events:
+        kind, _, _, body = await two.next()
+        if kind == Msg.EVENTS:
+            two.events += decode_events(body)
+    (event,) = two.events
+    assert (event.kind, event.token > held.tokens[0]) == (EventKind.GRANTED, True)
+
+
+async def test_an_unknown_key_another_version_and_another_role_are_refused(service: Service) -> None:
+    for fields, code in (({"key": "hf_no"}, 4), ({"version": 9}, 3), ({"role": "router"}, 4)):
+        caller = Caller()
+        await caller.dial(service.address)
+        wanted: dict[str, Any] = {"role": "client", "key": service.key, **fields}
+        assert await caller.refused({"secret": "", "cluster": ""}, **wanted) == code
+        await caller.closed.wait()
+
+
+async def test_bad_requests_are_refused_and_the_connection_is_kept(service: Service) -> None:
+    sdk = Sdk()
+    await sdk.open(service)
+    group = sdk.group_of("a")
+    client = await sdk.register(group)
+    many = section(client, 1, [Op(Kind.ACQUIRE, n + 1, "a") for n in range(OPERATIONS_PER_SECTION_MAX + 1)])
+    other = next(name for name in map(str, range(100)) if sdk.group_of(name) != group)
+    wrong: list[tuple[int, Section | bytes, int, Code]] = [
+        (group, b"\xc0", Msg.OPS, Code.BAD_MESSAGE),
+        (group, os.urandom(0) + encode([1, 2]), Msg.OPS, Code.BAD_MESSAGE),
+        (group, many, Msg.OPS, Code.TOO_LARGE),
+        (group, section(client, 1, [Op(Kind.ACQUIRE, 1, other)]), Msg.OPS, Code.MOVED),
+        (group, section(client, 1, [Op(Kind.ALLOT, 1, "a")]), Msg.OPS, Code.BAD_MESSAGE),
+        (group, section(client, 1, [Op(Kind.ACQUIRE, 1, "a")]), Msg.READ, Code.BAD_MESSAGE),
+        (0, section(client, 1, [Op(Kind.KEEPALIVE, 1)]), Msg.OPS, Code.NO_SUCH_GROUP),
+        (99, section(client, 1, [Op(Kind.KEEPALIVE, 1)]), Msg.OPS, Code.NO_SUCH_GROUP),
+    ]
+    for target, columns, kind, code in wrong:
+        assert await sdk.request(target, columns, kind=kind) == code
+    for deadline_ms in (0, -1, 60_001):
+        assert await sdk.request(group, section(client, 1, []), deadline_ms=deadline_ms) == Code.INVALID
+    sdk.connection.send(Msg.OPS, group, 777, bytes(SECTION_BYTES_MAX + 100))
+    assert await sdk.reply(777) == Code.TOO_LARGE
+    sdk.connection.send(Msg.META, group, 778, b"")
+    assert await sdk.reply(778) == Code.BAD_MESSAGE
+    fine = await sdk.answers(group, section(client, 1, [Op(Kind.RELEASE, 1, "a", token=1)]))
+    assert fine.statuses == bytes([Status.NOT_HELD])
+
+
+async def test_another_tenants_client_number_gets_nobodys_events(service: Service) -> None:
+    one, thief = Sdk(), Sdk()
+    await one.open(service)
+    await thief.open(service)
+    group = one.group_of("b")
+    number = await one.register(group)
+    refused = await thief.answers(group, section(number + 1_000_000, 1, [Op(Kind.ACQUIRE, 1, "b")]))
+    assert refused.statuses == bytes([Status.UNREGISTERED])
+
+
+async def test_no_leader_is_an_error_within_the_deadline_and_everything_goes_on_afterwards(service: Service) -> None:
+    sdk = Sdk()
+    await sdk.open(service)
+    group = sdk.group_of("c")
+    client = await sdk.register(group)
+    service.node.stop(signal.SIGKILL)
+    began = asyncio.get_running_loop().time()
+    code = await sdk.request(group, section(client, 1, [Op(Kind.ACQUIRE, 1, "c")]), deadline_ms=300)
+    assert code in (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN)
+    assert asyncio.get_running_loop().time() - began < 2
+    service.node = NodeProcess(service.root / "node-1")
+    answer = await sdk.answers(group, section(client, 1, [Op(Kind.ACQUIRE, 1, "c")]))
+    assert answer.statuses == bytes([Status.OK])
+
+
+async def test_random_bytes_end_the_connection_and_nothing_else(service: Service) -> None:
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(1000), bytes(64)):
+        caller = Caller()
+        await caller.dial(service.address)
+        assert caller.connection.transport is not None
+        caller.connection.transport.write(garbage)
+        await caller.closed.wait()
+    sdk = Sdk()
+    await sdk.open(service)
+
+
+def test_a_router_says_why_it_cannot_start(service: Service, tmp_path: Path) -> None:
+    def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "holdfast_router", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+    formation = str(service.root / "formation.json")
+    taken = start("--formation", formation, "--listen", service.address)
+    assert (taken.returncode, "cannot listen" in taken.stderr) == (5, True)
+    missing = start("--formation", str(tmp_path / "none"))
+    assert (missing.returncode, "cannot read" in missing.stderr) == (3, True)
+    assert start("--formation", formation, "--listen", "nonsense").returncode == 2
+    assert start("--formation", formation, "--tls-cert", "x").returncode == 2
