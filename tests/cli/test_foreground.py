@@ -154,7 +154,7 @@ def test_the_command_reads_the_terminal(on_terminal: Terminal) -> None:
     on_terminal.expect("code 0")
 
 
-@pytest.mark.parametrize("on_terminal", [(True, "echo up; sleep 60")], indirect=True)
+@pytest.mark.parametrize("on_terminal", [(True, "echo up; exec sleep 60")], indirect=True)
 def test_ctrl_c_is_the_commands(on_terminal: Terminal) -> None:
     on_terminal.expect("up")
     on_terminal.press(b"\x03")

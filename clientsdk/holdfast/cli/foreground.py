@@ -76,6 +76,7 @@ class Foreground:
         self._loop = asyncio.get_running_loop()
         self._terminal = _Terminal()
         self._process: subprocess.Popen[bytes] | None = None
+        self._doomed = False
         self._watcher: threading.Thread | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
 
@@ -96,6 +97,10 @@ class Foreground:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
+
+    def doomed(self) -> None:
+        """When the command ends, what it started ends with it."""
+        self._doomed = True
 
     def _start(self) -> None:
         try:
@@ -153,8 +158,9 @@ class Foreground:
     def _finish(self) -> int:
         assert self._process is not None
         assert self._watcher is not None
-        if not self._ended.done():
-            # Cancelled: whoever cancels wants the command gone.
+        if not self._ended.done() or self._doomed:
+            # Not done: cancelled, and whoever cancels wants the command gone. Doomed: its leader has ended, but keeps
+            # the number of the group until it is reaped below.
             self.signal(signal.SIGKILL)
         self._watcher.join()
         self._guardian.drop(self._process.pid)
