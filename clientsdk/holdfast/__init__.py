@@ -1,0 +1,61 @@
+"""Holdfast: locks as a cloud service.
+
+async with holdfast.connect() as client:
+    async with client.lock("deploy", ttl=30) as lock:
+        ...  # lock.token is the fencing token
+"""
+
+from __future__ import annotations
+
+from holdfast.client import Client, connect
+from holdfast.errors import (
+    AlreadyHeld,
+    CapacityMismatch,
+    ClientClosed,
+    HoldfastError,
+    InvalidArgument,
+    InvalidLockID,
+    InvalidName,
+    LockLost,
+    LockTimeout,
+    NotHeld,
+    OutcomeUnknown,
+    Overloaded,
+    QuotaExceeded,
+    Rejected,
+    SessionLost,
+    Unauthenticated,
+    Unavailable,
+)
+from holdfast.info import HolderInfo, LockInfo, SessionInfo
+from holdfast.lock import Lock
+from holdfast.session import Session
+from holdfast.wire.frames import Reason
+
+__all__ = [
+    "connect",
+    "Client",
+    "Lock",
+    "Session",
+    "LockInfo",
+    "HolderInfo",
+    "SessionInfo",
+    "Reason",
+    "HoldfastError",
+    "Rejected",
+    "OutcomeUnknown",
+    "Unavailable",
+    "Overloaded",
+    "Unauthenticated",
+    "LockLost",
+    "LockTimeout",
+    "SessionLost",
+    "NotHeld",
+    "AlreadyHeld",
+    "CapacityMismatch",
+    "QuotaExceeded",
+    "ClientClosed",
+    "InvalidArgument",
+    "InvalidName",
+    "InvalidLockID",
+]

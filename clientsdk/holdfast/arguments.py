@@ -1,0 +1,70 @@
+"""What callers pass, checked before anything is sent."""
+
+from __future__ import annotations
+
+from holdfast.errors import InvalidArgument
+from holdfast.wire.frames import Mode, Options
+from holdfast.wire.limits import (
+    LOCK_DELAY_MS_MAX,
+    METADATA_BYTES_MAX,
+    PERMITS_MAX,
+    REASON_BYTES_MAX,
+    TTL_MS_MAX,
+    TTL_MS_MIN,
+    WAIT_MS_MAX,
+)
+
+
+def ttl_ms_of(ttl: float) -> int:
+    """Whole milliseconds of a TTL of 0.1 s to 24 h."""
+    ms = round(ttl * 1000)
+    if not TTL_MS_MIN <= ms <= TTL_MS_MAX:
+        raise InvalidArgument(f"ttl is {TTL_MS_MIN / 1000:g} to {TTL_MS_MAX // 1000} seconds, not {ttl}")
+    return ms
+
+
+def wait_ms_of(wait: float | None) -> int:
+    """Whole milliseconds; None is the longest wait there is, 24 h."""
+    if wait is None:
+        return WAIT_MS_MAX
+    if not 0 <= wait <= WAIT_MS_MAX / 1000:
+        raise InvalidArgument(f"wait is None or 0 to {WAIT_MS_MAX // 1000} seconds, not {wait}")
+    return max(round(wait * 1000), 1) if wait else 0
+
+
+def metadata_of(metadata: bytes | str) -> bytes:
+    data = metadata.encode() if isinstance(metadata, str) else bytes(metadata)
+    if len(data) > METADATA_BYTES_MAX:
+        raise InvalidArgument(f"metadata has at most {METADATA_BYTES_MAX} bytes; this has {len(data)}")
+    return data
+
+
+def reason_of(reason: str) -> str:
+    if len(reason.encode()) > REASON_BYTES_MAX:
+        raise InvalidArgument(f"a reason has at most {REASON_BYTES_MAX} bytes as UTF-8")
+    return reason
+
+
+def options_of(
+    *,
+    shared: bool = False,
+    metadata: bytes | str = b"",
+    lock_delay: float = 0.0,
+    reentrant: bool = False,
+    permits: int = 0,
+    capacity: int = 0,
+) -> Options | None:
+    """None when everything is as the service assumes it anyway."""
+    if not (shared or metadata or lock_delay or reentrant or capacity):
+        return None
+    lock_delay_ms = round(lock_delay * 1000)
+    if not 0 <= lock_delay_ms <= LOCK_DELAY_MS_MAX:
+        raise InvalidArgument(f"lock_delay is 0 to {LOCK_DELAY_MS_MAX // 1000} seconds, not {lock_delay}")
+    options = Options(metadata=metadata_of(metadata), lock_delay_ms=lock_delay_ms, reentrant=reentrant)
+    if capacity:
+        if not 1 <= permits <= capacity <= PERMITS_MAX:
+            raise InvalidArgument(f"permits is 1 to capacity, and capacity at most {PERMITS_MAX}")
+        options.mode, options.permits, options.capacity = int(Mode.PERMITS), permits, capacity
+    elif shared:
+        options.mode = int(Mode.SHARED)
+    return options

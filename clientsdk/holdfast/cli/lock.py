@@ -1,0 +1,118 @@
+"""``holdfast lock``: run a command while holding a lock."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import signal
+import socket
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
+
+import typer
+
+import holdfast
+from holdfast.cluster import Guardian
+from holdfast.errors import HoldfastError, LockTimeout
+
+from . import credentials
+from .durations import seconds
+from .exits import Exit, Stop
+from .foreground import Foreground, handle
+from .lease_watch import LeaseWatch
+
+T = TypeVar("T")
+
+
+def lock(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD ...")],
+    ttl: Annotated[str, typer.Option(help="How long the lock outlives a holder that died.")] = "10s",
+    wait: Annotated[str, typer.Option(help="How long to wait for the lock; 0 tries once.")] = "30s",
+    shared: Annotated[bool, typer.Option("--shared", help="Hold it together with other shared holders.")] = False,
+) -> int:
+    """Run CMD while holding the lock NAME.
+
+    CMD finds HOLDFAST_LOCK_NAME, HOLDFAST_LOCK_TOKEN and HOLDFAST_LOCK_ID in its environment. If the lock is lost, or
+    can no longer be renewed, CMD and all it started are stopped (TERM, then KILL) before the lease can end.
+
+    Exit code: CMD's; 75 when the lock was not had in time; 70 when it was lost and CMD stopped; 69 when the service
+    cannot be reached.
+    """
+    return asyncio.run(_lock(name, command, seconds(ttl), seconds(wait), shared))
+
+
+async def _lock(name: str, command: list[str], ttl_s: float, wait_s: float, shared: bool) -> int:
+    found = credentials.find()
+    async with holdfast.connect(found.url, found.api_key) as client:
+        held = client.lock(name, ttl=ttl_s, wait=wait_s, shared=shared, metadata=_whoami())
+        try:
+            await _unless_signalled(held.acquire())
+        except LockTimeout as error:
+            raise Stop(Exit.NOT_HAD, str(error)) from None
+        try:
+            return await _run(held, command, ttl_s)
+        finally:
+            await _release(held)
+
+
+async def _run(held: holdfast.Lock, command: list[str], ttl_s: float) -> int:
+    environment = {
+        "HOLDFAST_LOCK_NAME": held.name,
+        "HOLDFAST_LOCK_TOKEN": str(held.token),
+        "HOLDFAST_LOCK_ID": str(held.id),
+    }
+    guardian = Guardian()
+    lost = asyncio.ensure_future(held.lost)
+    try:
+        watch = LeaseWatch(ttl_s, held.remaining, lost, guardian)
+        foreground = Foreground(command, environment, guardian, may_resume=lambda: held.remaining() > 0)
+        code, stopped = await watch.run(foreground)
+        if stopped:
+            why = lost.result() if lost.done() else "it could not be renewed in time"
+            raise Stop(Exit.LOST, f"the lock {held.name!r} was lost while the command ran: {why}")
+        return code
+    finally:
+        lost.cancel()
+        guardian.close()
+
+
+async def _release(held: holdfast.Lock) -> None:
+    try:
+        await held.release()
+    except HoldfastError:
+        # The command has ended; a lock that cannot be released now, or was lost, ends with its lease.
+        pass
+
+
+async def _unless_signalled(waiting: Awaitable[T]) -> T:
+    """Give up, and with it the place in the queue, when told to stop."""
+    task = asyncio.ensure_future(waiting)
+    told: list[int] = []
+
+    def stop(number: int) -> None:
+        told.append(number)
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    handle(loop, numbers, stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if told:
+            raise Stop(128 + told[0], f"stopped by {signal.Signals(told[0]).name} while waiting") from None
+        raise
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _whoami() -> str:
+    """What inspectors are shown. Not the command line: it may hold secrets."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()} pid {os.getpid()}"

@@ -1,0 +1,131 @@
+"""Operations that leave together, in the columns in which they travel."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from holdfast.wire.errors import HoldfastError
+from holdfast.wire.frames import Kind, Options
+from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SECTION_BYTES_MAX
+
+_OPERATION_BYTES: Final = 64
+"""Room for the numbers of one operation; names and options are counted apart."""
+_OPTIONS_BYTES: Final = 96
+_FULL_BYTES: Final = SECTION_BYTES_MAX - 16_384
+"""A batch takes no more once it is this large: whatever the last operation carries, the section stays within bounds."""
+
+RELEASE: Final = int(Kind.RELEASE)
+
+
+class Waiter(Protocol):
+    """What is settled when something has come to its end; an ``asyncio.Future`` is one."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+def settle(waiter: Waiter | None, result: object = None) -> None:
+    """Nothing happens when the waiter is gone already, as a cancelled future is."""
+    if waiter is not None and not waiter.done():
+        waiter.set_result(result)
+
+
+def fail(waiter: Waiter | None, error: BaseException) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_exception(error)
+
+
+class Caller(Protocol):
+    """Who issued an operation."""
+
+    def answered(
+        self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
+    ) -> None:
+        """The group's answer; ``sent_ms`` is a moment before the first copy left."""
+
+    def failed(self, kind: int, error: HoldfastError) -> None:
+        """Patience is over. A rejection: nothing happened or will. ``OutcomeUnknown``: the operation is still under
+        way, and :meth:`answered` follows when its answer comes after all."""
+
+
+class _Nobody:
+    def answered(
+        self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
+    ) -> None:
+        """Nobody waits for this."""
+
+    def failed(self, kind: int, error: HoldfastError) -> None:
+        """Nobody waits for this."""
+
+
+NOBODY: Final[Caller] = _Nobody()
+
+
+class Batch:
+    """Invariant: all columns have one length. Sealed (numbered and encoded) when it first leaves, and never changed
+    after that: every copy that is ever sent has the same bytes."""
+
+    __slots__ = (
+        "attempts", "begun_ms", "callers", "client", "deadline_ms", "expired", "first_seq", "kinds", "leases", "maybe",
+        "names", "options", "resend_ms", "section", "sent_ms", "size", "tokens", "ttls", "waits",
+    )  # fmt: skip
+
+    def __init__(self, begun_ms: float, deadline_ms: float) -> None:
+        self.kinds = bytearray()
+        self.names: list[str] = []
+        self.leases: list[int] = []
+        self.tokens: list[int] = []
+        self.ttls: list[int] = []
+        self.waits: list[int] = []
+        self.options: dict[int, Options] = {}
+        self.callers: list[Caller] = []
+        self.size = 0
+        self.begun_ms = begun_ms
+        self.deadline_ms = deadline_ms
+        """When the callers' patience ends."""
+        self.expired = False
+        self.section = b""
+        self.client = 0
+        self.first_seq = 0
+        self.sent_ms = 0.0
+        """A moment before the first copy left; 0 before that."""
+        self.maybe = False
+        """Whether some copy may have been applied without our having heard of it."""
+        self.attempts = 0
+        self.resend_ms = 0.0
+
+    @property
+    def full(self) -> bool:
+        return len(self.callers) >= OPERATIONS_PER_SECTION_MAX or self.size >= _FULL_BYTES
+
+    def add(
+        self,
+        caller: Caller,
+        kind: int,
+        name: str,
+        lease: int,
+        token: int,
+        ttl_ms: int,
+        wait_ms: int,
+        options: Options | None,
+    ) -> None:
+        if options is not None:
+            self.options[len(self.callers)] = options
+            self.size += _OPTIONS_BYTES + len(options.metadata) + 4 * len(options.reason) + 4 * len(options.cursor)
+        self.size += _OPERATION_BYTES + 4 * len(name)
+        self.kinds.append(kind)
+        self.names.append(name)
+        self.leases.append(lease)
+        self.tokens.append(token)
+        self.ttls.append(ttl_ms)
+        self.waits.append(wait_ms)
+        self.callers.append(caller)
+
+    def void(self, at: int) -> None:
+        """Take back an operation that has not left: it becomes one that changes nothing and that nobody waits for."""
+        assert not self.sent_ms
+        self.kinds[at] = RELEASE
+        self.leases[at] = self.tokens[at] = 0
+        self.options.pop(at, None)
+        self.callers[at] = NOBODY

@@ -1,0 +1,65 @@
+"""One operation or read that somebody waits for, other than of a lock object of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.wire.errors import HoldfastError
+from holdfast.wire.frames import FIRST_READ, Options, Status
+
+from .batch import Waiter, fail, settle
+
+if TYPE_CHECKING:
+    from .client import ClientCore
+    from .group import GroupClient
+
+_MOVED = int(Status.MOVED)
+_UNREGISTERED = int(Status.UNREGISTERED)
+_ELSEWHERE_MS: Final = 20.0
+
+Answer = tuple[int, int, Any]
+"""(status, token, detail)."""
+
+
+class Call:
+    """The waiter's result is an :data:`Answer`. Without a ``group`` the name says which, also after it has moved."""
+
+    __slots__ = ("_core", "_deadline_ms", "_group", "_kind", "_name", "_options", "_token", "_waiter")
+
+    def __init__(
+        self,
+        core: ClientCore,
+        waiter: Waiter,
+        kind: int,
+        name: str = "",
+        token: int = 0,
+        options: Options | None = None,
+        group: GroupClient | None = None,
+    ) -> None:
+        self._core = core
+        self._waiter = waiter
+        self._kind = kind
+        self._name = name
+        self._token = token
+        self._options = options
+        self._group = group
+        self._deadline_ms = core.clock() + core.timeout_ms
+        self._issue()
+
+    def _issue(self) -> None:
+        if self._waiter.done():
+            return
+        group = self._group or self._core.group_of(self._name)
+        lane = group.reads if self._kind >= FIRST_READ else group.writes
+        lane.call(self, self._kind, self._name, 0, self._token, 0, 0, self._options)
+
+    def answered(
+        self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
+    ) -> None:
+        if status in (_MOVED, _UNREGISTERED) and self._core.clock() < self._deadline_ms:
+            self._core.after(_ELSEWHERE_MS, self._issue)
+        else:
+            settle(self._waiter, (status, token, detail))
+
+    def failed(self, kind: int, error: HoldfastError) -> None:
+        fail(self._waiter, error)

@@ -1,0 +1,450 @@
+"""One acquire and what it gets: asked, waiting, held, lost, let go."""
+
+from __future__ import annotations
+
+import enum
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from holdfast.errors import ClientClosed, HoldfastError, LockLost, LockTimeout, Rejected, SessionLost, Unavailable
+from holdfast.wire.frames import HeldRow, HoldsView, Kind, Options, Reason, Status, TicketRow
+from holdfast.wire.limits import WAIT_MS_MAX
+
+from .batch import Batch, Waiter, fail, settle
+from .lease import Lease, reason_of
+from .refusals import refusal
+from .wheel import UNTIMED
+
+if TYPE_CHECKING:
+    from .client import ClientCore
+    from .session import SessionCore
+
+ACQUIRE: Final = int(Kind.ACQUIRE)
+RELEASE: Final = int(Kind.RELEASE)
+TICKETS: Final = int(Kind.TICKETS)
+OK: Final = int(Status.OK)
+QUEUED: Final = int(Status.QUEUED)
+LEASE_ENDED: Final = int(Status.LEASE_ENDED)
+MOVED: Final = int(Status.MOVED)
+UNREGISTERED: Final = int(Status.UNREGISTERED)
+
+TICKET_GRACE_MS: Final = 500.0
+"""How much longer than the service we wait for a ticket's end, should the word of it be lost."""
+ELSEWHERE_MS: Final = 20.0
+"""Pause before an operation follows its name to another group, for the table to arrive."""
+
+
+class State(enum.IntEnum):
+    IDLE = 0
+    ASKED = 1
+    WAITING = 2
+    HELD = 3
+    RELEASING = 4
+    LOST = 5
+
+
+class Listener(Protocol):
+    def hold_lost(self, reason: Reason, text: str) -> None:
+        """The lock was held and is so no longer, for another reason than a release of ours."""
+
+
+class Hold:
+    """Invariant: ``lease`` is set while WAITING or HELD (of a session: while ASKED too), and belief in the hold is
+    belief in its lease."""
+
+    __slots__ = (
+        "_at", "_batch", "_release_until_ms", "_release_waiter", "_wait_until_ms", "_waiter", "bucket", "core", "group",
+        "lease", "listener", "name", "options", "reason", "renews", "seq", "session", "state", "text", "token",
+        "ttl_ms", "wait_ms",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        core: ClientCore,
+        listener: Listener,
+        name: str,
+        ttl_ms: int,
+        wait_ms: int,
+        options: Options | None,
+        session: SessionCore | None,
+        renews: bool,
+    ) -> None:
+        self.core = core
+        self.listener = listener
+        self.name = name
+        self.ttl_ms = ttl_ms
+        self.wait_ms = wait_ms
+        self.options = options
+        self.session = session
+        self.renews = renews
+        self.state = State.IDLE
+        self.token = 0
+        self.lease: Lease | None = None
+        self.reason = Reason.NONE
+        self.text = ""
+        self.bucket = UNTIMED
+        self._waiter: Waiter | None = None
+        self._release_waiter: Waiter | None = None
+
+    # Asking.
+
+    def acquire(self, waiter: Waiter) -> None:
+        """Ask for the lock. The waiter ends when it is held, or with the reason why it is not."""
+        assert self.state in (State.IDLE, State.LOST), "this hold is in use"
+        self._waiter = waiter
+        self.reason, self.text, self.token = Reason.NONE, "", 0
+        self._wait_until_ms = self.core.clock() + self.wait_ms if 0 < self.wait_ms < WAIT_MS_MAX else inf
+        self._ask(self.wait_ms)
+
+    def _ask(self, wait_ms: int) -> None:
+        self.state = State.ASKED
+        self._batch: Batch | None = None
+        if self.core.closed:
+            self._fail(ClientClosed("the client is closed"))
+            return
+        group = self.group = self.core.group_of(self.name)
+        if self.session is None:
+            self.issue(0, wait_ms)
+        else:
+            part = self.session.part(group)
+            self.lease = part
+            part.ask(self, wait_ms)
+
+    def issue(self, lease: int, wait_ms: int) -> None:
+        """Send the acquire; ``lease`` is the session's number in the group, or 0."""
+        batch = self._batch = self.group.writes.call(
+            self, ACQUIRE, self.name, lease, 0, self.ttl_ms, wait_ms, self.options
+        )
+        self._at = len(batch.callers) - 1
+
+    def ask_again(self) -> None:
+        """What was asked came to nothing through no fault of the caller's."""
+        if self.state != State.ASKED:
+            return
+        left_ms = self.wait_ms
+        if self._wait_until_ms != inf:
+            left_ms = int(self._wait_until_ms - self.core.clock())
+            if left_ms <= 0:
+                self._fail(LockTimeout(self.name, self.wait_s))
+                return
+        self._ask(left_ms)
+
+    @property
+    def wait_s(self) -> float | None:
+        return None if self.wait_ms >= WAIT_MS_MAX else self.wait_ms / 1000
+
+    @property
+    def lease_number(self) -> int:
+        """As ``ACQUIRE`` wants it: the session's number in the group, 0 for a plain lock."""
+        return self.lease.number if self.session is not None and self.lease is not None else 0
+
+    def _fail(self, error: BaseException) -> None:
+        self.state = State.IDLE
+        self._leave()
+        waiter, self._waiter = self._waiter, None
+        fail(waiter, error)
+
+    def _leave(self) -> None:
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.detach(self)
+
+    # Answers.
+
+    def answered(
+        self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
+    ) -> None:
+        if kind == ACQUIRE:
+            if self.state != State.ASKED or self._batch is None:
+                # Given up: its cancel, which is under way, undoes whatever this says.
+                self.group.forget_early(seq)
+                return
+            self._batch = None
+            self.seq = seq
+            if status == OK:
+                if self.session is None:
+                    self.lease = PlainLease(self, seq, sent_ms, deadline_ms)
+                self._held(token)
+            elif status == QUEUED:
+                self._queued(seq, sent_ms, deadline_ms)
+            elif status in (MOVED, UNREGISTERED):
+                self.core.after(ELSEWHERE_MS if status == MOVED else 0.0, self.ask_again)
+            else:
+                self._refused(status, detail)
+            if self.group.has_early:
+                self.group.replay(seq)
+        elif kind == RELEASE:
+            self._released(status)
+        elif kind == TICKETS:
+            self._ticket(status, detail)
+
+    def _refused(self, status: int, detail: Any) -> None:
+        if status == LEASE_ENDED and self.lease is not None:
+            self.lease.end(*reason_of(detail))
+        self.refuse(refusal(status, detail, self.name, self.wait_s))
+
+    def _held(self, token: int) -> None:
+        lease = self.lease
+        assert lease is not None
+        self.token = token
+        if lease.until_ms <= self.core.now_ms:
+            self.group.give_back(self.name, token)
+            self._fail(LockLost(self.name, token, Reason.EXPIRED, "the grant came too late to be believed"))
+            return
+        self.state = State.HELD
+        lease.attach(self)
+        waiter, self._waiter = self._waiter, None
+        if waiter is None or waiter.done():
+            self.release(None)
+        else:
+            waiter.set_result(None)
+
+    def failed(self, kind: int, error: HoldfastError) -> None:
+        if kind == ACQUIRE:
+            if self.state == State.ASKED and self._batch is not None:
+                if not isinstance(error, Rejected):
+                    self._cancel_asked()
+                    error = Unavailable(f"lock {self.name!r} was not had, and what was asked is taken back: {error}")
+                self._batch = None
+                self._fail(error)
+        elif kind == RELEASE:
+            fail(self._release_waiter, error)
+            self._release_waiter = None
+            if isinstance(error, Rejected):
+                self._release_again()
+        elif kind == TICKETS and self.state == State.WAITING:
+            self.ask_ticket()
+
+    # Tickets.
+
+    def _queued(self, seq: int, sent_ms: float, deadline_ms: int) -> None:
+        self.state = State.WAITING
+        if self.session is None:
+            self.lease = PlainLease(self, seq, sent_ms, deadline_ms)
+        assert self.lease is not None
+        self.lease.attach(self)
+        self.group.tickets[seq] = self
+        if self._wait_until_ms != inf:
+            self.core.waits.add(self, self._wait_until_ms + TICKET_GRACE_MS)
+        if self._waiter is None or self._waiter.done():
+            self.give_up()
+
+    def _drop_ticket(self) -> None:
+        self.group.tickets.pop(self.seq, None)
+        self.core.waits.discard(self)
+
+    def granted(self, token: int) -> None:
+        """The ticket became a hold; the deadline stays what it was."""
+        self._drop_ticket()
+        self._held(token)
+
+    def ticket_ended(self, reason: Reason) -> None:
+        """The ticket ended without a grant."""
+        self._drop_ticket()
+        if reason == Reason.TIMED_OUT:
+            self._fail(LockTimeout(self.name, self.wait_s))
+        elif reason == Reason.REFUSED:
+            self._fail(refusal(Status.QUOTA_HELD, None, self.name, self.wait_s))
+        elif self.session is not None:
+            self._fail(SessionLost(reason, (), "it ended while this lock was awaited"))
+        else:
+            self._leave()
+            self.state = State.ASKED
+            self.ask_again()
+
+    def _ticket(self, status: int, detail: Any) -> None:
+        """What the group says of our ticket."""
+        if self.state != State.WAITING or status != OK:
+            return
+        row = msgspec.convert(detail, TicketRow)
+        if row.seq != self.seq or row.status == QUEUED:
+            return
+        if row.status == OK and not row.reason:
+            self.granted(row.token)
+        else:
+            self.ticket_ended(Reason(row.reason))
+
+    def ask_ticket(self) -> None:
+        """Ask what has become of the ticket."""
+        self.group.reads.call(self, TICKETS, self.name, self.lease_number, self.seq)
+
+    def wait_over(self) -> None:
+        """Nobody has told us what became of the ticket, and its time is over."""
+        self.give_up()
+        self._fail(LockTimeout(self.name, self.wait_s))
+
+    # Giving up.
+
+    def give_up(self) -> None:
+        """The caller does not want it any more: whatever was asked comes to nothing, now or when it can be said."""
+        if self.state == State.ASKED:
+            if self._batch is not None and not self._batch.sent_ms:
+                self._batch.void(self._at)
+            elif self._batch is not None:
+                self._cancel_asked()
+        elif self.state == State.WAITING:
+            self._drop_ticket()
+            if self.session is None:
+                self.group.end_lease(self.seq)
+            else:
+                self.group.cancel(self.seq, self.name, self.lease_number)
+        elif self.state == State.HELD:
+            self.release(None)
+            return
+        else:
+            return
+        self._batch = None
+        self._waiter = None
+        self.state = State.IDLE
+        self._leave()
+
+    def _cancel_asked(self) -> None:
+        batch = self._batch
+        assert batch is not None
+        if batch.client == self.group.writes.client:
+            self.group.cancel(batch.first_seq + self._at, self.name, batch.leases[self._at])
+
+    def refuse(self, error: HoldfastError) -> None:
+        """Nothing was sent, or nothing came of it."""
+        if self.state == State.ASKED:
+            self._fail(error)
+
+    # Holding.
+
+    @property
+    def until_ms(self) -> float:
+        """Until when the lock may be believed held, on the client's clock; 0 when it is not."""
+        if self.state != State.HELD or self.lease is None or self.core.closed:
+            return 0.0
+        return self.lease.until_ms
+
+    def lose(self, reason: Reason, text: str = "") -> None:
+        """It is gone, or going: nothing of it is believed any more."""
+        if self.state != State.HELD:
+            return
+        self.state = State.LOST
+        self.reason, self.text = reason, text
+        self._leave()
+        self.listener.hold_lost(reason, text)
+
+    def check_clock(self) -> None:
+        """Notice an end of belief that no timer has noticed yet."""
+        if self.state == State.HELD and self.until_ms <= self.core.clock():
+            self.lose(Reason.EXPIRED, "it could not be renewed in time")
+
+    def lease_ended(self, reason: Reason, text: str) -> None:
+        """The lease that carries this hold or ticket is over."""
+        if self.state == State.HELD:
+            self.lose(reason, text)
+        elif self.state == State.WAITING:
+            if self.session is None:
+                # We may have lost sight of a lease that lives: it must not be granted behind our back.
+                self.group.end_lease(self.seq)
+                self.ticket_ended(reason)
+            else:
+                self._drop_ticket()
+                self._fail(SessionLost(reason, (), text))
+        else:
+            self.refuse(SessionLost(reason, (), text))
+
+    def session_closed(self) -> None:
+        """The session is being ended by its owner: its end lets go of this too."""
+        if self.state == State.HELD:
+            self.state = State.IDLE
+            self.reason = Reason.SESSION_ENDED
+            self._leave()
+            self.listener.hold_lost(Reason.SESSION_ENDED, "")
+        else:
+            self.lease_ended(Reason.SESSION_ENDED, "")
+
+    # Letting go.
+
+    def release(self, waiter: Waiter | None) -> None:
+        """Let go. What is lost already is let go too, so that whoever took it need not wait for its last deadline."""
+        if self.state == State.LOST:
+            self.state = State.IDLE
+            self.group.give_back(self.name, self.token)
+            settle(waiter)
+            return
+        assert self.state == State.HELD
+        assert self.lease is not None
+        self.state = State.RELEASING
+        self._release_until_ms = self.lease.until_ms
+        self._release_waiter = waiter
+        self._leave()
+        self.group.writes.call(self, RELEASE, self.name, 0, self.token)
+
+    def _release_again(self) -> None:
+        if self.state == State.RELEASING:
+            if self.core.closed or self.core.clock() >= self._release_until_ms:
+                self._released(OK)
+            else:
+                self.group.writes.call(self, RELEASE, self.name, 0, self.token)
+
+    def _released(self, status: int) -> None:
+        if status == MOVED:
+            self.group = self.core.group_of(self.name)
+            self.core.after(ELSEWHERE_MS, self._release_again)
+            return
+        if self.state == State.RELEASING:
+            self.state = State.IDLE
+        waiter, self._release_waiter = self._release_waiter, None
+        settle(waiter)
+
+
+class PlainLease(Lease):
+    """A lease that a lock or a ticket has for itself; its number is the acquire's seq."""
+
+    __slots__ = ("_hold",)
+
+    def __init__(self, hold: Hold, seq: int, sent_ms: float, deadline_ms: int) -> None:
+        super().__init__(hold.group, seq, hold.ttl_ms, sent_ms, deadline_ms)
+        self._hold = hold
+        hold.group.leases[seq] = self
+
+    @property
+    def name(self) -> str:
+        return self._hold.name
+
+    @property
+    def wanted(self) -> bool:
+        return self._hold.renews or self._hold.state == State.WAITING
+
+    def attach(self, hold: Hold) -> None:
+        self.schedule()
+
+    def detach(self, hold: Hold) -> None:
+        self.close()
+
+    def unwanted(self) -> None:
+        """It runs out by itself."""
+        self.group.wheel.add(self, self.until_ms)
+
+    def holds_token(self, token: int) -> bool:
+        return self._hold.token == token
+
+    def lost(self, token: int, reason: Reason, text: str) -> None:
+        if self._hold.state == State.HELD:
+            self._hold.lose(reason, text)
+        elif self._hold.state == State.WAITING:
+            # Granted and lost again before either was heard of.
+            self._hold.lease_ended(reason, text)
+
+    def reconcile(self, view: HoldsView) -> None:
+        hold = self._hold
+        row: HeldRow | None = view.held[0] if view.held else None
+        if hold.state == State.WAITING:
+            if row is not None and not row.leaving:
+                hold.granted(row.token)
+            elif hold.seq not in view.waiting:
+                hold.ticket_ended(Reason(row.leaving) if row is not None else Reason.NONE)
+        elif hold.state == State.HELD:
+            if row is None or row.token != hold.token:
+                hold.lose(Reason.EXPIRED)
+            elif row.leaving:
+                hold.lose(Reason(row.leaving), view.text)
+
+    def ended(self) -> None:
+        self._hold.lease_ended(self.over, self.text)

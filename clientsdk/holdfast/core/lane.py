@@ -1,0 +1,346 @@
+"""The way of batches to one group: gathered while the window is full, sent until answered, given up in time.
+
+A written batch keeps its numbers and its bytes through every copy, so that any hop may lose or repeat any of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from random import Random
+from typing import Final, Protocol
+
+import msgspec
+
+from holdfast.wire.errors import Code, HoldfastError, OutcomeUnknown, Unavailable
+from holdfast.wire.frames import Options, Section, Status, decode_answers, encode
+from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, DEADLINE_MS_MAX
+from holdfast.wire.messages import Msg, Refusal, Request
+
+from .batch import Batch, Caller
+
+SECTIONS_IN_FLIGHT_MAX: Final = 2
+"""One on its way and one being answered: more would only cut the same operations into smaller sections."""
+PATIENCE_MS_MIN: Final = 100.0
+RETRY_MS: Final = 10.0
+RETRY_MS_MAX: Final = 500.0
+SHARED_PATIENCE: Final = 8
+"""A batch that waits takes newcomers for this fraction of their patience only, for they share its deadline."""
+
+_UNREGISTERED = int(Status.UNREGISTERED)
+_MOVED = int(Status.MOVED)
+_FATAL: Final = frozenset(
+    {Code.BAD_MESSAGE, Code.TOO_LARGE, Code.VERSION, Code.UNAUTHENTICATED, Code.WRONG_CLUSTER, Code.INVALID}
+)
+"""Refusals that the same bytes would get again."""
+_ELSEWHERE: Final = frozenset({Code.MOVED, Code.NO_SUCH_GROUP})
+
+
+class Receiver(Protocol):
+    """Who gets the answer to a request."""
+
+    def answered(self, request: int, body: bytes) -> None: ...
+    def refused(self, request: int, refusal: Refusal) -> None: ...
+
+
+class Post(Protocol):
+    """What a lane needs of the client it belongs to."""
+
+    rng: Random
+    timeout_ms: float
+    connected: bool
+    trouble: str
+    """The last thing that went wrong on the way, for error messages."""
+
+    def clock(self) -> float: ...
+    def wake(self, due_ms: float) -> None: ...
+    def flush_soon(self) -> None: ...
+    def transmit(self, receiver: Receiver, kind: int, group: int, body: bytes) -> int: ...
+
+
+class Lane:
+    """Reads; they change nothing, need no numbers, and are dropped when patience ends."""
+
+    message: int = Msg.READ
+
+    def __init__(self, post: Post, group: int) -> None:
+        self._post = post
+        self.group = group
+        self.client = 0
+        """This process's number in the group; 0 while it has none."""
+        self._queue: deque[Batch] = deque()
+        """Not yet sent, oldest first."""
+        self._open: Batch | None = None
+        """The youngest of the queue while it takes operations."""
+        self._in_flight: dict[int, Batch] = {}
+        self._resend: list[Batch] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is owed to us."""
+        return bool(self._in_flight)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something has yet to be sent for the first time."""
+        return bool(self._queue)
+
+    def call(
+        self,
+        caller: Caller,
+        kind: int,
+        name: str = "",
+        lease: int = 0,
+        token: int = 0,
+        ttl_ms: int = 0,
+        wait_ms: int = 0,
+        options: Options | None = None,
+    ) -> Batch:
+        """Issue one operation; it is the last of the batch returned."""
+        batch = self._open
+        if batch is None or batch.full:
+            batch = self._begin()
+        batch.add(caller, kind, name, lease, token, ttl_ms, wait_ms, options)
+        self._post.flush_soon()
+        return batch
+
+    def _begin(self) -> Batch:
+        now = self._post.clock()
+        batch = self._open = Batch(now, now + self._post.timeout_ms)
+        self._queue.append(batch)
+        self._post.wake(batch.deadline_ms)
+        return batch
+
+    # Sending.
+
+    def flush(self, now_ms: float) -> None:
+        """Send what the window has room for."""
+        if self._resend:
+            for batch in [batch for batch in self._resend if batch.resend_ms <= now_ms]:
+                if len(self._in_flight) >= SECTIONS_IN_FLIGHT_MAX:
+                    break
+                self._resend.remove(batch)
+                self._send(batch, now_ms)
+        queue = self._queue
+        while queue and len(self._in_flight) < SECTIONS_IN_FLIGHT_MAX and self._has_room(queue[0]):
+            batch = queue.popleft()
+            if batch is self._open:
+                self._open = None
+            self._seal(batch, now_ms)
+            self._send(batch, now_ms)
+        opened = self._open
+        if opened is not None and now_ms - opened.begun_ms > self._post.timeout_ms / SHARED_PATIENCE:
+            self._open = None
+
+    def _has_room(self, batch: Batch) -> bool:
+        return True
+
+    def _seal(self, batch: Batch, now_ms: float) -> None:
+        self._encode(batch, now_ms, 0, [0] * len(batch.callers))
+
+    def _encode(self, batch: Batch, now_ms: float, floor: int, seqs: list[int]) -> None:
+        batch.client = self.client
+        batch.sent_ms = now_ms
+        batch.section = encode(
+            Section(
+                self.client, floor, bytes(batch.kinds), seqs, batch.names, batch.leases, batch.tokens, batch.ttls,
+                batch.waits, batch.options,
+            )
+        )  # fmt: skip
+
+    def _send(self, batch: Batch, now_ms: float) -> None:
+        batch.attempts += 1
+        left_ms = self._post.timeout_ms if batch.expired else batch.deadline_ms - now_ms
+        patience_ms = int(min(max(left_ms, PATIENCE_MS_MIN), DEADLINE_MS_MAX))
+        body = encode(Request(patience_ms, msgspec.Raw(batch.section)))
+        self._in_flight[self._post.transmit(self, self.message, self.group, body)] = batch
+
+    # Receiving.
+
+    def answered(self, request: int, body: bytes) -> None:
+        batch = self._in_flight.pop(request, None)
+        if batch is None:
+            return
+        answers = decode_answers(body)
+        if len(answers.statuses) != len(batch.callers):
+            self._abandon(batch, OutcomeUnknown("the answer does not fit the question"))
+            return
+        self._forget(batch)
+        if answers.statuses and answers.statuses[0] == _UNREGISTERED:
+            self._unregistered(batch)
+        details = answers.details
+        seq, sent_ms = batch.first_seq, batch.sent_ms
+        for at, (caller, kind, status, token, deadline) in enumerate(
+            zip(batch.callers, batch.kinds, answers.statuses, answers.tokens, answers.deadlines, strict=True)
+        ):
+            caller.answered(kind, status, token, deadline, details.get(at) if details else None, seq + at, sent_ms)
+        if self._queue:
+            self._post.flush_soon()
+
+    def _forget(self, batch: Batch) -> None:
+        """The batch has been answered, or certainly never will have happened."""
+
+    def _unregistered(self, batch: Batch) -> None:
+        """The group does not know the client that sent the batch."""
+
+    def refused(self, request: int, refusal: Refusal) -> None:
+        batch = self._in_flight.pop(request, None)
+        if batch is None:
+            return
+        code = refusal.code
+        self._post.trouble = refusal.message
+        if code == Code.OUTCOME_UNKNOWN:
+            batch.maybe = True
+        elif code in _FATAL and not batch.maybe:
+            self._abandon(batch, refusal.error())
+            return
+        elif code in _ELSEWHERE and not batch.maybe:
+            self._forget(batch)
+            for at, (caller, kind) in enumerate(zip(batch.callers, batch.kinds, strict=True)):
+                caller.answered(kind, _MOVED, 0, 0, None, batch.first_seq + at, batch.sent_ms)
+            return
+        if batch.expired and not batch.maybe:
+            # No copy did anything or will, and nobody waits.
+            self._forget(batch)
+            return
+        pause_ms = min(RETRY_MS * 2 ** min(batch.attempts, 10), RETRY_MS_MAX)
+        now_ms = self._post.clock()
+        batch.resend_ms = now_ms + refusal.retry_after_ms + pause_ms * self._post.rng.random()
+        self._resend.append(batch)
+        self._post.wake(batch.resend_ms)
+        if self._queue:
+            self._post.flush_soon()
+
+    def _abandon(self, batch: Batch, error: HoldfastError) -> None:
+        """The batch will not be sent again."""
+        self._forget(batch)
+        if not batch.expired:
+            batch.expired = True
+            for caller, kind in zip(batch.callers, batch.kinds, strict=True):
+                caller.failed(kind, error)
+
+    # Time and trouble.
+
+    def expire(self, now_ms: float) -> None:
+        """Tell the callers whose patience is over."""
+        for batch in [batch for batch in self._queue if batch.deadline_ms <= now_ms]:
+            self._queue.remove(batch)
+            if batch is self._open:
+                self._open = None
+            self._abandon(batch, self._unavailable())
+        for batch in [batch for batch in self._resend if not batch.expired and batch.deadline_ms <= now_ms]:
+            if not batch.maybe:
+                self._resend.remove(batch)
+                self._abandon(batch, self._unavailable())
+            else:
+                self._give_up(batch)
+        for batch in [b for b in self._in_flight.values() if not b.expired and b.deadline_ms <= now_ms]:
+            self._give_up(batch)
+
+    def _give_up(self, batch: Batch) -> None:
+        """Patience is over while a copy may be under way. A read may as well have been lost."""
+        self._resend = [other for other in self._resend if other is not batch]
+        self._in_flight = {request: other for request, other in self._in_flight.items() if other is not batch}
+        self._abandon(batch, self._unavailable())
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(f"no answer within {self._post.timeout_ms / 1000:g} s: {self._post.trouble}")
+
+    def disconnected(self) -> None:
+        """What was under way is sent again, over the next connection."""
+        for batch in self._in_flight.values():
+            batch.maybe = True
+            batch.resend_ms = 0.0
+            self._resend.append(batch)
+        self._in_flight.clear()
+
+    def close(self, error: HoldfastError) -> None:
+        """Nothing is sent any more."""
+        batches = [*self._in_flight.values(), *self._resend, *self._queue]
+        self._in_flight, self._resend, self._queue, self._open = {}, [], deque(), None
+        for batch in batches:
+            self._abandon(batch, error)
+
+    def next_due_ms(self) -> float:
+        due = min((batch.deadline_ms for batch in self._queue), default=inf)
+        for batch in (*self._resend, *self._in_flight.values()):
+            if not batch.expired:
+                due = min(due, batch.deadline_ms)
+        if self._post.connected and self._resend and len(self._in_flight) < SECTIONS_IN_FLIGHT_MAX:
+            due = min(due, *(batch.resend_ms for batch in self._resend))
+        return due
+
+
+class WriteLane(Lane):
+    """Operations that change something: numbered without gaps, sent under their numbers until they are answered."""
+
+    message = Msg.OPS
+
+    def __init__(self, post: Post, group: int, on_unregistered: Callable[[], None]) -> None:
+        super().__init__(post, group)
+        self._on_unregistered = on_unregistered
+        self._next_seq = 1
+        self._unanswered: dict[int, Batch] = {}
+        """By first seq, ascending. Invariant: the floor that any section carries is at or below the first of them."""
+        self._pinned: dict[int, None] = {}
+        """Answered, but their cancel is not: the floor must not pass them."""
+
+    def registered(self, client: int) -> None:
+        """A new number in the group: numbering starts anew. Batches of the number before are answered, or refused."""
+        self.client = client
+        self._next_seq = 1
+        self._unanswered = {}
+        self._pinned = {}
+
+    def unregister(self) -> None:
+        """The group knows the number no more. What was to be sent under it would mean something else under another."""
+        self.registered(0)
+        queue, self._queue, self._open = self._queue, deque(), None
+        for batch in queue:
+            for caller, kind in zip(batch.callers, batch.kinds, strict=True):
+                caller.answered(kind, _UNREGISTERED, 0, 0, None, 0, 0.0)
+
+    @property
+    def floor(self) -> int:
+        floor = next(iter(self._unanswered), self._next_seq)
+        return min(floor, *self._pinned) if self._pinned else floor
+
+    def pin(self, seq: int) -> None:
+        self._pinned[seq] = None
+
+    def unpin(self, seq: int) -> None:
+        self._pinned.pop(seq, None)
+
+    def is_pinned(self, seq: int) -> bool:
+        return seq in self._pinned
+
+    def is_open(self, seq: int) -> bool:
+        """Whether the answer of ``seq`` may still come."""
+        return seq >= self.floor
+
+    def _has_room(self, batch: Batch) -> bool:
+        if self.client == 0:
+            return False
+        return self._next_seq + len(batch.callers) <= self.floor + ANSWERS_PER_CLIENT_MAX
+
+    def _seal(self, batch: Batch, now_ms: float) -> None:
+        first = batch.first_seq = self._next_seq
+        self._next_seq = first + len(batch.callers)
+        self._unanswered[first] = batch
+        self._encode(batch, now_ms, self.floor, list(range(first, self._next_seq)))
+
+    def _forget(self, batch: Batch) -> None:
+        if batch.sent_ms and batch.client == self.client:
+            self._unanswered.pop(batch.first_seq, None)
+
+    def _unregistered(self, batch: Batch) -> None:
+        if batch.client == self.client:
+            self._on_unregistered()
+
+    def _give_up(self, batch: Batch) -> None:
+        """It may have happened: it stays under way under its numbers, until some copy is answered."""
+        batch.expired = True
+        error = OutcomeUnknown(f"no answer within {self._post.timeout_ms / 1000:g} s: {self._post.trouble}")
+        for caller, kind in zip(batch.callers, batch.kinds, strict=True):
+            caller.failed(kind, error)

@@ -1,0 +1,294 @@
+"""A session: one lease in each group in which something is held or awaited through it, under one id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from holdfast.errors import HoldfastError, Rejected, SessionLost, Unavailable
+from holdfast.wire.frames import HoldsView, Kind, Options, Reason, Status
+from holdfast.wire.limits import HOLDS_PAGE_MAX
+
+from .batch import Waiter, fail, settle
+from .belief import SESSION_RENEWAL_MS_MAX, believed_until, renewal_due
+from .group import END, GroupClient
+from .hold import Hold, State
+from .lease import Lease
+from .refusals import refusal
+
+if TYPE_CHECKING:
+    from .client import ClientCore
+
+OPEN: Final = int(Kind.OPEN)
+_OK = int(Status.OK)
+_UNREGISTERED = int(Status.UNREGISTERED)
+LOST_REMEMBERED_MAX: Final = 1000
+"""A group's list of what a lease lost may be cut off at this length."""
+
+
+class SessionListener(Protocol):
+    def session_lost(self, reason: Reason, names: tuple[str, ...], text: str) -> None:
+        """A part is over, and with it the holds of ``names``."""
+
+
+class SessionCore:
+    def __init__(
+        self, core: ClientCore, listener: SessionListener, session_id: bytes, ttl_ms: int, metadata: bytes
+    ) -> None:
+        self.core = core
+        self.listener = listener
+        self.id = session_id
+        self.ttl_ms = ttl_ms
+        self.metadata = metadata
+        self.closed = False
+        self.over = Reason.NONE
+        """Why a part was lost; a session with a lost part takes no new locks."""
+        self.text = ""
+        self._parts: dict[int, SessionPart] = {}
+        self._ending: list[Waiter] = []
+
+    def part(self, group: GroupClient) -> SessionPart:
+        found = self._parts.get(group.number)
+        if found is None:
+            found = self._parts[group.number] = SessionPart(self, group)
+        return found
+
+    def drop(self, part: SessionPart) -> None:
+        if self._parts.get(part.group.number) is part:
+            del self._parts[part.group.number]
+        self._settle_ending()
+
+    def lost(self, part: SessionPart, names: tuple[str, ...]) -> None:
+        self.drop(part)
+        if not self.closed:
+            self.over, self.text = part.over, part.text
+            self.listener.session_lost(part.over, names, part.text)
+
+    def end(self, waiter: Waiter | None) -> None:
+        """Let go of everything at once; the waiter ends when every group has said so."""
+        self.closed = True
+        if waiter is not None:
+            self._ending.append(waiter)
+        for part in list(self._parts.values()):
+            part.finish()
+        self._settle_ending()
+
+    def _settle_ending(self) -> None:
+        if self.closed and not self._parts:
+            waiters, self._ending = self._ending, []
+            for waiter in waiters:
+                settle(waiter)
+
+    def end_failed(self, error: HoldfastError) -> None:
+        waiters, self._ending = self._ending, []
+        for waiter in waiters:
+            fail(waiter, error)
+
+
+class SessionPart(Lease):
+    """Number 0 until the group has opened it. Invariant: nothing is asked on it before that."""
+
+    __slots__ = ("_deferred", "_ending", "_fetched_tokens", "_holds", "_opening", "_users", "session")
+
+    def __init__(self, session: SessionCore, group: GroupClient) -> None:
+        super().__init__(group, 0, session.ttl_ms, 0.0, 0)
+        self.session = session
+        self._holds: dict[int, tuple[Hold, ...]] = {}
+        """By token; several of one token when it is held reentrantly."""
+        self._users: set[Hold] = set()
+        """Whoever asks, awaits or holds through this part."""
+        self._deferred: list[tuple[Hold, int]] = []
+        """Acquires that wait for the part to be opened, each with its wait."""
+        self._fetched_tokens: set[int] = set()
+        self._opening = False
+        self._ending = False
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self._users) and not self._ending
+
+    # Opening.
+
+    def ask(self, hold: Hold, wait_ms: int) -> None:
+        """Send an acquire through this part, once it is open."""
+        if self.session.closed or self.session.over:
+            session = self.session
+            hold.refuse(SessionLost(session.over or Reason.RELEASED, (), session.text or "the session was ended"))
+            return
+        self._users.add(hold)
+        if self.number and not self._ending:
+            hold.issue(self.number, wait_ms)
+            return
+        self._deferred.append((hold, wait_ms))
+        if not self._opening and not self._ending:
+            self._open()
+
+    def _open(self) -> None:
+        self._opening = True
+        options = Options(session=self.session.id, metadata=self.session.metadata)
+        self.group.writes.call(self, OPEN, ttl_ms=self.ttl_ms, options=options)
+
+    def _opened(self, status: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float) -> None:
+        self._opening = False
+        if status == _UNREGISTERED:
+            self._open()
+            return
+        if status != _OK:
+            self._refuse_deferred(refusal(status, detail, "", None))
+            return
+        self.number = seq
+        self.until_ms = believed_until(sent_ms, deadline_ms)
+        self.renewed_ms = sent_ms
+        self.group.leases[seq] = self
+        if self._ending:
+            self._send_end()
+            return
+        self.schedule()
+        deferred, self._deferred = self._deferred, []
+        for hold, wait_ms in deferred:
+            if hold in self._users:
+                hold.issue(seq, wait_ms)
+
+    def _refuse_deferred(self, error: HoldfastError) -> None:
+        deferred, self._deferred = self._deferred, []
+        if not self._opening:
+            self.session.drop(self)
+        for hold, _ in deferred:
+            if hold in self._users:
+                hold.refuse(error)
+
+    # Users.
+
+    def attach(self, hold: Hold) -> None:
+        if hold.state == State.HELD:
+            self._holds[hold.token] = (*self._holds.get(hold.token, ()), hold)
+
+    def detach(self, hold: Hold) -> None:
+        self._users.discard(hold)
+        others = tuple(other for other in self._holds.get(hold.token, ()) if other is not hold)
+        if others:
+            self._holds[hold.token] = others
+        else:
+            self._holds.pop(hold.token, None)
+
+    def unwanted(self) -> None:
+        """Nothing was held or awaited for a third of the TTL: the group need not keep it."""
+        self.finish()
+
+    # Lease.
+
+    def schedule(self) -> None:
+        due_ms = min(renewal_due(self.renewed_ms, self.ttl_ms), self.renewed_ms + SESSION_RENEWAL_MS_MAX)
+        if self._busy or self._fetching or due_ms > self.until_ms:
+            due_ms = self.until_ms
+        self.group.wheel.add(self, due_ms)
+
+    def answered(
+        self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
+    ) -> None:
+        if kind == OPEN:
+            self._opened(status, deadline_ms, detail, seq, sent_ms)
+        elif kind == END:
+            self._end_answered()
+        elif not self._ending:
+            super().answered(kind, status, token, deadline_ms, detail, seq, sent_ms)
+
+    def failed(self, kind: int, error: HoldfastError) -> None:
+        if kind == OPEN:
+            if isinstance(error, Rejected):
+                self._opening = False
+            else:
+                error = Unavailable(f"the session could not be opened: {error}")
+            self._refuse_deferred(error)
+        elif kind == END:
+            self.session.end_failed(error)
+            if isinstance(error, Rejected):
+                self._end_again()
+        elif not self._ending:
+            super().failed(kind, error)
+
+    def holds_token(self, token: int) -> bool:
+        return token in self._holds
+
+    def lost(self, token: int, reason: Reason, text: str) -> None:
+        if token == 0:
+            self.end(reason, text)
+            return
+        for hold in self._holds.get(token, ()):
+            hold.lose(reason, text)
+
+    def before_fetch(self) -> None:
+        self._fetched_tokens = set(self._holds)
+
+    def reconcile(self, view: HoldsView) -> None:
+        group = self.group
+        seen: set[int] = set()
+        for row in view.held:
+            seen.add(row.token)
+            if row.token in self._holds:
+                if row.leaving:
+                    self.lost(row.token, Reason(row.leaving), view.text)
+                continue
+            hold = group.tickets.get(row.seq)
+            if hold is not None and hold.lease is self and not row.leaving:
+                hold.granted(row.token)
+            elif not group.writes.is_open(row.seq):
+                group.give_back(row.name, row.token)
+        reasons = {token: Reason(reason) for _, token, reason in view.lost}
+        whole = len(view.held) < HOLDS_PAGE_MAX or len(view.lost) >= LOST_REMEMBERED_MAX
+        for token in self._fetched_tokens - seen if whole else self._fetched_tokens & reasons.keys():
+            self.lost(token, reasons.get(token, Reason.EXPIRED), "")
+        if len(view.waiting) < HOLDS_PAGE_MAX:
+            self._reconcile_tickets(set(view.waiting))
+
+    def _reconcile_tickets(self, waiting: set[int]) -> None:
+        """Tickets that are neither waiting nor granted any more: ask what became of each."""
+        for seq, hold in list(self.group.tickets.items()):
+            if hold.lease is self and seq not in waiting:
+                hold.ask_ticket()
+
+    def ended(self) -> None:
+        names = tuple(hold.name for holds in self._holds.values() for hold in holds[:1])
+        users = list(self._users)
+        # We may have lost sight of a lease that lives: nothing is to be granted on it behind our back.
+        self.group.end_lease(self.number)
+        self.session.lost(self, names)
+        for hold in users:
+            hold.lease_ended(self.over, self.text)
+
+    # Ending.
+
+    def finish(self) -> None:
+        """End the part, with whatever is held through it."""
+        if self._ending:
+            return
+        self._ending = True
+        for hold in list(self._users):
+            hold.session_closed()
+        if self.number:
+            self._send_end()
+        elif not self._opening:
+            self._end_answered()
+
+    def _send_end(self) -> None:
+        self.group.wheel.discard(self)
+        self.group.leases.pop(self.number, None)
+        self.group.writes.call(self, END, "", self.number)
+
+    def _end_answered(self) -> None:
+        self.number = 0
+        self._ending = False
+        if self._deferred:
+            # Asked for again in the meantime.
+            self._open()
+        else:
+            self.session.drop(self)
+
+    def _end_again(self) -> None:
+        if self.group.core.closed or self.group.core.clock() >= self.until_ms:
+            self.session.drop(self)
+        else:
+            self._send_end()
