@@ -1,9 +1,4 @@
-"""Holdfast: locks as a cloud service.
-
-async with holdfast.connect() as client:
-    async with client.lock("deploy", ttl=30) as lock:
-        ...  # lock.token is the fencing token
-"""
+"""Holdfast: locks as a service. See :func:`connect`; ``holdfast.sync`` mirrors this package for threads."""
 
 from __future__ import annotations
 
@@ -29,14 +24,17 @@ from holdfast.errors import (
 )
 from holdfast.info import HolderInfo, LockInfo, SessionInfo
 from holdfast.lock import Lock
-from holdfast.session import Session
+from holdfast.semaphore import Semaphore
+from holdfast.session import Session, SessionLoss
 from holdfast.wire.frames import Reason
 
 __all__ = [
     "connect",
     "Client",
     "Lock",
+    "Semaphore",
     "Session",
+    "SessionLoss",
     "LockInfo",
     "HolderInfo",
     "SessionInfo",
@@ -49,11 +47,11 @@ __all__ = [
     "Unauthenticated",
     "LockLost",
     "LockTimeout",
-    "SessionLost",
     "NotHeld",
     "AlreadyHeld",
-    "CapacityMismatch",
+    "SessionLost",
     "QuotaExceeded",
+    "CapacityMismatch",
     "ClientClosed",
     "InvalidArgument",
     "InvalidName",

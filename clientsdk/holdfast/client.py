@@ -1,14 +1,16 @@
-"""The client: locks, semaphores, sessions, and what there is to see and do about those of others."""
+"""The client: where locks, sessions and inspection come from."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
+from holdfast.absence import AbsenceCache
 from holdfast.address import key_of, parse_url
 from holdfast.arguments import metadata_of, options_of, reason_of, ttl_ms_of, wait_ms_of
 from holdfast.core.call import Answer, Call
@@ -18,37 +20,69 @@ from holdfast.errors import InvalidArgument, LockTimeout, NotHeld
 from holdfast.info import LockInfo, SessionInfo, lock_info, session_info
 from holdfast.link import Link
 from holdfast.lock import Lock
+from holdfast.semaphore import Semaphore
 from holdfast.session import Session
-from holdfast.wire.frames import Kind, LockPage, LockView, Mode, Options, SessionPage, Status
-from holdfast.wire.limits import CACHE_TTL_MS_MAX
-from holdfast.wire.lockid import LockID, parse_lock_id
+from holdfast.wire.frames import Kind, LockPage, LockView, Options, SessionPage, Status
+from holdfast.wire.limits import LIST_PAGE_MAX
+from holdfast.wire.lockid import parse_lock_id
 from holdfast.wire.names import check_name
 
-TTL_S_DEFAULT = 30.0
-TIMEOUT_S_DEFAULT = 5.0
-CACHED_MAX = 10_000
-"""Names whose "not held" is remembered; the oldest goes first."""
+T = TypeVar("T")
+
+
+def connect(
+    url: str | None = None,
+    api_key: str | None = None,
+    *,
+    timeout: float = 5.0,
+    tls: ssl.SSLContext | None = None,
+) -> Client:
+    """A client of the service: ``async with connect(...) as client``, or ``client = await connect(...)``.
+
+    ``url`` (else ``HOLDFAST_URL``) names one or more routers, ``holdfast://host:port[,host:port]``; ``holdfasts://``
+    uses TLS, with ``tls`` or the system's certificates. ``api_key`` is else ``HOLDFAST_API_KEY``. ``timeout`` is how
+    many seconds any answer may take; waiting for a lock that others hold is not an answer's time.
+
+    Connecting raises :class:`Unavailable` when no router answers in time, :class:`Unauthenticated` for a wrong key.
+    """
+    if not 0 < timeout <= 3600:
+        raise InvalidArgument(f"timeout is more than 0 and at most 3600 seconds, not {timeout}")
+    return Client(Link(parse_url(url), key_of(api_key), timeout, tls))
 
 
 class Client:
-    """Made by :func:`connect`. Belongs to the event loop it was opened in; use :mod:`holdfast.sync` from threads."""
+    """One process's way to the service. Belongs to the event loop that opened it, and to the process: a forked child's
+    copy is closed and holds nothing."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._core = link.core
-        self._cached: dict[str, Lock] = {}
+        self._absence = AbsenceCache(link)
 
-    async def close(self) -> None:
-        """Give back everything held, as far as the service can be told within a second, and disconnect."""
-        await self._link.close()
+    # Life.
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._opened().__await__()
+
+    async def _opened(self) -> Self:
+        await self._link.open()
+        return self
 
     async def __aenter__(self) -> Self:
-        return self
+        return await self._opened()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def close(self) -> None:
+        """Give back what is held and disconnect. What the service cannot be told within a second runs out by itself."""
+        await self._link.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._core.closed
 
     # Locks.
 
@@ -56,23 +90,57 @@ class Client:
         self,
         name: str,
         *,
-        ttl: float = TTL_S_DEFAULT,
+        ttl: float = 30.0,
         wait: float | None = None,
         shared: bool = False,
         metadata: bytes | str = b"",
         lock_delay: float = 0.0,
+        session: Session | None = None,
+        reentrant: bool = False,
         renew: bool = True,
     ) -> Lock:
-        """A lock on ``name``; nothing is sent before it is acquired.
+        """A lock by that name; nothing is asked of the service until it is acquired.
 
-        ``ttl``: seconds that it outlives a holder that died, 0.1 to 86,400. ``wait``: seconds to wait for it, None for
-        as long as it takes, 0 to try. ``shared``: together with other shared holders. ``metadata``: up to 1 KiB for
-        whoever inspects. ``lock_delay``: seconds for which nobody gets the name after this holder died holding it. ``renew``:
-        False leaves renewing to :meth:`Lock.renew`. Raises :class:`InvalidName`, :class:`InvalidArgument`.
+        ``ttl``: seconds of its lease, 0.1 to 86,400. ``wait``: seconds to queue for it, 0 to try once, None for as long
+        as it takes (24 h). ``shared``: together with other shared holders. ``metadata``: up to 1 KiB, shown to whoever
+        inspects. ``lock_delay``: seconds, at most 60, for which the name stays closed after this holder's lease ran
+        out. ``session``: hold it under that session's lease. ``reentrant``: the session may hold it several times.
+        ``renew=False``: the lease is renewed by :meth:`Lock.renew` only.
+
+        Raises :class:`InvalidName` or :class:`InvalidArgument`.
         """
+        if session is not None:
+            return session.lock(
+                name, wait=wait, shared=shared, metadata=metadata, lock_delay=lock_delay, reentrant=reentrant
+            )
+        if reentrant:
+            raise InvalidArgument("reentrant needs a session, which is what holds a name several times")
         check_name(name)
+        ttl_ms = ttl_ms_of(ttl)
         options = options_of(shared=shared, metadata=metadata, lock_delay=lock_delay)
-        return Lock(self._link, name, ttl_ms_of(ttl), wait_ms_of(wait), options, None, renew)
+        return Lock(self._link, name, ttl_ms, wait_ms_of(wait), options, None, renew)
+
+    async def try_lock(
+        self,
+        name: str,
+        *,
+        ttl: float = 30.0,
+        shared: bool = False,
+        metadata: bytes | str = b"",
+        lock_delay: float = 0.0,
+        session: Session | None = None,
+        reentrant: bool = False,
+        renew: bool = True,
+    ) -> Lock | None:
+        """The lock, held, or None when others hold or await it. Arguments and errors otherwise as with :meth:`lock`."""
+        lock = self.lock(
+            name, ttl=ttl, wait=0, shared=shared, metadata=metadata, lock_delay=lock_delay, session=session,
+            reentrant=reentrant, renew=renew,
+        )  # fmt: skip
+        try:
+            return await lock.acquire()
+        except LockTimeout:
+            return None
 
     def semaphore(
         self,
@@ -80,232 +148,171 @@ class Client:
         capacity: int,
         permits: int = 1,
         *,
-        ttl: float = TTL_S_DEFAULT,
+        ttl: float = 30.0,
         wait: float | None = None,
         metadata: bytes | str = b"",
-    ) -> Lock:
-        """``permits`` of a semaphore of ``capacity``; the capacity is that of whoever uses it already, another is
-        refused (:class:`CapacityMismatch`)."""
+        lock_delay: float = 0.0,
+        session: Session | None = None,
+        renew: bool = True,
+    ) -> Semaphore:
+        """``permits`` of a semaphore of ``capacity`` permits, at most 1,000,000. Otherwise as :meth:`lock`."""
+        if session is not None:
+            return session.semaphore(name, capacity, permits, wait=wait, metadata=metadata, lock_delay=lock_delay)
         check_name(name)
-        options = options_of(metadata=metadata, permits=permits, capacity=capacity)
-        return Lock(self._link, name, ttl_ms_of(ttl), wait_ms_of(wait), options, None, True)
+        if capacity < 1:
+            raise InvalidArgument(f"capacity is at least 1, not {capacity}")
+        options = options_of(metadata=metadata, lock_delay=lock_delay, permits=permits, capacity=capacity)
+        return Semaphore(self._link, name, ttl_ms_of(ttl), wait_ms_of(wait), options, None, renew)
 
-    async def try_lock(
-        self, name: str, *, ttl: float = TTL_S_DEFAULT, shared: bool = False, metadata: bytes | str = b""
-    ) -> Lock | None:
-        """The lock, held, or None when somebody else has it."""
-        lock = self.lock(name, ttl=ttl, wait=0, shared=shared, metadata=metadata)
-        try:
-            return await lock.acquire()
-        except LockTimeout:
-            return None
+    def session(self, *, ttl: float = 30.0, metadata: bytes | str = b"") -> Session:
+        """A session; it exists in the service once something is held or awaited through it."""
+        return Session(self._link, ttl_ms_of(ttl), metadata_of(metadata))
 
     async def steal(
         self,
         name: str,
         *,
-        reason: str = "",
-        now: bool = False,
-        ttl: float = TTL_S_DEFAULT,
+        ttl: float = 30.0,
         wait: float | None = None,
         metadata: bytes | str = b"",
+        session: Session | None = None,
+        reason: str = "",
+        now: bool = False,
+        renew: bool = True,
     ) -> Lock:
-        """Take the lock from whoever holds it, past everybody who waits; it is held when this returns.
+        """Take the lock from whoever holds it, ahead of all who wait; returns it held.
 
-        The victim is told with the reason, and the name passes on when it has let go or the last deadline it was told
-        has passed. ``now`` does not wait for that: the victim may go on for a while, and only fencing tokens protect.
+        The holder is told, with ``reason``, and the lock passes on when it has let go or when the last deadline that it
+        was told has passed, so that there are never two believers. ``now=True`` does not wait for that: the one thing
+        that breaks the rule of one holder, and then only the fencing token protects.
         """
         check_name(name)
         options = Options(metadata=metadata_of(metadata), steal=True, now=now, reason=reason_of(reason))
-        lock = Lock(self._link, name, ttl_ms_of(ttl), wait_ms_of(wait), options, None, True)
-        return await lock.acquire()
-
-    def session(self, *, ttl: float = TTL_S_DEFAULT, metadata: bytes | str = b"") -> Session:
-        """A session: any number of locks under one heartbeat."""
-        self._core.check_open()
-        return Session(self._link, ttl_ms_of(ttl), metadata_of(metadata))
+        core = session.core if session is not None else None
+        ttl_ms = core.ttl_ms if core is not None else ttl_ms_of(ttl)
+        return await Lock(self._link, name, ttl_ms, wait_ms_of(wait), options, core, renew).acquire()
 
     async def release(self, lock_id: str) -> None:
-        """Release a grant by its LockID, whoever holds it. Raises :class:`NotHeld` when it is over already."""
-        grant = parse_lock_id(lock_id, self._core.tenant)
-        status, _, _ = await self._call(Kind.RELEASE, grant.name, token=grant.token)
-        if status == Status.NOT_HELD:
-            raise NotHeld(f"token {grant.token} of {grant.name!r} holds nothing")
+        """Release a grant by its LockID, from any process. Raises :class:`NotHeld` when it holds nothing any more."""
+        found = parse_lock_id(lock_id, self._core.tenant)
+        await self._held_call(Kind.RELEASE, found.name, found.token, None)
 
-    # Seeing. Reads are linearizable.
+    async def force_release(self, name: str, *, token: int = 0, reason: str = "", now: bool = False) -> None:
+        """Take the lock from its holders (from that of ``token`` alone when given), as :meth:`steal` does.
 
-    async def get(self, name: str, *, cache: bool = False) -> LockInfo:
-        """Who holds ``name``, and how many wait.
-
-        ``cache``: an answer "not held" may be given again for up to a second without asking. It is never wrong about an
-        acquire that has been answered: who acquires the name waits until the cachers have let go.
+        Raises :class:`NotHeld` when nobody holds it.
         """
         check_name(name)
-        if cache:
-            cached = self._cached.get(name)
-            if cached is not None and cached.held:
-                return LockInfo(name, (), 0, 0, 0.0)
-            if await self._cache(name):
-                return LockInfo(name, (), 0, 0, 0.0)
-        _, _, detail = await self._call(Kind.GET, name)
+        await self._held_call(Kind.FORCE, name, token, Options(reason=reason_of(reason), now=now))
+
+    async def _held_call(self, kind: Kind, name: str, token: int, options: Options | None) -> None:
+        status, _, detail = await self._call(kind, name, token, options)
+        if status == Status.NOT_HELD:
+            raise NotHeld(f"lock {name!r} is not held{f' under token {token}' if token else ''}")
+        if status != Status.OK:
+            raise refusal(status, detail, name, None)
+
+    async def end_session(self, session_id: str, *, reason: str = "", now: bool = False) -> bool:
+        """End a session of any process, in every group; its locks pass on as with :meth:`steal`.
+
+        False when there was no such session.
+        """
+        try:
+            number = bytes.fromhex(session_id)
+        except ValueError:
+            number = b""
+        if len(number) != 16:
+            raise InvalidArgument(f"a session id is 32 hexadecimal digits, not {session_id!r}")
+        options = Options(session=number, reason=reason_of(reason), now=now)
+        found = False
+        for group in self._core.all_groups():
+            status, _, detail = await self._call(Kind.END, "", 0, options, group)
+            if status not in (Status.OK, Status.LEASE_ENDED):
+                raise refusal(status, detail, "", None)
+            found = found or status == Status.OK
+        return found
+
+    # Inspection.
+
+    async def get(self, name: str, *, cache: bool = False) -> LockInfo:
+        """Who holds the name, and how many wait.
+
+        ``cache=True`` may answer "not held" from this process for up to a second, without being wrong about any acquire
+        that has been answered: whoever wants the name waits until the cachers have let go.
+        """
+        check_name(name)
+        if cache and (self._absence.knows(name) or await self._absence.learn(name)):
+            return LockInfo(name, 0, 0, (), 0.0)
+        status, _, detail = await self._call(Kind.GET, name)
+        if status != Status.OK:
+            raise refusal(status, detail, name, None)
         return lock_info(msgspec.convert(detail, LockView))
 
-    async def _cache(self, name: str) -> bool:
-        """Whether "not held" was had."""
-        self._cached.pop(name, None)
-        while len(self._cached) >= CACHED_MAX:
-            del self._cached[next(iter(self._cached))]
-        options = Options(mode=int(Mode.CACHE))
-        lock = Lock(self._link, name, CACHE_TTL_MS_MAX, 0, options, None, False)
-        try:
-            await lock.acquire()
-        except LockTimeout:
-            return False
-        self._cached[name] = lock
-        # Recalled: somebody acquires the name, and waits for us to let go.
-        lock.on_lost(lambda reason: self._uncache(name, lock))
-        return True
-
-    def _uncache(self, name: str, lock: Lock) -> None:
-        if self._cached.get(name) is lock:
-            del self._cached[name]
-        lock.let_go()
-
-    async def check(self, name_or_id: str, token: int | None = None) -> bool:
-        """Whether a token is still the holder's: ``check(name, token)`` or ``check(lock_id)``."""
+    async def check(self, lock: str, token: int | None = None) -> bool:
+        """Whether ``token`` still holds the lock of that name; or whether a LockID, given alone, still does."""
         if token is None:
-            grant = parse_lock_id(name_or_id, self._core.tenant)
-        else:
-            check_name(name_or_id)
-            grant = LockID(self._core.tenant, name_or_id, token)
-        status, _, _ = await self._call(Kind.CHECK, grant.name, token=grant.token)
+            found = parse_lock_id(lock, self._core.tenant)
+            lock, token = found.name, found.token
+        check_name(lock)
+        status, _, detail = await self._call(Kind.CHECK, lock, token)
+        if status not in (Status.OK, Status.NOT_HELD):
+            raise refusal(status, detail, lock, None)
         return status == Status.OK
 
-    async def list(self, prefix: str = "", *, page: int = 500) -> AsyncIterator[LockInfo]:
-        """Every lock in use under ``prefix``, in no order. What changes meanwhile may be seen or not."""
-        if not 1 <= page <= 1000:
-            raise InvalidArgument(f"page is 1 to 1000, not {page}")
+    async def list(self, prefix: str = "", *, page: int = LIST_PAGE_MAX) -> AsyncIterator[LockInfo]:
+        """Every name under the prefix that is held, awaited or closed, group by group, fetched ``page`` at a time.
+
+        Each page is as of its own moment: what changes in between may be missed or shown twice.
+        """
+        _check_page(page)
         for group in self._core.all_groups():
             cursor = ""
             while True:
-                _, _, detail = await self._call(
-                    Kind.LIST, prefix, options=Options(limit=page, cursor=cursor), group=group
-                )
-                found = msgspec.convert(detail, LockPage)
+                found = await self._page(Kind.LIST, prefix, Options(cursor=cursor, limit=page), group, LockPage)
                 for view in found.locks:
                     yield lock_info(view)
                 cursor = found.cursor
                 if not cursor:
                     break
 
-    async def sessions(self) -> AsyncIterator[SessionInfo]:
-        """Every session of the tenant; one that has something in several groups is seen once for each."""
+    async def sessions(self, *, page: int = LIST_PAGE_MAX) -> AsyncIterator[SessionInfo]:
+        """Every session's part in every group."""
+        _check_page(page)
         for group in self._core.all_groups():
             cursor = ""
             while True:
-                _, _, detail = await self._call(Kind.SESSIONS, options=Options(cursor=cursor), group=group)
-                found = msgspec.convert(detail, SessionPage)
+                found = await self._page(Kind.SESSIONS, "", Options(cursor=cursor, limit=page), group, SessionPage)
                 for view in found.sessions:
-                    yield session_info(view)
+                    yield session_info(group.number, view)
                 cursor = found.cursor
                 if not cursor:
                     break
 
-    # Doing something about others.
-
-    async def force_release(self, name: str, *, token: int = 0, reason: str = "", now: bool = False) -> None:
-        """Take the lock from its holder (of ``token``, or whoever it is); ``reason`` and ``now`` as for :meth:`steal`.
-
-        Raises :class:`NotHeld` when nobody, or nobody with that token, holds it.
-        """
-        check_name(name)
-        options = Options(reason=reason_of(reason), now=now)
-        status, _, _ = await self._call(Kind.FORCE, name, token=token, options=options)
-        if status == Status.NOT_HELD:
-            raise NotHeld(f"nobody holds {name!r}" + (f" with token {token}" if token else ""))
-
-    async def end_session(self, session_id: str, *, reason: str = "", now: bool = False) -> None:
-        """End another's session in every group; as :meth:`steal` for all it holds. Raises :class:`NotHeld` when there
-        is no such session."""
-        try:
-            raw = bytes.fromhex(session_id)
-        except ValueError:
-            raw = b""
-        if len(raw) != 16:
-            raise InvalidArgument("a session id has 32 hexadecimal digits")
-        options = Options(session=raw, reason=reason_of(reason), now=now)
-        found = False
-        for group in self._core.all_groups():
-            status, _, _ = await self._call(Kind.END, options=options, group=group)
-            found = found or status == Status.OK
-        if not found:
-            raise NotHeld(f"there is no session {session_id}")
+    async def _page(self, kind: Kind, name: str, options: Options, group: GroupClient, shape: type[T]) -> T:
+        status, _, detail = await self._call(kind, name, 0, options, group)
+        if status != Status.OK:
+            raise refusal(status, detail, name, None)
+        return msgspec.convert(detail, shape)
 
     async def status(self) -> dict[str, Any]:
-        """Router and nodes as they see themselves; see ``holdfast status``."""
-        waiter = self._link.loop.create_future()
+        """What the router knows of itself, of the nodes and of the groups."""
         self._core.check_open()
+        waiter = self._link.loop.create_future()
         self._core.ask_status(waiter)
-        status: dict[str, Any] = msgspec.msgpack.decode(await waiter)
-        return status
+        async with asyncio.timeout(self._core.timeout_ms / 1000):
+            body: bytes = await waiter
+        return msgspec.msgpack.decode(body, type=dict[str, Any])
 
     async def _call(
-        self,
-        kind: Kind,
-        name: str = "",
-        *,
-        token: int = 0,
-        options: Options | None = None,
-        group: GroupClient | None = None,
+        self, kind: Kind, name: str, token: int = 0, options: Options | None = None, group: GroupClient | None = None
     ) -> Answer:
         self._core.check_open()
-        waiter = self._link.loop.create_future()
+        waiter: Any = self._link.loop.create_future()
         Call(self._core, waiter, int(kind), name, token, options, group)
         answer: Answer = await waiter
-        if answer[0] not in _EXPECTED:
-            raise refusal(answer[0], answer[2], name, None)
         return answer
 
 
-_EXPECTED = frozenset({int(Status.OK), int(Status.NOT_HELD), int(Status.LEASE_ENDED)})
-
-
-class Connecting:
-    """What :func:`connect` returns: ``client = await …``, or ``async with … as client``."""
-
-    def __init__(self, link: Link) -> None:
-        self._client = Client(link)
-        self._link = link
-
-    async def _open(self) -> Client:
-        await self._link.open()
-        return self._client
-
-    def __await__(self) -> Generator[Any, None, Client]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> Client:
-        return await self._open()
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._client.close()
-
-
-def connect(
-    url: str | None = None,
-    api_key: str | None = None,
-    *,
-    timeout: float = TIMEOUT_S_DEFAULT,
-    tls: ssl.SSLContext | None = None,
-) -> Connecting:
-    """A client of the service at ``url`` (``holdfast://host:port[,host:port]``, ``holdfasts://`` for TLS).
-
-    Defaults: ``HOLDFAST_URL`` and ``HOLDFAST_API_KEY``. ``timeout``: seconds that any answer may take; waiting for a
-    lock is not waiting for an answer. Raises, when awaited or entered, :class:`Unavailable`, :class:`Unauthenticated`,
-    :class:`InvalidArgument`.
-    """
-    if not 0 < timeout <= 60:
-        raise InvalidArgument(f"timeout is more than 0 and at most 60 seconds, not {timeout}")
-    return Connecting(Link(parse_url(url), key_of(api_key), timeout, tls))
+def _check_page(page: int) -> None:
+    if not 1 <= page <= LIST_PAGE_MAX:
+        raise InvalidArgument(f"page is 1 to {LIST_PAGE_MAX}, not {page}")

@@ -1,4 +1,4 @@
-"""What an inspector sees of locks and sessions. Ages and remaining times are seconds of the group's clock."""
+"""What inspection shows. Ages and remaining times are seconds of the group's clock at the time of the look."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from holdfast.wire.frames import HolderView, LockView, Mode, Reason, SessionView
 @dataclass(frozen=True, slots=True)
 class HolderInfo:
     token: int
-    mode: str
-    """``exclusive``, ``shared`` or ``permits``."""
+    shared: bool
     permits: int
-    session: str
-    """The session's id as hex, empty for a plain lock."""
+    """Of a semaphore; 1 otherwise."""
+    session: str | None
+    """Id of the session that it is held through."""
     metadata: bytes
     held_for: float
     remaining: float
-    """Until the lease ends if it is not renewed."""
+    """Until its lease ends, unless it is renewed."""
     why: str
     """How it was had: ``free``, ``queued`` or ``stolen``."""
-    leaving: Reason
-    """Why it is being taken away, ``Reason.NONE`` when it is not."""
+    leaving: Reason | None
+    """Why it is being taken away, if it is."""
+    count: int
+    """How many times it is held, when reentrantly."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockInfo:
     name: str
-    holders: tuple[HolderInfo, ...]
-    waiters: int
     capacity: int
-    """Of a semaphore in use, else 0."""
+    """Of the semaphore, while anybody holds or awaits permits of it; 0 otherwise."""
+    waiters: int
+    holders: tuple[HolderInfo, ...]
     closed_for: float
     """What is left of a lock delay."""
 
@@ -42,9 +44,10 @@ class LockInfo:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """One part of a session: what it has in one shard group."""
+    """A session's part in one group."""
 
     id: str
+    group: int
     ttl: float
     remaining: float
     held: int
@@ -54,24 +57,25 @@ class SessionInfo:
 
 def lock_info(view: LockView) -> LockInfo:
     holders = tuple(_holder(holder) for holder in view.holders)
-    return LockInfo(view.name, holders, view.waiters, view.capacity, view.closed_ms / 1000)
+    return LockInfo(view.name, view.capacity, view.waiters, holders, view.closed_ms / 1000)
 
 
 def _holder(view: HolderView) -> HolderInfo:
     return HolderInfo(
-        view.token,
-        Mode(view.mode).name.lower(),
-        view.permits,
-        view.session.hex(),
-        view.metadata,
-        view.held_ms / 1000,
-        view.remaining_ms / 1000,
-        view.why,
-        Reason(view.leaving),
+        token=view.token,
+        shared=view.mode == Mode.SHARED,
+        permits=view.permits,
+        session=view.session.hex() if view.session else None,
+        metadata=view.metadata,
+        held_for=view.held_ms / 1000,
+        remaining=view.remaining_ms / 1000,
+        why=view.why,
+        leaving=Reason(view.leaving) if view.leaving else None,
+        count=view.count,
     )
 
 
-def session_info(view: SessionView) -> SessionInfo:
+def session_info(group: int, view: SessionView) -> SessionInfo:
     return SessionInfo(
-        view.session.hex(), view.ttl_ms / 1000, view.remaining_ms / 1000, view.held, view.waiting, view.metadata
+        view.session.hex(), group, view.ttl_ms / 1000, view.remaining_ms / 1000, view.held, view.waiting, view.metadata
     )

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from holdfast.core.hold import Hold, State
-from holdfast.errors import AlreadyHeld, LockLost, NotHeld
+from holdfast.errors import AlreadyHeld, LockLost, NotHeld, OutcomeUnknown, Rejected
 from holdfast.signals import Signal
 from holdfast.wire.frames import Options, Reason
 from holdfast.wire.lockid import LockID
@@ -206,7 +206,10 @@ class Lock:
             hold.release(waiter)
             if self._lost is not None:
                 self._lost.set(Reason.RELEASED)
-            await _settled(waiter)
+            try:
+                await waiter
+            except (OutcomeUnknown, Rejected):
+                pass  # it goes on in the background, and the lease runs out at the latest
             return
         if hold.state != State.LOST:
             return  # released in the body
@@ -236,10 +239,3 @@ class Lock:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self._hold.state.name.lower()}>"
-
-
-async def _settled(waiter: asyncio.Future[None]) -> None:
-    """Wait for a release; one that got no answer goes on in the background, and its lease runs out at the latest."""
-    await asyncio.wait((waiter,))
-    if not waiter.cancelled():
-        waiter.exception()

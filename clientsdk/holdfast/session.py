@@ -1,15 +1,17 @@
-"""Sessions: any number of locks under one heartbeat."""
+"""Many locks under one lease per group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from secrets import token_bytes
+import secrets
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from holdfast.arguments import options_of, wait_ms_of
 from holdfast.core.session import SessionCore
+from holdfast.errors import InvalidArgument
 from holdfast.lock import Lock
+from holdfast.semaphore import Semaphore
 from holdfast.signals import Signal
 from holdfast.wire.frames import Reason
 from holdfast.wire.names import check_name
@@ -17,37 +19,42 @@ from holdfast.wire.names import check_name
 if TYPE_CHECKING:
     from holdfast.link import Link
 
-SessionLostCallback = Callable[[Reason, tuple[str, ...]], object]
+
+@dataclass(frozen=True, slots=True)
+class SessionLoss:
+    """What ended, and the names of the locks that were lost with it."""
+
+    reason: Reason
+    names: tuple[str, ...]
+    text: str = ""
 
 
 class Session:
-    """Made by :meth:`Client.session`. However many locks are held through it, each shard group gets one keepalive.
+    """Locks that live and die together, kept alive by one keepalive per shard group however many they are.
 
-    A part that is lost takes its locks with it, and the session takes no new ones; locks in other groups live on until
-    the session is ended. ``async with session:`` ends it, and with it everything held through it.
+    A session has a part in each group in which something is held or awaited through it. Losing a part loses its locks
+    and sets ``lost``; the locks in other parts live on, but the session takes no new ones.
     """
-
-    __slots__ = ("_callbacks", "_core", "_link", "_lost")
 
     def __init__(self, link: Link, ttl_ms: int, metadata: bytes) -> None:
         self._link = link
-        self._core = SessionCore(link.core, self, token_bytes(16), ttl_ms, metadata)
-        self._lost: Signal[Reason] = Signal()
-        self._callbacks: list[SessionLostCallback] = []
+        self._id = secrets.token_bytes(16)
+        self._core = SessionCore(link.core, self, self._id, ttl_ms, metadata)
+        self._lost: Signal[SessionLoss] = Signal()
 
     @property
     def id(self) -> str:
-        """32 hexadecimal digits, by which others see and end the session."""
-        return self._core.id.hex()
+        """By which any process of the tenant can end it: ``client.end_session(id)``."""
+        return self._id.hex()
 
     @property
-    def lost(self) -> Signal[Reason]:
-        """``await session.lost`` ends, with the reason, when a part of the session is lost."""
-        return self._lost
+    def core(self) -> SessionCore:
+        return self._core
 
-    def on_lost(self, callback: SessionLostCallback) -> None:
-        """Call ``callback(reason, names)`` in the event loop when a part is lost, with the names held through it."""
-        self._callbacks.append(callback)
+    @property
+    def lost(self) -> Signal[SessionLoss]:
+        """``await session.lost`` ends when a part of the session is lost."""
+        return self._lost
 
     def lock(
         self,
@@ -59,30 +66,40 @@ class Session:
         lock_delay: float = 0.0,
         reentrant: bool = False,
     ) -> Lock:
-        """A lock held through this session; arguments as for :meth:`Client.lock`.
-
-        ``reentrant``: a name that the session holds already may be acquired again, and is free after as many releases.
-        """
+        """As :meth:`Client.lock`, under the session's lease and TTL."""
         check_name(name)
         options = options_of(shared=shared, metadata=metadata, lock_delay=lock_delay, reentrant=reentrant)
         return Lock(self._link, name, self._core.ttl_ms, wait_ms_of(wait), options, self._core, True)
 
     def semaphore(
-        self, name: str, capacity: int, permits: int = 1, *, wait: float | None = None, metadata: bytes | str = b""
-    ) -> Lock:
-        """Permits held through this session; arguments as for :meth:`Client.semaphore`."""
+        self,
+        name: str,
+        capacity: int,
+        permits: int = 1,
+        *,
+        wait: float | None = None,
+        metadata: bytes | str = b"",
+        lock_delay: float = 0.0,
+    ) -> Semaphore:
+        """As :meth:`Client.semaphore`, under the session's lease and TTL."""
         check_name(name)
-        options = options_of(metadata=metadata, permits=permits, capacity=capacity)
-        return Lock(self._link, name, self._core.ttl_ms, wait_ms_of(wait), options, self._core, True)
+        if capacity < 1:
+            raise InvalidArgument(f"capacity is at least 1, not {capacity}")
+        options = options_of(metadata=metadata, lock_delay=lock_delay, permits=permits, capacity=capacity)
+        return Semaphore(self._link, name, self._core.ttl_ms, wait_ms_of(wait), options, self._core, True)
 
     async def end(self) -> None:
-        """Let go of everything held through the session. Raises ``OutcomeUnknown`` when no answer came in time: what is
-        held is not believed any more, and ends at the latest with the leases."""
+        """Let go of everything held through the session. It cannot be used afterwards.
+
+        Raises ``OutcomeUnknown`` or ``Unavailable`` when not every group answered in time; then it goes on in the
+        background.
+        """
         waiter = self._link.loop.create_future()
         self._core.end(waiter)
         await waiter
 
     async def __aenter__(self) -> Self:
+        self._link.core.check_open()
         return self
 
     async def __aexit__(
@@ -91,7 +108,5 @@ class Session:
         await self.end()
 
     def session_lost(self, reason: Reason, names: tuple[str, ...], text: str) -> None:
-        """For the core."""
-        self._lost.set(reason)
-        for callback in self._callbacks:
-            self._link.loop.call_soon(callback, reason, names)
+        """The core's listener."""
+        self._lost.set(SessionLoss(reason, names, text))

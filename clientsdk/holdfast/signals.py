@@ -36,6 +36,10 @@ class Signal(Generic[T]):
             if not waiter.done():
                 waiter.set_result(value)
 
+    async def wait(self) -> T:
+        """For where a coroutine is wanted."""
+        return await self
+
     def __await__(self) -> Generator[object, None, T]:
         if self._value is not None:
             return self._value
