@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from holdfast_shard.consensus.replica import Replica
 
+from holdfast_shard.consensus.replica import Replica
 from tests.consensus.cluster import Cluster, Node
 from tests.simulation.disk import SimDisk
 

@@ -14,11 +14,11 @@ import statistics
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import holdfast
 from holdfast.cluster import LocalCluster
 from holdfast.errors import HoldfastError, LockLost
-
 from tests.integration.history import History, now
 
 CONNECTIONS = 8
@@ -62,7 +62,7 @@ async def _cycle(client: holdfast.Client, number: int, names: int, report: Repor
             continue
         hold = report.history.granted(number, lock.name, lock.token, asked)
         lost_at: list[float] = []
-        lock.on_lost(lambda reason, text="", seen=lost_at: seen.append(now()))
+        lock.on_lost(partial(_note, lost_at))
         if chance.random() < 0.3:
             await asyncio.sleep(chance.random() * 0.02)
         if chance.random() < CHECKED:
@@ -77,6 +77,10 @@ async def _cycle(client: holdfast.Client, number: int, names: int, report: Repor
             report.errors["LockLost"] += 1
         except HoldfastError as error:
             report.errors[f"release: {type(error).__name__}"] += 1
+
+
+def _note(times: list[float], reason: holdfast.Reason) -> None:
+    times.append(now())
 
 
 async def _check(client: holdfast.Client, lock: holdfast.Lock, checked: list[tuple[float, bool]]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from holdfast.cluster import LocalCluster
-
 from tests.integration.faults import kill_all, kill_leader, run, stop_leader
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import msgspec
+
 from holdfast.wire.frames import Answers, Event, EventKind, Kind, Mode, Options, Section, encode
 from holdfast.wire.messages import Hello, Msg, Request
 from holdfast.wire.names import slot_of

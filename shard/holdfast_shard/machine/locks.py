@@ -128,7 +128,7 @@ class LockMachine(Envelope):
         return Answers(bytes(statuses), tokens, deadlines, details)
 
     def _newcomer(self, tenant: Tenant, section: Section) -> Answers:
-        """Sections without a client number register and do nothing else; a repeated one is an idle row that runs out."""
+        """Sections without a client number register, nothing else; a repeated one is an idle row that runs out."""
         answers = all_answered(len(section.kinds), Status.UNREGISTERED)
         if section.kinds == bytes([Kind.REGISTER]):
             client = self._ledger.register(tenant)
@@ -205,7 +205,7 @@ class LockMachine(Envelope):
         self._use(ledger)
 
     def rows_digest(self) -> bytes:
-        """A digest of every row, equal on replicas of equal state however they came to it. Costs as much as a snapshot."""
+        """A digest of every row, equal on replicas of equal state however they came to it. As dear as a snapshot."""
         digest = blake2b(digest_size=16)
         for chunk in export.canonical(self._ledger):
             digest.update(chunk)
