@@ -13,6 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+from holdfast.address import Address, parse_url
+from holdfast.errors import InvalidArgument
+
 from .exits import Exit, Stop
 
 
@@ -45,7 +48,9 @@ def find() -> Credentials:
     """What HOLDFAST_URL and HOLDFAST_API_KEY say; else the local cluster that runs. Raises :class:`Stop` (CONFIG)."""
     url, key = os.environ.get("HOLDFAST_URL", ""), os.environ.get("HOLDFAST_API_KEY", "")
     if url and key:
-        return Credentials(url, key)
+        found = Credentials(url, key)
+        address_of(found)
+        return found
     running = [local for local in _local() if not url or local.url == url]
     if len(running) == 1 and not key:
         return running[0]
@@ -88,9 +93,9 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def host_and_port(url: str) -> tuple[str, int]:
-    """Of ``holdfast://HOST:PORT``, the scheme optional. Raises :class:`Stop` (CONFIG)."""
-    host, _, port = url.removeprefix("holdfast://").rstrip("/").rpartition(":")
-    if not host or not port.isdecimal():
-        raise Stop(Exit.CONFIG, f"HOLDFAST_URL is holdfast://HOST:PORT, not {url!r}")
-    return host, int(port)
+def address_of(found: Credentials) -> Address:
+    """Raises :class:`Stop` (CONFIG) when the URL is none."""
+    try:
+        return parse_url(found.url)
+    except InvalidArgument as error:
+        raise Stop(Exit.CONFIG, f"HOLDFAST_URL: {error}") from None

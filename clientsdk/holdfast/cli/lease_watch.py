@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from typing import Any
 
 from holdfast.clock import boottime_ms
 from holdfast.cluster import Guardian
@@ -40,7 +41,7 @@ class LeaseWatch:
         self,
         ttl_s: float,
         remaining: Callable[[], float],
-        lost: asyncio.Future[object],
+        lost: asyncio.Future[Any],
         guardian: Guardian,
     ) -> None:
         self._margin_s = margin_s(ttl_s)
@@ -66,7 +67,7 @@ class LeaseWatch:
             await asyncio.wait({running})
 
     async def _ended_in_time(self, running: asyncio.Future[int]) -> bool:
-        waiting_for: set[asyncio.Future[object]] = {self._lost, running}  # type: ignore[arg-type]
+        waiting_for: set[asyncio.Future[Any]] = {self._lost, running}
         while not running.done():
             self._look()
             left_s = self._left(1.0)

@@ -7,7 +7,7 @@ import getpass
 import os
 import signal
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 import typer
@@ -40,15 +40,29 @@ def lock(
     Exit code: CMD's; 75 when the lock was not had in time; 70 when it was lost and CMD stopped; 69 when the service
     cannot be reached.
     """
-    return asyncio.run(_lock(name, command, seconds(ttl), seconds(wait), shared))
+    ttl_s, wait_s = seconds(ttl), seconds(wait)
+    return asyncio.run(
+        hold(
+            lambda client, metadata: client.lock(
+                name, ttl=ttl_s, wait=wait_s, shared=shared, metadata=metadata
+            ).acquire(),
+            command,
+            ttl_s,
+        )
+    )
 
 
-async def _lock(name: str, command: list[str], ttl_s: float, wait_s: float, shared: bool) -> int:
+async def hold(
+    acquire: Callable[[holdfast.Client, str], Awaitable[holdfast.Lock]], command: list[str], ttl_s: float
+) -> int:
+    """Run a command under the lock that ``acquire(client, metadata)`` gets; the command's exit code.
+
+    Raises :class:`Stop` when the lock was not had in time (NOT_HAD), or was lost and the command stopped (LOST).
+    """
     found = credentials.find()
     async with holdfast.connect(found.url, found.api_key) as client:
-        held = client.lock(name, ttl=ttl_s, wait=wait_s, shared=shared, metadata=_whoami())
         try:
-            await _unless_signalled(held.acquire())
+            held = await _unless_signalled(acquire(client, _whoami()))
         except LockTimeout as error:
             raise Stop(Exit.NOT_HAD, str(error)) from None
         try:
@@ -61,7 +75,7 @@ async def _run(held: holdfast.Lock, command: list[str], ttl_s: float) -> int:
     environment = {
         "HOLDFAST_LOCK_NAME": held.name,
         "HOLDFAST_LOCK_TOKEN": str(held.token),
-        "HOLDFAST_LOCK_ID": str(held.id),
+        "HOLDFAST_LOCK_ID": held.id,
     }
     guardian = Guardian()
     lost = asyncio.ensure_future(held.lost)
@@ -70,7 +84,7 @@ async def _run(held: holdfast.Lock, command: list[str], ttl_s: float) -> int:
         foreground = Foreground(command, environment, guardian, may_resume=lambda: held.remaining() > 0)
         code, stopped = await watch.run(foreground)
         if stopped:
-            why = lost.result() if lost.done() else "it could not be renewed in time"
+            why = lost.result().name.lower() if lost.done() else "it could not be renewed in time"
             raise Stop(Exit.LOST, f"the lock {held.name!r} was lost while the command ran: {why}")
         return code
     finally:

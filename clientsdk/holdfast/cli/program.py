@@ -9,8 +9,9 @@ import typer
 
 from holdfast.wire.errors import HoldfastError
 
-from . import servers
+from . import inspect, servers
 from .exits import Exit, Stop, exit_of
+from .lock import lock
 from .status import status
 from .up import up
 
@@ -22,7 +23,13 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
 )
 program.command()(up)
+program.command()(lock)
 program.command()(status)
+program.command()(inspect.get)
+program.command(name="list")(inspect.list_)
+program.command()(inspect.check)
+program.command()(inspect.steal)
+program.command(name="break")(inspect.break_)
 program.add_typer(servers.node, name="node")
 program.command()(servers.router)
 

@@ -30,8 +30,7 @@ def status(
     Exit code 1 when a node does not answer, a group has no leader that serves, or replicas differ.
     """
     found = credentials.find()
-    host, port = credentials.host_and_port(found.url)
-    cluster = fetch_status(host, port, found.api_key)
+    cluster = fetch_status(credentials.address_of(found), found.api_key)
     troubles = _troubles(cluster)
     if as_json:
         known = {**msgspec.to_builtins(cluster), "troubles": troubles}

@@ -17,6 +17,7 @@ from types import TracebackType
 
 import msgspec
 
+from holdfast.address import Address
 from holdfast.wire.errors import HoldfastError
 
 from .guardian_client import Guardian
@@ -125,7 +126,7 @@ class LocalCluster:
         return self._router
 
     def status(self, timeout_s: float = 3.0) -> ClusterStatus:
-        return fetch_status(self._host, self._port, self.api_key, timeout_s=timeout_s)
+        return fetch_status(Address(((self._host, self._port),), tls=False), self.api_key, timeout_s=timeout_s)
 
     # Life.
 

@@ -9,6 +9,7 @@ import time
 
 import msgspec
 
+from holdfast.address import Address
 from holdfast.wire.errors import BadMessage, Unavailable
 from holdfast.wire.frames import encode
 from holdfast.wire.limits import PROTOCOL_VERSION
@@ -81,10 +82,20 @@ class ClusterStatus(msgspec.Struct):
 _decode = msgspec.msgpack.Decoder(ClusterStatus).decode
 
 
-def fetch_status(
-    host: str, port: int, api_key: str, *, timeout_s: float = 3.0, tls: ssl.SSLContext | None = None
-) -> ClusterStatus:
-    """Ask the router. Raises the router's refusal, or :class:`Unavailable` when it cannot be reached in time."""
+def fetch_status(address: Address, api_key: str, *, timeout_s: float = 3.0) -> ClusterStatus:
+    """Ask the first router that can be reached. Raises the router's refusal, or :class:`Unavailable`."""
+    trouble: Unavailable | None = None
+    for host, port in address.hosts:
+        try:
+            return _fetch(host, port, api_key, timeout_s, ssl.create_default_context() if address.tls else None)
+        except Unavailable as error:
+            trouble = error
+    assert trouble is not None, "an address has at least one host"
+    raise trouble
+
+
+def _fetch(host: str, port: int, api_key: str, timeout_s: float, tls: ssl.SSLContext | None) -> ClusterStatus:
+    """Raises the router's refusal, or :class:`Unavailable` when it cannot be reached in time."""
     deadline = time.monotonic() + timeout_s
     try:
         with contextlib.ExitStack() as stack:
