@@ -1,4 +1,11 @@
-"""Holdfast: locks as a service. See :func:`connect`; ``holdfast.sync`` mirrors this package for threads."""
+"""Holdfast: locks as a cloud service.
+
+async with holdfast.connect() as client:
+    async with client.lock("deploy", ttl=30) as lock:
+        ...  # lock.token is the fencing token
+
+``holdfast.sync`` is the same for threads.
+"""
 
 from __future__ import annotations
 

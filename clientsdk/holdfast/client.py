@@ -23,31 +23,11 @@ from holdfast.lock import Lock
 from holdfast.semaphore import Semaphore
 from holdfast.session import Session
 from holdfast.wire.frames import Kind, LockPage, LockView, Options, SessionPage, Status
-from holdfast.wire.limits import LIST_PAGE_MAX
+from holdfast.wire.limits import DEADLINE_MS_MAX, LIST_PAGE_MAX
 from holdfast.wire.lockid import parse_lock_id
 from holdfast.wire.names import check_name
 
 T = TypeVar("T")
-
-
-def connect(
-    url: str | None = None,
-    api_key: str | None = None,
-    *,
-    timeout: float = 5.0,
-    tls: ssl.SSLContext | None = None,
-) -> Client:
-    """A client of the service: ``async with connect(...) as client``, or ``client = await connect(...)``.
-
-    ``url`` (else ``HOLDFAST_URL``) names one or more routers, ``holdfast://host:port[,host:port]``; ``holdfasts://``
-    uses TLS, with ``tls`` or the system's certificates. ``api_key`` is else ``HOLDFAST_API_KEY``. ``timeout`` is how
-    many seconds any answer may take; waiting for a lock that others hold is not an answer's time.
-
-    Connecting raises :class:`Unavailable` when no router answers in time, :class:`Unauthenticated` for a wrong key.
-    """
-    if not 0 < timeout <= 3600:
-        raise InvalidArgument(f"timeout is more than 0 and at most 3600 seconds, not {timeout}")
-    return Client(Link(parse_url(url), key_of(api_key), timeout, tls))
 
 
 class Client:
@@ -61,15 +41,8 @@ class Client:
 
     # Life.
 
-    def __await__(self) -> Generator[Any, None, Self]:
-        return self._opened().__await__()
-
-    async def _opened(self) -> Self:
-        await self._link.open()
-        return self
-
     async def __aenter__(self) -> Self:
-        return await self._opened()
+        return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -212,10 +185,10 @@ class Client:
         if status != Status.OK:
             raise refusal(status, detail, name, None)
 
-    async def end_session(self, session_id: str, *, reason: str = "", now: bool = False) -> bool:
+    async def end_session(self, session_id: str, *, reason: str = "", now: bool = False) -> None:
         """End a session of any process, in every group; its locks pass on as with :meth:`steal`.
 
-        False when there was no such session.
+        Raises :class:`NotHeld` when there is no such session.
         """
         try:
             number = bytes.fromhex(session_id)
@@ -230,7 +203,8 @@ class Client:
             if status not in (Status.OK, Status.LEASE_ENDED):
                 raise refusal(status, detail, "", None)
             found = found or status == Status.OK
-        return found
+        if not found:
+            raise NotHeld(f"there is no session {session_id}")
 
     # Inspection.
 
@@ -316,3 +290,46 @@ class Client:
 def _check_page(page: int) -> None:
     if not 1 <= page <= LIST_PAGE_MAX:
         raise InvalidArgument(f"page is 1 to {LIST_PAGE_MAX}, not {page}")
+
+
+class Connecting:
+    """What :func:`connect` returns: ``client = await …``, or ``async with … as client``."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def _open(self) -> Client:
+        await self._link.open()
+        return Client(self._link)
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Client:
+        return await self._open()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._link.close()
+
+
+def connect(
+    url: str | None = None,
+    api_key: str | None = None,
+    *,
+    timeout: float = 5.0,
+    tls: ssl.SSLContext | None = None,
+) -> Connecting:
+    """A client of the service: ``async with connect(...) as client``, or ``client = await connect(...)``.
+
+    ``url`` (else ``HOLDFAST_URL``) names one or more routers, ``holdfast://host:port[,host:port]``; ``holdfasts://``
+    uses TLS, with ``tls`` or the system's certificates. ``api_key`` is else ``HOLDFAST_API_KEY``. ``timeout`` is how
+    many seconds any answer may take; waiting for a lock that others hold is not an answer's time.
+
+    Connecting raises :class:`Unavailable` when no router answers in time, :class:`Unauthenticated` for a wrong key.
+    """
+    longest = DEADLINE_MS_MAX / 1000
+    if not 0 < timeout <= longest:
+        raise InvalidArgument(f"timeout is more than 0 and at most {longest:g} seconds, not {timeout}")
+    return Connecting(Link(parse_url(url), key_of(api_key), timeout, tls))

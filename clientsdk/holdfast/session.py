@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -29,6 +30,9 @@ class SessionLoss:
     text: str = ""
 
 
+SessionLostCallback = Callable[[SessionLoss], object]
+
+
 class Session:
     """Locks that live and die together, kept alive by one keepalive per shard group however many they are.
 
@@ -41,6 +45,7 @@ class Session:
         self._id = secrets.token_bytes(16)
         self._core = SessionCore(link.core, self, self._id, ttl_ms, metadata)
         self._lost: Signal[SessionLoss] = Signal()
+        self._callbacks: list[SessionLostCallback] = []
 
     @property
     def id(self) -> str:
@@ -55,6 +60,10 @@ class Session:
     def lost(self) -> Signal[SessionLoss]:
         """``await session.lost`` ends when a part of the session is lost."""
         return self._lost
+
+    def on_lost(self, callback: SessionLostCallback) -> None:
+        """Call ``callback(loss)`` in the event loop whenever a part of the session is lost."""
+        self._callbacks.append(callback)
 
     def lock(
         self,
@@ -109,4 +118,7 @@ class Session:
 
     def session_lost(self, reason: Reason, names: tuple[str, ...], text: str) -> None:
         """The core's listener."""
-        self._lost.set(SessionLoss(reason, names, text))
+        loss = SessionLoss(reason, names, text)
+        self._lost.set(loss)
+        for callback in self._callbacks:
+            self._link.loop.call_soon(callback, loss)
