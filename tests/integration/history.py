@@ -84,12 +84,9 @@ class History:
                     yield f"a believed grant of {hold.name!r} (token {hold.token}) was lost: an acknowledged one"
 
     def gaps(self, since: float, until: float, instants: Iterable[float]) -> list[float]:
-        """Longest time without any grant that begins at or spans each of ``instants``, in seconds."""
-        grants = sorted(hold.granted for hold in self.holds if since <= hold.granted <= until)
-        found: list[float] = []
-        for instant in instants:
-            window = [t for t in grants if instant - 0.5 <= t <= instant + 10]
-            before = [t for t in window if t <= instant]
-            points = [before[-1] if before else instant, *[t for t in window if t > instant]]
-            found.append(max((b - a for a, b in pairwise(points)), default=float("inf")))
-        return found
+        """Longest time without any grant that began within half a second after each of ``instants`` or spans it."""
+        grants = sorted({since, until, *(hold.granted for hold in self.holds if since <= hold.granted <= until)})
+        return [
+            max((b - a for a, b in pairwise(grants) if a <= instant + 0.5 and b >= instant), default=0.0)
+            for instant in instants
+        ]
