@@ -10,6 +10,7 @@ import typer
 from holdfast.wire.errors import HoldfastError
 
 from . import inspect, servers
+from .bench import bench
 from .exits import Exit, Stop, exit_of
 from .lock import lock
 from .status import status
@@ -25,6 +26,7 @@ program = typer.Typer(
 program.command()(up)
 program.command()(lock)
 program.command()(status)
+program.command()(bench)
 program.command()(inspect.get)
 program.command(name="list")(inspect.list_)
 program.command()(inspect.check)
