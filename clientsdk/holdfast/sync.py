@@ -1,0 +1,247 @@
+"""The SDK for threads: the same calls, which block.
+
+One background thread per client runs the event loop that renews leases, so a lock is kept alive whatever the calling
+threads do. What is lost is told by ``lock.lost``, an event that any thread may wait for, and by callbacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import holdfast.client
+import holdfast.lock
+import holdfast.session
+from holdfast.errors import ClientClosed, LockTimeout
+from holdfast.info import LockInfo, SessionInfo
+from holdfast.wire.frames import Reason
+
+__all__ = ["connect", "Client", "Lock", "Session"]
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="holdfast", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work``; interrupting the caller cancels it."""
+        if self.loop.is_closed() or not self._thread.is_alive():
+            work.close()
+            raise ClientClosed("the client is closed, or belongs to the process that this one was forked from")
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+
+
+class Lock:
+    """A lock for threads; see :class:`holdfast.Lock`. ``with lock:`` acquires and releases.
+
+    A lock that is lost inside the block does not interrupt it: look at ``held`` or wait for ``lost`` between steps, and
+    send ``token`` along with every write. Leaving the block then raises :class:`LockLost`.
+    """
+
+    def __init__(self, loop: _Loop, lock: holdfast.lock.Lock) -> None:
+        self._loop = loop
+        self._lock = lock
+        self.lost = threading.Event()
+        """Set when the lock was held and is so no longer, other than by a release of ours."""
+        lock.on_lost(self._note)
+
+    def _note(self, reason: Reason) -> None:
+        self.lost.set()
+
+    @property
+    def name(self) -> str:
+        return self._lock.name
+
+    @property
+    def held(self) -> bool:
+        """Whether the lock may be believed held, by the clock as of now."""
+        return self._lock.held
+
+    def remaining(self) -> float:
+        """Seconds for which the lock may be believed held if it is never renewed again; 0 when it is not."""
+        return self._lock.remaining()
+
+    @property
+    def token(self) -> int:
+        """The fencing token. Raises as :attr:`holdfast.Lock.token`."""
+        return self._lock.token
+
+    @property
+    def id(self) -> str:
+        """The grant as opaque text."""
+        return self._lock.id
+
+    def on_lost(self, callback: Callable[[Reason], object]) -> None:
+        """Call ``callback(reason)``, in the client's own thread, when the lock is lost."""
+        self._lock.on_lost(callback)
+
+    def acquire(self) -> Self:
+        """Wait until the lock is held. Raises as :meth:`holdfast.Lock.acquire`."""
+        self.lost.clear()
+        self._loop.run(self._lock.acquire())
+        return self
+
+    def release(self) -> None:
+        """Let go. Raises as :meth:`holdfast.Lock.release`."""
+        self._loop.run(self._lock.release())
+
+    def renew(self) -> None:
+        """Renew the lease now. Raises as :meth:`holdfast.Lock.renew`."""
+        self._loop.run(self._lock.renew())
+
+    def __enter__(self) -> Self:
+        return self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Session:
+    """A session for threads; see :class:`holdfast.Session`."""
+
+    def __init__(self, loop: _Loop, session: holdfast.session.Session) -> None:
+        self._loop = loop
+        self._session = session
+        self.lost = threading.Event()
+        session.on_lost(lambda loss: self.lost.set())
+
+    @property
+    def id(self) -> str:
+        return self._session.id
+
+    def lock(self, name: str, **options: Any) -> Lock:
+        """As :meth:`holdfast.Session.lock`."""
+        return Lock(self._loop, self._session.lock(name, **options))
+
+    def semaphore(self, name: str, capacity: int, permits: int = 1, **options: Any) -> Lock:
+        """As :meth:`holdfast.Session.semaphore`."""
+        return Lock(self._loop, self._session.semaphore(name, capacity, permits, **options))
+
+    def end(self) -> None:
+        """Let go of everything held through the session."""
+        self._loop.run(self._session.end())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+class Client:
+    """Made by :func:`connect`; any thread may use it. See :class:`holdfast.Client` for arguments and errors."""
+
+    def __init__(self, loop: _Loop, client: holdfast.client.Client) -> None:
+        self._loop = loop
+        self._client = client
+
+    def close(self) -> None:
+        """Give back what is held and disconnect."""
+        try:
+            self._loop.run(self._client.close())
+        except ClientClosed:
+            return
+        self._loop.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def lock(self, name: str, **options: Any) -> Lock:
+        return Lock(self._loop, self._client.lock(name, **options))
+
+    def semaphore(self, name: str, capacity: int, permits: int = 1, **options: Any) -> Lock:
+        return Lock(self._loop, self._client.semaphore(name, capacity, permits, **options))
+
+    def try_lock(self, name: str, **options: Any) -> Lock | None:
+        lock = self.lock(name, wait=0, **options)
+        try:
+            return lock.acquire()
+        except LockTimeout:
+            return None
+
+    def session(self, **options: Any) -> Session:
+        return Session(self._loop, self._client.session(**options))
+
+    def steal(self, name: str, **options: Any) -> Lock:
+        return Lock(self._loop, self._loop.run(self._client.steal(name, **options)))
+
+    def get(self, name: str, **options: Any) -> LockInfo:
+        return self._loop.run(self._client.get(name, **options))
+
+    def check(self, *which: Any) -> bool:
+        return self._loop.run(self._client.check(*which))
+
+    def release(self, lock_id: str) -> None:
+        self._loop.run(self._client.release(lock_id))
+
+    def force_release(self, name: str, **options: Any) -> None:
+        self._loop.run(self._client.force_release(name, **options))
+
+    def end_session(self, session_id: str, **options: Any) -> None:
+        self._loop.run(self._client.end_session(session_id, **options))
+
+    def status(self) -> Any:
+        return self._loop.run(self._client.status())
+
+    def list(self, prefix: str = "", **options: Any) -> Iterator[LockInfo]:
+        return self._each(self._client.list(prefix, **options))
+
+    def sessions(self, **options: Any) -> Iterator[SessionInfo]:
+        return self._each(self._client.sessions(**options))
+
+    def _each(self, items: AsyncIterator[T]) -> Iterator[T]:
+        async def following() -> T:
+            return await anext(items)
+
+        while True:
+            try:
+                yield self._loop.run(following())
+            except StopAsyncIteration:
+                return
+
+
+def connect(url: str | None = None, api_key: str | None = None, **options: Any) -> Client:
+    """A connected client for threads; arguments and errors as for :func:`holdfast.connect`."""
+    loop = _Loop()
+
+    async def opened() -> holdfast.client.Client:
+        return await holdfast.client.connect(url, api_key, **options)
+
+    try:
+        return Client(loop, loop.run(opened()))
+    except BaseException:
+        loop.stop()
+        raise
