@@ -56,8 +56,8 @@ class Log:
         self._entries: list[Entry] = self._aligned(entries, index, term)
         if recovered is not None and recovered.released > index:
             raise LogDamaged(
-                f"group {group}: entries up to {recovered.released} were let go for a snapshot, but the newest that can "
-                f"be read ends at {index}"
+                f"group {group}: entries up to {recovered.released} were let go for a snapshot, but the newest that "
+                f"can be read ends at {index}"
             )
         self._writes = [0] * len(self._entries)
         self.size_bytes = sum(len(entry[0]) + ENTRY_OVERHEAD_BYTES for entry in self._entries)

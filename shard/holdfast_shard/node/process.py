@@ -23,6 +23,10 @@ from .engine_loop import EngineLoop
 from .listener import Listener
 from .peers import Peers
 
+LOG_TAIL_BYTES = 16 << 20
+"""Of each group: what is kept behind a snapshot, and how much may follow it. The log is held in memory, and it is all
+applied again at a restart, so less than the engine's default serves better."""
+
 log = logging.getLogger("holdfast.node")
 
 
@@ -47,7 +51,7 @@ class Node:
             self.formation,
             number,
             disk,
-            config=ReplicaConfig(),
+            config=ReplicaConfig(kept_tail_bytes=LOG_TAIL_BYTES, snapshot_log_bytes=LOG_TAIL_BYTES),
             fresh=self._fresh,
             on_messages=self._send,
             on_progress=self._progress,
