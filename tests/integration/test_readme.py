@@ -1,0 +1,59 @@
+"""Every command and every program of the README runs as it stands there, against a local cluster."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.cluster import LocalCluster
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    with LocalCluster() as cluster:
+        yield {**os.environ, **cluster.environment}
+
+
+def run(command: list[str], environment: dict[str, str]) -> str:
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_commands_run_and_the_second_token_is_larger(environment: dict[str, str]) -> None:
+    assert len(COMMANDS) >= 4
+    tokens = []
+    for command in COMMANDS:
+        said = run(["sh", "-c", command.replace(".venv/bin", str(BIN))], environment)
+        tokens += [int(token) for token in re.findall(r"^token (\d+)$", said, re.MULTILINE)]
+    assert len(tokens) == 2
+    assert tokens[0] < tokens[1]
+
+
+def test_the_programs_run(environment: dict[str, str]) -> None:
+    programs = blocks("python")
+    assert programs
+    for program in programs:
+        assert run([sys.executable, "-c", program], environment).startswith("token ")
+
+
+def test_the_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)", README)
+    assert [link for link in links if not (ROOT / link).exists()] == []
