@@ -23,6 +23,7 @@ from .foreground import Foreground, handle
 from .lease_watch import LeaseWatch
 
 T = TypeVar("T")
+RELEASE_TIMEOUT_S = 1.0
 
 
 def lock(
@@ -93,10 +94,10 @@ async def _run(held: holdfast.Lock, command: list[str], ttl_s: float) -> int:
 
 
 async def _release(held: holdfast.Lock) -> None:
+    """The command has ended: a lock that cannot be released now ends with its lease, and a lost one passes on."""
     try:
-        await held.release()
-    except HoldfastError:
-        # The command has ended; a lock that cannot be released now, or was lost, ends with its lease.
+        await asyncio.wait_for(held.release(), RELEASE_TIMEOUT_S)
+    except (HoldfastError, TimeoutError):
         pass
 
 
