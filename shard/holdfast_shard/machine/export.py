@@ -79,7 +79,7 @@ def _client_row(client: Client) -> list[Any]:
     return [
         client.number, client.tenant.number, client.floor, client.seen, list(client.answers.items()),
         [(number, *entry) for number, entry in client.ended.items()],
-        [_lease_row(lease) for lease in client.leases.values() if lease.session or lease.only is None],
+        [_lease_row(lease) for lease in client.leases.values() if lease.session],
     ]  # fmt: skip
 
 

@@ -76,11 +76,11 @@ class Ledger:
             self.keeper.client(client.number % CLIENT_BUCKETS)
 
     def touch_lease(self, lease: Lease) -> None:
-        """Plain leases are written with their lock's slot, sessions with their client."""
+        """Plain leases are written with their lock's slot, sessions with their client. A plain one is about to leave its
+        client too when it changes, so both pieces are."""
         if self.keeper is not None:
-            if lease.session:
-                self.keeper.client(lease.client.number % CLIENT_BUCKETS)
-            elif lease.only is not None:
+            self.keeper.client(lease.client.number % CLIENT_BUCKETS)
+            if lease.only is not None:
                 self.keeper.slot(lease.only.lock.slot)
 
     def touch_slot(self, slot: int) -> None:
