@@ -76,8 +76,8 @@ class Ledger:
             self.keeper.client(client.number % CLIENT_BUCKETS)
 
     def touch_lease(self, lease: Lease) -> None:
-        """Plain leases are written with their lock's slot, sessions with their client. A plain one is about to leave its
-        client too when it changes, so both pieces are."""
+        """Plain leases are written with their lock's slot, sessions with their client. Both pieces are due: a plain
+        lease that changes may be about to leave its client too."""
         if self.keeper is not None:
             self.keeper.client(lease.client.number % CLIENT_BUCKETS)
             if lease.only is not None:
