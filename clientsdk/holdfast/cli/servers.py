@@ -49,13 +49,12 @@ def run(
 
 @node.command()
 def replace(
+    survivors: Annotated[list[Path], typer.Argument(metavar="DIR ...", help="Of every surviving node.")],
     node: Annotated[int, typer.Option(help="The node whose disk is lost.")],
-    data: Annotated[list[Path], typer.Option(metavar="DIR", help="Of a surviving node; name all of them.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new, empty data directory.")],
 ) -> None:
     """Give a node a new disk while all nodes are stopped (docs/operations.md)."""
-    survivors = [str(path) for path in data]
-    _become("holdfast_shard", "replace", "--node", str(node), "--data", *survivors, "--out", str(out))
+    _become("holdfast_shard", "replace", "--node", str(node), "--data", *map(str, survivors), "--out", str(out))
 
 
 def router(
