@@ -35,6 +35,16 @@ fmt: .venv/installed  ## Format, and mend what can be mended
 bench: .venv/installed  ## Figures of a local cluster
 	$(BIN)/holdfast up -- $(BIN)/holdfast bench
 
+failover: .venv/installed  ## Kill, stop and restart nodes under load; judge every belief, measure the gaps
+	$(BIN)/python -m tests.integration.faults --rounds 10 --fault kill
+	$(BIN)/python -m tests.integration.faults --rounds 5 --fault stop
+	$(BIN)/python -m tests.integration.faults --rounds 3 --fault all
+
+soak: .venv/installed  ## A million names, 100,000 locks held for five minutes, 1,000 waiters
+	$(BIN)/python loadtests/extent.py names
+	$(BIN)/python loadtests/extent.py held --seconds 300
+	$(BIN)/python loadtests/extent.py waiters
+
 proto: .venv/installed  ## Generate stubs from the .proto files
 	@files=$$(git ls-files '*.proto'); if [ -n "$$files" ]; then \
 	  $(BIN)/python -m grpc_tools.protoc -Iclientsdk --python_out=clientsdk --grpc_python_out=clientsdk --pyi_out=clientsdk $$files; \
