@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdfast.wire import messages
@@ -167,14 +167,39 @@ def test_answers_and_events_go_there_and_back() -> None:
     assert decode_events(encode(events)) == events
 
 
+DECODERS = (
+    decode_section, decode_shape, decode_frame, decode_answers, decode_events, messages.decode_hello,
+    messages.decode_welcome, messages.decode_refusal, messages.decode_request, messages.decode_table,
+    messages.decode_roles, messages.decode_meta,
+)  # fmt: skip
+
+
 @given(st.binary(max_size=200))
+@example(encode([1, 1, b"", [], ["x"]]).replace(b"\xa1x", b"\xa1\xff"))  # a name that is no UTF-8
+@example(encode([1, 1, b"", [], ["xyz"]]).replace(b"\xa3xyz", b"\xa3\xed\xa0\x80"))  # a lone surrogate
+@example(b"\x9f" + encode(1) * 2 + b"\x91" * 100_000)  # nested deeper than any stack
+@example(b"\xdd\xff\xff\xff\xff")  # announces more than there is
 def test_decoders_raise_nothing_but_decode_errors(data: bytes) -> None:
-    for decode in (
-        decode_section, decode_shape, decode_frame, decode_answers, decode_events, messages.decode_hello,
-        messages.decode_welcome, messages.decode_refusal, messages.decode_request, messages.decode_table,
-        messages.decode_roles, messages.decode_meta,
-    ):  # fmt: skip
+    for decode in DECODERS:
         try:
             decode(data)
         except msgspec.DecodeError:
             pass
+
+
+def test_text_that_is_no_utf8_and_nesting_without_end_are_decode_errors() -> None:
+    section = Section(1, 1, b"\x03", [1], ["x"], [0], [0], [0], [0], {})
+    with pytest.raises(msgspec.DecodeError):
+        decode_section(encode(section).replace(b"\xa1x", b"\xa1\xff"))
+    shape = encode(section)[:-1]
+    deeper = b"\x9b" + shape[1:] + b"\x80" + b"\x91" * 100_000 + b"\xc0"
+    for decode in (decode_section, decode_shape):
+        with pytest.raises(msgspec.DecodeError):
+            decode(deeper)
+
+
+def test_a_section_skips_nothing_unread() -> None:
+    """What is skipped is skipped by recursion, whose depth may differ from replica to replica."""
+    section = encode(Section(1, 1, b"", [], [], [], [], [], [], {}))
+    with pytest.raises(msgspec.ValidationError):
+        decode_section(b"\x9b" + section[1:] + encode([[]]))

@@ -7,11 +7,13 @@ answers travel back as the bytes that apply produced.
 from __future__ import annotations
 
 import enum
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
 Struct = msgspec.Struct
+DecodeError = msgspec.DecodeError
 
 
 class Kind(enum.IntEnum):
@@ -97,7 +99,7 @@ class EventKind(enum.IntEnum):
     """Somebody queues for a cached name: let go of ``token``."""
 
 
-class Allotment(Struct, array_like=True, frozen=True, gc=False):
+class Allotment(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """A tenant's share of its exact quotas in one group; only a higher ``version`` counts."""
 
     tenant: int
@@ -107,7 +109,7 @@ class Allotment(Struct, array_like=True, frozen=True, gc=False):
     sessions: int
 
 
-class Options(Struct, array_like=True, gc=False):
+class Options(Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     """What few operations need; kept out of the columns."""
 
     mode: int = 0
@@ -125,7 +127,7 @@ class Options(Struct, array_like=True, gc=False):
     allotment: Allotment | None = None
 
 
-class Section(Struct, array_like=True, gc=False):
+class Section(Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     """Operations of one client for one group. All columns have one length, at most ``OPERATIONS_PER_SECTION_MAX``."""
 
     client: int
@@ -150,7 +152,7 @@ class SectionShape(Struct, array_like=True, gc=False):
     names: list[str]
 
 
-class Stamped(Struct, array_like=True, gc=False):
+class Stamped(Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     """A section as it leaves a router: whose it is, and the slot of each operation (two bytes each, little endian)."""
 
     tenant: int
@@ -284,11 +286,31 @@ class SessionPage(Struct, array_like=True, gc=False):
 encoder = msgspec.msgpack.Encoder()
 encode = encoder.encode
 
-decode_section = msgspec.msgpack.Decoder(Section).decode
-decode_shape = msgspec.msgpack.Decoder(SectionShape).decode
-decode_frame = msgspec.msgpack.Decoder(list[Stamped]).decode
-decode_answers = msgspec.msgpack.Decoder(Answers).decode
-decode_answer_list = msgspec.msgpack.Decoder(list[Answers]).decode
-decode_raw_list = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-decode_events = msgspec.msgpack.Decoder(list[Event]).decode
-"""Decoders raise :class:`msgspec.DecodeError` (of which ``ValidationError`` is one) on any bytes that do not fit."""
+T = TypeVar("T")
+
+
+def decoder(kind: type[T]) -> Callable[[bytes], T]:
+    """A decoder that raises :class:`DecodeError` (of which ``ValidationError`` is one) on any bytes that do not fit.
+
+    msgspec lets two more errors through: text that is no UTF-8, and what is skipped unread but nested deeper than the
+    stack. Sections forbid unknown fields, so that nothing of theirs is skipped: whether a nesting fits the stack may
+    differ from replica to replica.
+    """
+    decode: Callable[[bytes], T] = msgspec.msgpack.Decoder(kind).decode
+
+    def checked(data: bytes) -> T:
+        try:
+            return decode(data)
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise DecodeError(str(error)) from None
+
+    return checked
+
+
+decode_section = decoder(Section)
+decode_shape = decoder(SectionShape)
+decode_frame = decoder(list[Stamped])
+decode_answers = decoder(Answers)
+decode_answer_list = decoder(list[Answers])
+decode_raw_list = decoder(list[msgspec.Raw])
+decode_events = decoder(list[Event])

@@ -7,6 +7,7 @@ import enum
 import msgspec
 
 from holdfast.wire.errors import Code, HoldfastError, error_of
+from holdfast.wire.frames import decoder
 
 Struct = msgspec.Struct
 
@@ -132,13 +133,13 @@ class MetaRecord(Struct, array_like=True, frozen=True):
     tenants: tuple[TenantRecord, ...]
 
 
-decode_hello = msgspec.msgpack.Decoder(Hello).decode
-decode_welcome = msgspec.msgpack.Decoder(Welcome).decode
-decode_refusal = msgspec.msgpack.Decoder(Refusal).decode
-decode_request = msgspec.msgpack.Decoder(Request).decode
-decode_table = msgspec.msgpack.Decoder(SlotTable).decode
-decode_roles = msgspec.msgpack.Decoder(list[GroupRole]).decode
-decode_meta = msgspec.msgpack.Decoder(MetaRecord).decode
+decode_hello = decoder(Hello)
+decode_welcome = decoder(Welcome)
+decode_refusal = decoder(Refusal)
+decode_request = decoder(Request)
+decode_table = decoder(SlotTable)
+decode_roles = decoder(list[GroupRole])
+decode_meta = decoder(MetaRecord)
 
 
 def refusal_of(error: HoldfastError, leader: int = 0) -> Refusal:
