@@ -49,8 +49,7 @@ def up(
         with _interruptible(), _cluster(data, shape, listen) as cluster, _announced(cluster):
             if command:
                 return asyncio.run(_run(cluster, command))
-            _say(cluster, kept=data)
-            return asyncio.run(_serve(cluster))
+            return asyncio.run(_serve(cluster, data))
     except ClusterError as error:
         raise Stop(Exit.UNAVAILABLE if error.port_taken else Exit.CONFIG, str(error)) from None
 
@@ -115,10 +114,12 @@ async def _run(cluster: LocalCluster, command: list[str]) -> int:
     return await Foreground(command, cluster.environment, cluster.guardian, grace_s=GRACE_S).run()
 
 
-async def _serve(cluster: LocalCluster) -> int:
+async def _serve(cluster: LocalCluster, kept: Path | None) -> int:
     """Until told to stop, or until there is nothing left to serve with. Says when a process has ended."""
     stopping = asyncio.Event()
     handle(asyncio.get_running_loop(), STOPPING, lambda number: stopping.set())
+    # Said last: from here on being told to stop is the ordinary end.
+    _say(cluster, kept)
     running = cluster.pids
     while not stopping.is_set():
         with contextlib.suppress(TimeoutError):
