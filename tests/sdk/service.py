@@ -22,6 +22,7 @@ from holdfast_shard.machine import EntryResult, Genesis, LockMachine, build_entr
 KEY = "hf_test"
 TENANT = 1
 GROUPS = (1, 2)
+TABLE = SlotTable(1, b"".join(GROUPS[slot % len(GROUPS)].to_bytes(2, "little") for slot in range(SLOTS)))
 
 
 def monotonic_ms() -> float:
@@ -65,8 +66,10 @@ class Service:
     """``hold`` keeps what clients send; ``deaf`` drops it; ``mute`` drops what would be sent to them."""
 
     def __init__(self) -> None:
-        self.leaders = {group: Leader(group, monotonic_ms) for group in GROUPS}
-        self.table = SlotTable(1, b"".join(GROUPS[s % len(GROUPS)].to_bytes(2, "little") for s in range(SLOTS)))
+        self.skipped_ms = 0.0
+        """Added to the groups' clocks: time that passes for the service alone."""
+        self.leaders = {group: Leader(group, lambda: monotonic_ms() + self.skipped_ms) for group in GROUPS}
+        self.table = TABLE
         self.connections: list[Connection] = []
         self.heard: dict[tuple[int, int], Connection] = {}
         """(group, client) -> the connection from which it was last heard."""

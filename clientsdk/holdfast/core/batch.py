@@ -45,8 +45,8 @@ class Caller(Protocol):
         """The group's answer; ``sent_ms`` is a moment before the first copy left."""
 
     def failed(self, kind: int, error: HoldfastError) -> None:
-        """Patience is over. A rejection: nothing happened or will. ``OutcomeUnknown``: the operation is still under
-        way, and :meth:`answered` follows when its answer comes after all."""
+        """No answer. A rejection: nothing happened or will. ``OutcomeUnknown``: patience is over, but the operation is
+        still under way; its answer follows, or a rejection."""
 
 
 class _Nobody:
@@ -122,10 +122,10 @@ class Batch:
         self.waits.append(wait_ms)
         self.callers.append(caller)
 
-    def void(self, at: int) -> None:
-        """Take back an operation that has not left: it becomes one that changes nothing and that nobody waits for."""
-        assert not self.sent_ms
-        self.kinds[at] = RELEASE
-        self.leases[at] = self.tokens[at] = 0
-        self.options.pop(at, None)
+    def take_back(self, at: int) -> None:
+        """Nobody waits for this operation any more. One that has not left becomes one that changes nothing."""
         self.callers[at] = NOBODY
+        if not self.sent_ms:
+            self.kinds[at] = RELEASE
+            self.leases[at] = self.tokens[at] = 0
+            self.options.pop(at, None)

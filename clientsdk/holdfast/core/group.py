@@ -154,9 +154,6 @@ class GroupClient:
     def has_early(self) -> bool:
         return bool(self._early)
 
-    def forget_early(self, seq: int) -> None:
-        self._early.pop(seq, None)
-
     def _keep_early(self, event: Event, seq: int) -> bool:
         if not self.writes.is_open(seq) or self.writes.is_pinned(seq):
             return False

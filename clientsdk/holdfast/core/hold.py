@@ -85,6 +85,8 @@ class Hold:
         self.reason = Reason.NONE
         self.text = ""
         self.bucket = UNTIMED
+        self._batch: Batch | None = None
+        """The acquire under way: whose answer we wait for."""
         self._waiter: Waiter | None = None
         self._release_waiter: Waiter | None = None
 
@@ -100,7 +102,6 @@ class Hold:
 
     def _ask(self, wait_ms: int) -> None:
         self.state = State.ASKED
-        self._batch: Batch | None = None
         if self.core.closed:
             self._fail(ClientClosed("the client is closed"))
             return
@@ -141,6 +142,7 @@ class Hold:
         return self.lease.number if self.session is not None and self.lease is not None else 0
 
     def _fail(self, error: BaseException) -> None:
+        self._take_back()
         self.state = State.IDLE
         self._leave()
         waiter, self._waiter = self._waiter, None
@@ -157,10 +159,7 @@ class Hold:
         self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
     ) -> None:
         if kind == ACQUIRE:
-            if self.state != State.ASKED or self._batch is None:
-                # Given up: its cancel, which is under way, undoes whatever this says.
-                self.group.forget_early(seq)
-                return
+            assert self.state == State.ASKED, "what is given up hears no more of it"
             self._batch = None
             self.seq = seq
             if status == OK:
@@ -203,12 +202,11 @@ class Hold:
 
     def failed(self, kind: int, error: HoldfastError) -> None:
         if kind == ACQUIRE:
-            if self.state == State.ASKED and self._batch is not None:
-                if not isinstance(error, Rejected):
-                    self._cancel_asked()
-                    error = Unavailable(f"lock {self.name!r} was not had, and what was asked is taken back: {error}")
+            if not isinstance(error, Rejected):
+                error = Unavailable(f"lock {self.name!r} was not had, and what was asked is taken back: {error}")
+            else:
                 self._batch = None
-                self._fail(error)
+            self._fail(error)
         elif kind == RELEASE:
             fail(self._release_waiter, error)
             self._release_waiter = None
@@ -280,30 +278,26 @@ class Hold:
     def give_up(self) -> None:
         """The caller does not want it any more: whatever was asked comes to nothing, now or when it can be said."""
         if self.state == State.ASKED:
-            if self._batch is not None and not self._batch.sent_ms:
-                self._batch.void(self._at)
-            elif self._batch is not None:
-                self._cancel_asked()
+            self._take_back()
         elif self.state == State.WAITING:
             self._drop_ticket()
-            if self.session is None:
-                self.group.end_lease(self.seq)
-            else:
-                self.group.cancel(self.seq, self.name, self.lease_number)
+            self.group.cancel(self.seq, self.name, self.lease_number)
         elif self.state == State.HELD:
             self.release(None)
             return
         else:
             return
-        self._batch = None
         self._waiter = None
         self.state = State.IDLE
         self._leave()
 
-    def _cancel_asked(self) -> None:
-        batch = self._batch
-        assert batch is not None
-        if batch.client == self.group.writes.client:
+    def _take_back(self) -> None:
+        """Hear no more of what was asked; a copy that may have left is cancelled."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        batch.take_back(self._at)
+        if batch.sent_ms and batch.client == self.group.writes.client:
             self.group.cancel(batch.first_seq + self._at, self.name, batch.leases[self._at])
 
     def refuse(self, error: HoldfastError) -> None:
@@ -341,7 +335,7 @@ class Hold:
         elif self.state == State.WAITING:
             if self.session is None:
                 # We may have lost sight of a lease that lives: it must not be granted behind our back.
-                self.group.end_lease(self.seq)
+                self.group.cancel(self.seq, self.name, 0)
                 self.ticket_ended(reason)
             else:
                 self._drop_ticket()

@@ -201,8 +201,8 @@ class Lane:
                 caller.answered(kind, _MOVED, 0, 0, None, batch.first_seq + at, batch.sent_ms)
             return
         if batch.expired and not batch.maybe:
-            # No copy did anything or will, and nobody waits.
-            self._forget(batch)
+            # No copy did anything or will, and patience was over before.
+            self._abandon(batch, self._unavailable())
             return
         pause_ms = min(RETRY_MS * 2 ** min(batch.attempts, 10), RETRY_MS_MAX)
         now_ms = self._post.clock()
@@ -215,10 +215,9 @@ class Lane:
     def _abandon(self, batch: Batch, error: HoldfastError) -> None:
         """The batch will not be sent again."""
         self._forget(batch)
-        if not batch.expired:
-            batch.expired = True
-            for caller, kind in zip(batch.callers, batch.kinds, strict=True):
-                caller.failed(kind, error)
+        batch.expired = True
+        for caller, kind in zip(batch.callers, batch.kinds, strict=True):
+            caller.failed(kind, error)
 
     # Time and trouble.
 
@@ -280,7 +279,7 @@ class WriteLane(Lane):
     def __init__(self, post: Post, group: int, on_unregistered: Callable[[], None]) -> None:
         super().__init__(post, group)
         self._on_unregistered = on_unregistered
-        self._next_seq = 1
+        self.next_seq = 1
         self._unanswered: dict[int, Batch] = {}
         """By first seq, ascending. Invariant: the floor that any section carries is at or below the first of them."""
         self._pinned: dict[int, None] = {}
@@ -289,7 +288,7 @@ class WriteLane(Lane):
     def registered(self, client: int) -> None:
         """A new number in the group: numbering starts anew. Batches of the number before are answered, or refused."""
         self.client = client
-        self._next_seq = 1
+        self.next_seq = 1
         self._unanswered = {}
         self._pinned = {}
 
@@ -303,7 +302,7 @@ class WriteLane(Lane):
 
     @property
     def floor(self) -> int:
-        floor = next(iter(self._unanswered), self._next_seq)
+        floor = next(iter(self._unanswered), self.next_seq)
         return min(floor, *self._pinned) if self._pinned else floor
 
     def pin(self, seq: int) -> None:
@@ -322,13 +321,13 @@ class WriteLane(Lane):
     def _has_room(self, batch: Batch) -> bool:
         if self.client == 0:
             return False
-        return self._next_seq + len(batch.callers) <= self.floor + ANSWERS_PER_CLIENT_MAX
+        return self.next_seq + len(batch.callers) <= self.floor + ANSWERS_PER_CLIENT_MAX
 
     def _seal(self, batch: Batch, now_ms: float) -> None:
-        first = batch.first_seq = self._next_seq
-        self._next_seq = first + len(batch.callers)
+        first = batch.first_seq = self.next_seq
+        self.next_seq = first + len(batch.callers)
         self._unanswered[first] = batch
-        self._encode(batch, now_ms, self.floor, list(range(first, self._next_seq)))
+        self._encode(batch, now_ms, self.floor, list(range(first, self.next_seq)))
 
     def _forget(self, batch: Batch) -> None:
         if batch.sent_ms and batch.client == self.client:
