@@ -39,6 +39,7 @@ failover: .venv/installed  ## Kill, stop and restart nodes under load; judge eve
 	$(BIN)/python -m tests.integration.faults --rounds 10 --fault kill
 	$(BIN)/python -m tests.integration.faults --rounds 5 --fault stop
 	$(BIN)/python -m tests.integration.faults --rounds 3 --fault all
+	if [ "$$(id -u)" = 0 ]; then for fault in both unheard deaf; do $(BIN)/python -m tests.integration.links --fault $$fault || exit 1; done; fi
 
 soak: .venv/installed  ## A million names, 100,000 locks held for five minutes, 1,000 waiters
 	$(BIN)/python loadtests/extent.py names

@@ -218,6 +218,14 @@ class LocalCluster:
 
     # Pieces.
 
+    def node_addresses(self, count: int) -> list[str]:
+        """Where the nodes of a new cluster will listen. May be overridden, to put nodes elsewhere on this machine."""
+        return [f"127.0.0.1:{port}" for port in _free_ports(count)]
+
+    def node_prefix(self, number: int) -> list[str]:
+        """What goes before a node's command line; must become the node (exec). May be overridden."""
+        return []
+
     def _formed(self) -> _Local:
         assert self._local is not None, "the cluster was never started"
         return self._local
@@ -228,7 +236,8 @@ class LocalCluster:
     def _node(self, number: int) -> ServerProcess:
         data = self.directory / f"node-{number}"
         arguments = ["holdfast_shard", "node", "--data", str(data)]
-        return ServerProcess(f"node {number}", arguments, self._log(f"node-{number}"), self.guardian)
+        name, prefix = f"node {number}", self.node_prefix(number)
+        return ServerProcess(name, arguments, self._log(f"node-{number}"), self.guardian, prefix)
 
     def _start_router(self, deadline: float) -> None:
         listen = f"{self._host}:{self._port}"
@@ -267,7 +276,7 @@ class LocalCluster:
 
     def _form(self) -> _Local:
         shape = self._shape or Shape()
-        addresses = ",".join(f"127.0.0.1:{port}" for port in _free_ports(shape.nodes))
+        addresses = ",".join(self.node_addresses(shape.nodes))
         command = [sys.executable, "-m", "holdfast_shard", "form", "--nodes", addresses]
         command += ["--groups", str(shape.groups), "--replicas", str(shape.replicas), "--out", str(self.directory)]
         done = subprocess.run(

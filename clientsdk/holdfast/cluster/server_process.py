@@ -30,10 +30,13 @@ class ServerFailed(Exception):
 class ServerProcess:
     """Runs ``python -m ARGUMENTS`` in a session of its own; its standard error goes to ``log``."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path, guardian: Guardian) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], log: Path, guardian: Guardian, prefix: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.log = log
         self.arguments = list(arguments)
+        self._prefix = list(prefix)
         self._guardian = guardian
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,7 +64,7 @@ class ServerProcess:
         self._close_output()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *self.arguments],
+                [*self._prefix, sys.executable, "-m", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
