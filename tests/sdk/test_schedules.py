@@ -69,8 +69,8 @@ class Schedule:
 
     def operate(self, peer: Peer) -> None:
         locks = peer.locks
-        busy = [lock for lock in locks if lock.hold.state in (State.HELD, State.LOST)]
-        asking = [lock for lock in locks if lock.hold.state in (State.ASKED, State.WAITING)]
+        busy = [lock for lock in locks if lock.state() in (State.HELD, State.LOST)]
+        asking = [lock for lock in locks if lock.state() in (State.ASKED, State.WAITING)]
         chance = self.rng.random()
         if busy and chance < 0.5:
             self.rng.choice(busy).release()
@@ -86,7 +86,7 @@ class Schedule:
         ttl_ms, wait_ms = rng.choice((300, 1000, 20_000)), rng.choice((0, 200, 3000, 60_000))
         lock = peer.lock(rng.choice(NAMES), ttl_ms, wait_ms, session=session, **more)
         lock.acquire()
-        peer.locks[:] = [other for other in peer.locks if other.hold.state != State.IDLE]
+        peer.locks[:] = [other for other in peer.locks if other.state() != State.IDLE]
 
     def deliver(self, peer: Peer) -> None:
         for _ in range(self.rng.choice((1, 3, 9))):
@@ -141,9 +141,9 @@ class Schedule:
                 assert group.writes.floor == group.writes.next_seq
 
     def let_go(self, lock: Lock) -> None:
-        if lock.hold.state in (State.HELD, State.LOST):
+        if lock.state() in (State.HELD, State.LOST):
             lock.release()
-        elif lock.hold.state in (State.ASKED, State.WAITING):
+        elif lock.state() in (State.ASKED, State.WAITING):
             lock.give_up()
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import msgspec
+
 from holdfast.core.client import ClientCore
 from holdfast.core.hold import Hold, State
 from holdfast.core.session import SessionCore
@@ -29,6 +31,7 @@ from holdfast.wire.frames import (
     decode_answer_list,
     decode_answers,
     decode_raw_list,
+    decode_section,
     decode_shape,
     encode,
 )
@@ -120,6 +123,7 @@ class Peer:
             self.world.settle()
         self.locks.clear()
         self.world.log.clear()
+        self.world.copies.clear()
         return self
 
     @property
@@ -131,8 +135,6 @@ class Peer:
 def section_of(kind: int, body: bytes) -> Section | None:
     if kind not in (Msg.OPS, Msg.READ):
         return None
-    from holdfast.wire.frames import decode_section
-
     return decode_section(decode_request(body).section)
 
 
@@ -172,6 +174,9 @@ class Lock:
     @property
     def believed(self) -> bool:
         return self.hold.until_ms > self.peer.world.now_ms
+
+    def state(self) -> State:
+        return self.hold.state
 
     def hold_lost(self, reason: Reason, text: str) -> None:
         self.losses.append(reason)
@@ -261,8 +266,6 @@ class World:
         self.tell(group, events)
 
     def apply(self, peer: Peer | None, group: int, section: bytes) -> tuple[bytes, list[Event]]:
-        import msgspec
-
         shape = decode_shape(section)
         frame = encode([StampedRaw(TENANT, _slots(shape.names), msgspec.Raw(section))])
         result = self.leaders[group].apply(frame)

@@ -60,6 +60,8 @@ class ClientCore:
         self.now_ms = clock()
         """When the message or the wake-up that is being dealt with came."""
         self.connected = False
+        self.closing = False
+        """Nothing new is taken on."""
         self.closed = False
         self.tenant = 0
         self.trouble = "there is no connection"
@@ -121,8 +123,13 @@ class ClientCore:
             group.disconnected()
 
     def let_go(self) -> None:
-        """Give back everything that is held or awaited."""
+        """Give back everything that is held, awaited or asked for; nothing can be acquired any more."""
+        self.closing = True
+        error = ClientClosed("the client was closed")
         for group in self.groups.values():
+            for caller in group.writes.callers():
+                if isinstance(caller, Hold):
+                    caller.refuse(error)
             group.let_go()
 
     @property
@@ -134,7 +141,7 @@ class ClientCore:
         """Nothing is believed and nothing is sent any more; who waits is told."""
         if self.closed:
             return
-        self.closed = True
+        self.closing = self.closed = True
         error = ClientClosed("the client was closed")
         for group in self.groups.values():
             group.writes.close(error)
@@ -145,7 +152,7 @@ class ClientCore:
 
     def forked(self) -> None:
         """This is the child of the process that the client belongs to: it holds nothing, and touches nothing."""
-        self.closed = True
+        self.closing = self.closed = True
         self.connected = False
 
     def transmit(self, receiver: Receiver, kind: int, group: int, body: bytes) -> int:
@@ -276,5 +283,5 @@ class ClientCore:
 
     def check_open(self) -> None:
         """Raise :class:`ClientClosed` when this client does nothing any more."""
-        if self.closed:
+        if self.closing:
             raise ClientClosed("the client is closed, or belongs to the process that this one was forked from")

@@ -102,7 +102,7 @@ class Hold:
 
     def _ask(self, wait_ms: int) -> None:
         self.state = State.ASKED
-        if self.core.closed:
+        if self.core.closing:
             self._fail(ClientClosed("the client is closed"))
             return
         group = self.group = self.core.group_of(self.name)
@@ -270,7 +270,8 @@ class Hold:
 
     def wait_over(self) -> None:
         """Nobody has told us what became of the ticket, and its time is over."""
-        self.give_up()
+        self._drop_ticket()
+        self.group.cancel(self.seq, self.name, self.lease_number)
         self._fail(LockTimeout(self.name, self.wait_s))
 
     # Giving up.

@@ -109,7 +109,7 @@ class Lane:
         now = self._post.clock()
         batch = self._open = Batch(now, now + self._post.timeout_ms)
         self._queue.append(batch)
-        self._post.wake(batch.deadline_ms)
+        self._post.wake(now + self._post.timeout_ms / SHARED_PATIENCE)
         return batch
 
     # Sending.
@@ -129,9 +129,6 @@ class Lane:
                 self._open = None
             self._seal(batch, now_ms)
             self._send(batch, now_ms)
-        opened = self._open
-        if opened is not None and now_ms - opened.begun_ms > self._post.timeout_ms / SHARED_PATIENCE:
-            self._open = None
 
     def _has_room(self, batch: Batch) -> bool:
         return True
@@ -223,6 +220,8 @@ class Lane:
 
     def expire(self, now_ms: float) -> None:
         """Tell the callers whose patience is over."""
+        if self._open is not None and now_ms - self._open.begun_ms >= self._post.timeout_ms / SHARED_PATIENCE:
+            self._open = None
         for batch in [batch for batch in self._queue if batch.deadline_ms <= now_ms]:
             self._queue.remove(batch)
             if batch is self._open:
@@ -254,6 +253,11 @@ class Lane:
             self._resend.append(batch)
         self._in_flight.clear()
 
+    def callers(self) -> list[Caller]:
+        """Whoever waits for an answer."""
+        batches = (*self._in_flight.values(), *self._resend, *self._queue)
+        return [caller for batch in batches for caller in batch.callers]
+
     def close(self, error: HoldfastError) -> None:
         """Nothing is sent any more."""
         batches = [*self._in_flight.values(), *self._resend, *self._queue]
@@ -263,6 +267,8 @@ class Lane:
 
     def next_due_ms(self) -> float:
         due = min((batch.deadline_ms for batch in self._queue), default=inf)
+        if self._open is not None:
+            due = min(due, self._open.begun_ms + self._post.timeout_ms / SHARED_PATIENCE)
         for batch in (*self._resend, *self._in_flight.values()):
             if not batch.expired:
                 due = min(due, batch.deadline_ms)

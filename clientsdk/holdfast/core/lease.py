@@ -79,6 +79,9 @@ class Lease:
         """The time to look at it has come, and nothing wants it kept alive."""
         raise NotImplementedError
 
+    def out_of_sight(self) -> None:
+        """Belief has ended; the group may keep the lease a little longer."""
+
     def reconcile(self, view: HoldsView) -> None:
         """The group's own list of what this lease holds."""
         raise NotImplementedError
@@ -115,6 +118,7 @@ class Lease:
         """The wheel's call."""
         if now_ms >= self.until_ms:
             self.end(Reason.EXPIRED, "it could not be renewed in time" if self.wanted else "")
+            self.out_of_sight()
         elif not self.wanted:
             self.unwanted()
         elif self._busy or self._fetching:

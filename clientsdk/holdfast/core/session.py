@@ -253,11 +253,13 @@ class SessionPart(Lease):
     def ended(self) -> None:
         names = tuple(hold.name for holds in self._holds.values() for hold in holds[:1])
         users = list(self._users)
-        # We may have lost sight of a lease that lives: nothing is to be granted on it behind our back.
-        self.group.end_lease(self.number)
         self.session.lost(self, names)
         for hold in users:
             hold.lease_ended(self.over, self.text)
+
+    def out_of_sight(self) -> None:
+        # Nothing is to be granted on it behind our back.
+        self.group.end_lease(self.number)
 
     # Ending.
 
