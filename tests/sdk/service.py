@@ -199,6 +199,8 @@ class Service:
         slots = b"".join((slot_of(TENANT, n) if n else 0xFFFF).to_bytes(2, "little") for n in shape.names)
         frame = encode([StampedRaw(TENANT, slots, asked.section)])
         leader = self.leaders[group]
+        if shape.client:
+            self.heard[group, shape.client] = connection
         if kind == Msg.READ:
             self.run(leader)
             answers = decode_raw_list(leader.machine.read(frame))[0]
@@ -206,9 +208,7 @@ class Service:
             return
         result = leader.apply(frame)
         answers = decode_raw_list(result.answers[0])[0]
-        if shape.client:
-            self.heard[group, shape.client] = connection
-        else:
+        if not shape.client:
             registered = decode_answers(answers)
             if registered.statuses[0] == Status.OK:
                 self.heard[group, registered.tokens[0]] = connection

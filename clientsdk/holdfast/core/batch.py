@@ -94,6 +94,7 @@ class Batch:
         """Whether some copy may have been applied without our having heard of it."""
         self.attempts = 0
         self.resend_ms = 0.0
+        """When to send the next copy. While one is under way: when it must be taken for lost."""
 
     @property
     def full(self) -> bool:

@@ -10,7 +10,7 @@ from holdfast.wire.errors import HoldfastError, Rejected
 from holdfast.wire.frames import Event, EventKind, Kind, Reason, Section, Status, decode_answers, encode
 from holdfast.wire.messages import GroupRole, Msg, Refusal, Request
 
-from .lane import RETRY_MS_MAX, Lane, WriteLane
+from .lane import OVERDUE_MS, RETRY_MS_MAX, Lane, WriteLane
 from .lease import Lease
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class GroupClient:
         self._registering = 0
         """Request that asks for a number; 0 when none does."""
         self._register_ms = 0.0
+        """When to ask again; while a request is under way: when it must be taken for lost."""
 
     @property
     def busy(self) -> bool:
@@ -55,6 +56,8 @@ class GroupClient:
     def advance(self, now_ms: float) -> None:
         self.writes.expire(now_ms)
         self.reads.expire(now_ms)
+        if self._registering and now_ms >= self._register_ms:
+            self._registering = 0
 
     def next_due_ms(self) -> float:
         return min(self.writes.next_due_ms(), self.reads.next_due_ms())
@@ -73,12 +76,14 @@ class GroupClient:
             return
         body = encode(Request(int(self.core.timeout_ms), msgspec.Raw(_REGISTER)))
         self._registering = self.core.transmit(self, Msg.OPS, self.number, body)
+        self._register_ms = now_ms + self.core.timeout_ms + OVERDUE_MS
 
     def answered(self, request: int, body: bytes) -> None:
         """The answer to our registration."""
         if request != self._registering:
             return
         self._registering = 0
+        self._register_ms = 0.0
         answers = decode_answers(body)
         if answers.statuses == bytes([Status.OK]):
             self.writes.registered(answers.tokens[0])

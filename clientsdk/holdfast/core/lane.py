@@ -6,7 +6,7 @@ A written batch keeps its numbers and its bytes through every copy, so that any 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from random import Random
 from typing import Final, Protocol
@@ -23,6 +23,8 @@ from .batch import Batch, Caller
 SECTIONS_IN_FLIGHT_MAX: Final = 2
 """One on its way and one being answered: more would only cut the same operations into smaller sections."""
 PATIENCE_MS_MIN: Final = 100.0
+OVERDUE_MS: Final = 2000.0
+"""A router answers within the patience it was given; one that has not done so for this much longer never will."""
 RETRY_MS: Final = 10.0
 RETRY_MS_MAX: Final = 500.0
 SHARED_PATIENCE: Final = 8
@@ -150,6 +152,7 @@ class Lane:
         batch.attempts += 1
         left_ms = self._post.timeout_ms if batch.expired else batch.deadline_ms - now_ms
         patience_ms = int(min(max(left_ms, PATIENCE_MS_MIN), DEADLINE_MS_MAX))
+        batch.resend_ms = now_ms + patience_ms + OVERDUE_MS
         body = encode(Request(patience_ms, msgspec.Raw(batch.section)))
         self._in_flight[self._post.transmit(self, self.message, self.group, body)] = batch
 
@@ -235,6 +238,8 @@ class Lane:
                 self._give_up(batch)
         for batch in [b for b in self._in_flight.values() if not b.expired and b.deadline_ms <= now_ms]:
             self._give_up(batch)
+        overdue = [request for request, batch in self._in_flight.items() if batch.resend_ms <= now_ms]
+        self._lost([self._in_flight.pop(request) for request in overdue])
 
     def _give_up(self, batch: Batch) -> None:
         """Patience is over while a copy may be under way. A read may as well have been lost."""
@@ -247,11 +252,14 @@ class Lane:
 
     def disconnected(self) -> None:
         """What was under way is sent again, over the next connection."""
-        for batch in self._in_flight.values():
+        flying, self._in_flight = self._in_flight, {}
+        self._lost(flying.values())
+
+    def _lost(self, batches: Iterable[Batch]) -> None:
+        for batch in batches:
             batch.maybe = True
             batch.resend_ms = 0.0
             self._resend.append(batch)
-        self._in_flight.clear()
 
     def callers(self) -> list[Caller]:
         """Whoever waits for an answer."""
@@ -272,6 +280,7 @@ class Lane:
         for batch in (*self._resend, *self._in_flight.values()):
             if not batch.expired:
                 due = min(due, batch.deadline_ms)
+        due = min(due, *(batch.resend_ms for batch in self._in_flight.values()), inf)
         if self._post.connected and self._resend and len(self._in_flight) < SECTIONS_IN_FLIGHT_MAX:
             due = min(due, *(batch.resend_ms for batch in self._resend))
         return due
