@@ -7,11 +7,14 @@ import random
 import subprocess
 import sys
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from holdfast.wire import limits
 from holdfast.wire.frames import Kind, Options
 from holdfast_shard.machine import LockMachine, build_entry
+from tests.machine import invariants
 from tests.machine.driver import GENESIS, Client, Cluster, Op, frame, section
 
 NAMES = [f"n{n}" for n in range(6)] + ["{tag}x", "{tag}y"]
@@ -108,12 +111,33 @@ def test_a_snapshot_at_any_point_written_while_apply_goes_on_changes_nothing(see
     assert restored.counts() == machine.counts()
 
 
-def test_counts_equal_a_recount_of_the_rows() -> None:
-    for seed in range(20):
-        machine = apply_all(LockMachine(GENESIS), random_trace(seed))
+@pytest.mark.parametrize("freed_max", [1, 2, 3, 1000])
+def test_rows_counts_and_queues_are_true_after_every_entry(freed_max: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FREED_PER_ENTRY_MAX", freed_max)
+    for seed in range(8):
+        machine = LockMachine(GENESIS)
+        for index, term, payload in random_trace(seed * 4 + freed_max):
+            machine.apply(index, term, payload)
+            invariants.check(machine)
         restored = LockMachine(GENESIS)
         restored.restore(list(machine.export()))
         assert restored.counts() == machine.counts()
+        assert run_out(machine) == run_out(restored)
+
+
+def run_out(machine: LockMachine) -> bytes:
+    """Hours pass; nothing is left but idle clients."""
+    term = machine.term + 1
+    machine.apply(machine.applied_index + 1, term, None)
+    for elapsed_ms in (100_000, 200_000):
+        machine.apply(machine.applied_index + 1, term, build_entry(term, elapsed_ms, []))
+        while machine.backlog:
+            machine.apply(machine.applied_index + 1, term, build_entry(term, elapsed_ms, []))
+            invariants.check(machine)
+    counts = machine.counts()
+    assert (counts["held"], counts["waiters"], counts["sessions"]) == (0, 0, 0)
+    assert not any(machine._ledger.tables)
+    return machine.digest
 
 
 def test_one_log_under_two_hash_seeds_gives_the_same_bytes() -> None:

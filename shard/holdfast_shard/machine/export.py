@@ -2,14 +2,14 @@
 
 A piece that is about to change while a snapshot is being written is encoded first (the ledger's ``keeper``), so that
 the whole is the state of one index though apply goes on. Plain leases are written with their lock, sessions with their
-client.
+client. Counts and timers are not written: rows say all that they are made of.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -17,25 +17,131 @@ from holdfast.wire.frames import encode
 from holdfast.wire.limits import SLOTS
 
 from .ledger import CLIENT_BUCKETS, Ledger
-from .rows import Client, Hold, Lease, Lock, Waiter
-from .timers import UNTIMED
-
-_decode = msgspec.msgpack.Decoder(tuple[int, int, list[Any]]).decode
+from .rows import CACHE, Answer, Client, Hold, Lease, Lock, Session, Taken, Waiter
 
 GLOBALS, CLIENTS, LOCKS = 0, 1, 2
-HOLD, WAITER = 0, 1
+
+T = TypeVar("T")
+
+
+class _Row(msgspec.Struct, array_like=True, gc=False):
+    pass
+
+
+class TenantRow(_Row):
+    number: int
+    version: int
+    held_max: int
+    waiters_max: int
+    sessions_max: int
+
+
+class DyingRow(_Row):
+    """A lease when ``name`` is empty; else its hold or its waiter of that name, by token or by seq."""
+
+    client: int
+    lease: int
+    slot: int = 0
+    name: str = ""
+    token: int = 0
+    seq: int = 0
+
+
+class GlobalsRow(_Row, Generic[T]):
+    head: T
+    clock: int
+    counter: int
+    tenants: list[TenantRow]
+    dying: list[DyingRow]
+
+
+class SessionRow(_Row):
+    number: int
+    session: bytes
+    ttl: int
+    deadline: int
+    change: int
+    dead: int
+    doomed: int
+    text: str
+    metadata: bytes
+    lost: list[tuple[int, str, int, int]]
+
+
+class ClientRow(_Row):
+    number: int
+    tenant: int
+    floor: int
+    seen: int
+    answers: list[tuple[int, Answer]]
+    ended: list[tuple[int, int, int, str]]
+    sessions: list[SessionRow]
+
+
+class LeaseRow(_Row):
+    """``plain`` is (deadline, change, dead) of a plain lease, which travels with what it has; a session has a row."""
+
+    client: int
+    number: int
+    plain: tuple[int, int, int] | None
+
+
+class HoldRow(_Row):
+    lease: LeaseRow
+    seq: int
+    token: int
+    mode: int
+    permits: int
+    since: int
+    asked: int
+    count: int
+    metadata: bytes
+    lock_delay: int
+    why: int
+    taken: tuple[int, int, str] | None
+
+
+class WaiterRow(_Row):
+    lease: LeaseRow
+    seq: int
+    asked: int
+    until: int
+    mode: int
+    permits: int
+    capacity: int
+    metadata: bytes
+    lock_delay: int
+    steals: bool
+    patient: bool
+
+
+class LockRow(_Row):
+    tenant: int
+    name: str
+    capacity: int
+    closed_until: int
+    holders: list[HoldRow]
+    queue: list[WaiterRow]
+
+
+_decode_piece = msgspec.msgpack.Decoder(tuple[int, int, msgspec.Raw]).decode
+_decode_clients = msgspec.msgpack.Decoder(list[ClientRow]).decode
+_decode_locks = msgspec.msgpack.Decoder(list[LockRow]).decode
 
 
 class Export:
     """One snapshot under way; iterate it for its chunks. Registers itself as the ledger's keeper until it ends."""
 
-    def __init__(self, ledger: Ledger, head: list[Any]) -> None:
+    def __init__(self, ledger: Ledger, head: msgspec.Struct) -> None:
         self._ledger = ledger
         self._todo = [True] * (CLIENT_BUCKETS + SLOTS)
         self._early: deque[bytes] = deque()
-        dying = [_reference(item) for item in ledger.dying]
-        tenants = [[t.number, t.version, t.held_max, t.waiters_max, t.sessions_max] for t in ledger.tenants.values()]
-        self._early.append(encode((GLOBALS, 0, [head, ledger.clock, ledger.counter, tenants, dying])))
+        tenants = [
+            TenantRow(tenant.number, tenant.version, tenant.held_max, tenant.waiters_max, tenant.sessions_max)
+            for tenant in ledger.tenants.values()
+        ]
+        row = GlobalsRow(head, ledger.clock, ledger.counter, tenants, _dying_rows(ledger))
+        self._early.append(encode((GLOBALS, 0, row)))
         ledger.keeper = self
 
     def client(self, number: int) -> None:
@@ -49,9 +155,9 @@ class Export:
             return
         self._todo[piece] = False
         if piece < CLIENT_BUCKETS:
-            rows = [_client_row(client) for client in self._ledger.clients[piece].values()]
-            if rows:
-                self._early.append(encode((CLIENTS, piece, rows)))
+            clients = [_client_row(client) for client in self._ledger.clients[piece].values()]
+            if clients:
+                self._early.append(encode((CLIENTS, piece, clients)))
         else:
             slot = piece - CLIENT_BUCKETS
             locks = [_lock_row(lock) for names in self._ledger.tables[slot].values() for lock in names.values()]
@@ -69,59 +175,78 @@ class Export:
                 self._ledger.keeper = None
 
 
-def _reference(item: Lease | Hold) -> list[Any]:
-    if isinstance(item, Hold):
-        return [item.lease.client.number, item.lease.number, item.token, item.lock.slot, item.lock.name]
-    return [item.client.number, item.number, 0, 0, ""]
+def _dying_rows(ledger: Ledger) -> list[DyingRow]:
+    """Without what was freed meanwhile, and can never come back."""
+    rows = []
+    for item in ledger.dying:
+        if isinstance(item, Lease):
+            if item.client.leases.get(item.number) is item:
+                rows.append(DyingRow(item.client.number, item.number))
+            continue
+        client, lock = item.lease.client, item.lock
+        if isinstance(item, Hold):
+            if ledger.hold_of(lock, item.token) is item:
+                rows.append(DyingRow(client.number, item.lease.number, lock.slot, lock.name, token=item.token))
+        elif lock.queue is not None and lock.queue.get((client.number, item.seq)) is item:
+            rows.append(DyingRow(client.number, item.lease.number, lock.slot, lock.name, seq=item.seq))
+    return rows
 
 
-def _client_row(client: Client) -> list[Any]:
-    return [
-        client.number, client.tenant.number, client.floor, client.seen, list(client.answers.items()),
+def _client_row(client: Client) -> ClientRow:
+    return ClientRow(
+        client.number,
+        client.tenant.number,
+        client.floor,
+        client.seen,
+        list(client.answers.items()),
         [(number, *entry) for number, entry in client.ended.items()],
-        [_lease_row(lease) for lease in client.leases.values() if lease.session],
-    ]  # fmt: skip
+        [_session_row(lease) for lease in client.leases.values() if isinstance(lease, Session)],
+    )
 
 
-def _lease_row(lease: Lease) -> list[Any]:
-    return [
+def _session_row(lease: Session) -> SessionRow:
+    return SessionRow(
         lease.number, lease.session, lease.ttl, lease.deadline, lease.change, lease.dead, lease.doomed, lease.text,
-        lease.metadata, lease.lost or [],
-    ]  # fmt: skip
+        lease.metadata, lease.lost,
+    )  # fmt: skip
 
 
-def _lock_row(lock: Lock) -> list[Any]:
-    return [
-        lock.tenant.number, lock.name, lock.capacity, lock.closed_until,
+def _lock_row(lock: Lock) -> LockRow:
+    return LockRow(
+        lock.tenant.number,
+        lock.name,
+        lock.capacity,
+        lock.closed_until,
         [_hold_row(hold) for hold in lock.holders],
-        [_waiter_row(waiter) for waiter in (lock.queue or {}).values()],
-    ]  # fmt: skip
+        [_waiter_row(waiter) for waiter in lock.queue.values()] if lock.queue is not None else [],
+    )
 
 
-def _plain(lease: Lease) -> list[Any]:
-    """A plain lease travels with what it has; of a session, the number says all."""
-    return [lease.client.number, lease.number] if lease.session else [lease.client.number, *_lease_row(lease)]
+def _lease_row(lease: Lease) -> LeaseRow:
+    plain = None if lease.session else (lease.deadline, lease.change, lease.dead)
+    return LeaseRow(lease.client.number, lease.number, plain)
 
 
-def _hold_row(hold: Hold) -> list[Any]:
-    return [
-        _plain(hold.lease), hold.token, hold.since, hold.seq, hold.asked, hold.mode, hold.permits, hold.count,
-        hold.metadata, hold.lock_delay, hold.why, hold.leaving, hold.told, hold.text,
-    ]  # fmt: skip
+def _hold_row(hold: Hold) -> HoldRow:
+    taken = hold.taken
+    return HoldRow(
+        _lease_row(hold.lease), hold.seq, hold.token, hold.mode, hold.permits, hold.since, hold.asked, hold.count,
+        hold.metadata, hold.lock_delay, hold.why, (taken.reason, taken.until, taken.text) if taken else None,
+    )  # fmt: skip
 
 
-def _waiter_row(waiter: Waiter) -> list[Any]:
-    return [
-        _plain(waiter.lease), waiter.seq, waiter.asked, waiter.until, waiter.mode, waiter.permits, waiter.capacity,
+def _waiter_row(waiter: Waiter) -> WaiterRow:
+    return WaiterRow(
+        _lease_row(waiter.lease), waiter.seq, waiter.asked, waiter.until, waiter.mode, waiter.permits, waiter.capacity,
         waiter.metadata, waiter.lock_delay, waiter.steals, waiter.patient,
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
-def read(chunks: Iterable[bytes]) -> tuple[Ledger, list[Any]]:
+def read(chunks: Iterable[bytes], head: type[T]) -> tuple[Ledger, T]:
     """The ledger of a snapshot, and the head it was written with. Raises ``ValueError`` on anything else."""
     try:
-        return _Import().run(chunks)
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
+        return _Import().run(chunks, head)
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError) as error:
         raise ValueError(f"this is no snapshot of a lock machine: {error!r}") from error
 
 
@@ -130,126 +255,145 @@ class _Import:
 
     def __init__(self) -> None:
         self._ledger = Ledger()
-        self._head: list[Any] | None = None
-        self._dying: list[list[Any]] = []
-        self._locks: list[tuple[int, list[Any]]] = []
-        self._clients: list[list[Any]] = []
+        self._locks: list[tuple[int, LockRow]] = []
+        self._clients: list[ClientRow] = []
 
-    def run(self, chunks: Iterable[bytes]) -> tuple[Ledger, list[Any]]:
+    def run(self, chunks: Iterable[bytes], head: type[T]) -> tuple[Ledger, T]:
+        decode_globals = msgspec.msgpack.Decoder(GlobalsRow[head]).decode  # type: ignore[valid-type]
+        found: GlobalsRow[T] | None = None
         for chunk in chunks:
-            kind, number, rows = _decode(chunk)
+            kind, number, rows = _decode_piece(chunk)
             if kind == GLOBALS:
-                self._head, self._ledger.clock, self._ledger.counter, tenants, self._dying = rows
-                for tenant in tenants:
-                    self._tenant(tenant)
+                found = decode_globals(rows)
             elif kind == CLIENTS:
-                self._clients += rows
-            else:
-                self._locks += [(number, row) for row in rows]
-        if self._head is None:
+                self._clients += _decode_clients(rows)
+            elif kind == LOCKS:
+                self._locks += [(number, row) for row in _decode_locks(rows)]
+        if found is None:
             raise ValueError("a snapshot has a piece of globals")
-        for row in self._clients:
-            self._client(row)
-        for slot, row in self._locks:
-            self._lock(slot, row)
-        for bucket in self._ledger.clients:
-            for client in bucket.values():
-                for lease in client.leases.values():
-                    if lease.held:
-                        lease.held = dict(sorted(lease.held.items()))
-        for reference in self._dying:
-            self._dead(reference)
-        return self._ledger, self._head
+        self._globals(found)
+        for client in self._clients:
+            self._client(client)
+        for slot, lock in self._locks:
+            self._lock(slot, lock)
+        self._in_order()
+        self._ledger.dying.extend(self._dying(row) for row in found.dying)
+        return self._ledger, found.head
 
-    def _tenant(self, row: list[Any]) -> None:
-        tenant = self._ledger.tenant(row[0])
-        tenant.version, tenant.held_max, tenant.waiters_max, tenant.sessions_max = row[1:]
+    def _globals(self, row: GlobalsRow[Any]) -> None:
+        ledger = self._ledger = Ledger(row.clock)
+        ledger.counter = row.counter
+        for allotted in row.tenants:
+            tenant = ledger.tenant(allotted.number)
+            tenant.version, tenant.held_max = allotted.version, allotted.held_max
+            tenant.waiters_max, tenant.sessions_max = allotted.waiters_max, allotted.sessions_max
 
-    def _client(self, row: list[Any]) -> None:
-        number, tenant, floor, seen, answers, ended, leases = row
-        client = Client(number, self._ledger.tenant(tenant), seen)
-        client.floor = floor
-        client.answers = {seq: tuple(answer) for seq, answer in answers}
-        client.ended = {lease: (when, reason, text) for lease, when, reason, text in ended}
-        self._ledger.clients[number % CLIENT_BUCKETS][number] = client
+    def _client(self, row: ClientRow) -> None:
+        client = Client(row.number, self._ledger.tenant(row.tenant), row.seen)
+        client.floor = row.floor
+        client.answers = dict(row.answers)
+        client.ended = {number: (when, reason, text) for number, when, reason, text in row.ended}
+        self._ledger.clients_of(client)[client.number] = client
         self._ledger.timers.add(client, client.due_key()[0])
-        for lease in leases:
-            self._lease(client, lease)
+        for session in row.sessions:
+            self._session(client, session)
 
-    def _lease(self, client: Client, row: list[Any]) -> Lease:
-        number, session, ttl, deadline, change, dead, doomed, text, metadata, lost = row
-        lease = Lease(client, number, session, ttl, deadline)
-        lease.change, lease.dead, lease.doomed, lease.text, lease.metadata = change, dead, doomed, text, metadata
-        lease.lost = [tuple(entry) for entry in lost] or None
-        client.leases[number] = lease
+    def _session(self, client: Client, row: SessionRow) -> None:
+        lease = Session(client, row.number, row.session, row.ttl, row.deadline)
+        lease.change, lease.dead, lease.doomed, lease.text = row.change, row.dead, row.doomed, row.text
+        lease.metadata, lease.lost = row.metadata, row.lost
+        client.leases[lease.number] = lease
+        if not lease.dead:
+            client.tenant.sessions += 1
+            self._ledger.sessions.setdefault(client.tenant.number, {})[lease.session] = lease
+            self._ledger.timers.add(lease, lease.deadline)
+
+    def _lease(self, row: LeaseRow) -> Lease:
+        client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]
+        if row.plain is None:
+            return client.leases[row.number]
+        deadline, change, dead = row.plain
+        lease = client.leases[row.number] = Lease(client, row.number, deadline)
+        lease.change, lease.dead = change, dead
         if not dead:
             self._ledger.timers.add(lease, deadline)
-            if session:
-                client.tenant.sessions += 1
-                self._ledger.sessions.setdefault(client.tenant.number, {})[session] = lease
         return lease
 
-    def _of(self, row: list[Any]) -> Lease:
-        number, rest = row[0], row[1:]
-        client = self._ledger.clients[number % CLIENT_BUCKETS][number]
-        return client.leases[rest[0]] if len(rest) == 1 else self._lease(client, rest)
-
-    def _lock(self, slot: int, row: list[Any]) -> None:
-        tenant, name, capacity, closed_until, holds, waiters = row
-        lock = self._ledger.row(self._ledger.tenant(tenant), slot, name)
-        lock.capacity, lock.closed_until = capacity, closed_until
-        if closed_until > self._ledger.clock:
-            self._ledger.timers.add(lock, closed_until)
-        for hold in holds:
+    def _lock(self, slot: int, row: LockRow) -> None:
+        ledger = self._ledger
+        lock = ledger.row(ledger.tenant(row.tenant), slot, row.name)
+        lock.capacity, lock.closed_until = row.capacity, row.closed_until
+        if lock.closed_until > ledger.clock:
+            ledger.timers.add(lock, lock.closed_until)
+        for hold in row.holders:
             self._hold(lock, hold)
-        if waiters:
+        if row.queue:
             lock.queue = OrderedDict()
-        for waiter in waiters:
+        for waiter in row.queue:
             self._waiter(lock, waiter)
 
-    def _hold(self, lock: Lock, row: list[Any]) -> None:
-        lease = self._of(row[0])
-        hold = Hold(lock, lease, row[1], row[2])
-        (hold.seq, hold.asked, hold.mode, hold.permits, hold.count, hold.metadata, hold.lock_delay, hold.why,
-         hold.leaving, hold.told, hold.text) = row[3:]  # fmt: skip
+    def _hold(self, lock: Lock, row: HoldRow) -> None:
+        lease = self._lease(row.lease)
+        hold = Hold(lock, lease, row.seq, row.token, row.mode, row.permits, row.since)
+        hold.asked, hold.count, hold.metadata = row.asked, row.count, row.metadata
+        hold.lock_delay, hold.why = row.lock_delay, row.why
         lock.holders.append(hold)
         lock.used += hold.permits
-        lease.attach_hold(hold)
-        if hold.mode != 3:
+        lease.attach(hold)
+        if row.taken is not None:
+            hold.taken = Taken(*row.taken)
+        over = self._ledger.is_over(hold)
+        if hold.mode != CACHE and not over:
             lock.tenant.held += 1
-        if hold.leaving and hold.told > self._ledger.clock:
-            self._ledger.timers.add(hold, hold.told)
+        if hold.taken is not None and hold.taken.until > self._ledger.clock:
+            self._ledger.timers.add(hold, hold.taken.until)
 
-    def _waiter(self, lock: Lock, row: list[Any]) -> None:
-        lease = self._of(row[0])
-        waiter = Waiter(lock, lease, row[1], row[2], row[3])
-        (waiter.mode, waiter.permits, waiter.capacity, waiter.metadata, waiter.lock_delay, waiter.steals,
-         waiter.patient) = row[4:]  # fmt: skip
+    def _waiter(self, lock: Lock, row: WaiterRow) -> None:
+        lease = self._lease(row.lease)
+        waiter = Waiter(lock, lease, row.seq, row.asked, row.until)
+        waiter.mode, waiter.permits, waiter.capacity = row.mode, row.permits, row.capacity
+        waiter.metadata, waiter.lock_delay = row.metadata, row.lock_delay
+        waiter.steals, waiter.patient = row.steals, row.patient
         assert lock.queue is not None
         lock.queue[(lease.client.number, waiter.seq)] = waiter
-        lease.attach_waiter(waiter)
-        lock.tenant.waiters += 1
-        assert waiter.bucket == UNTIMED
-        self._ledger.timers.add(waiter, waiter.until)
+        lease.attach(waiter)
+        if not self._ledger.is_void(waiter):
+            lock.tenant.waiters += 1
+        if waiter.until > self._ledger.clock:
+            self._ledger.timers.add(waiter, waiter.until)
 
-    def _dead(self, reference: list[Any]) -> None:
-        client, number, token, slot, name = reference
-        if not token:
-            self._ledger.dying.append(self._ledger.clients[client % CLIENT_BUCKETS][client].leases[number])
-            return
-        tenant = self._ledger.clients[client % CLIENT_BUCKETS][client].tenant
-        lock = self._ledger.find(tenant, slot, name)
-        if lock is not None:
-            self._ledger.dying.extend(hold for hold in lock.holders if hold.token == token)
+    def _in_order(self) -> None:
+        """Rows came by slot: a session's holds stand in the order of their tokens."""
+        for sessions in self._ledger.clients:
+            for client in sessions.values():
+                for lease in client.leases.values():
+                    if isinstance(lease, Session):
+                        lease.held = dict(sorted(lease.held.items()))
+
+    def _dying(self, row: DyingRow) -> Lease | Hold | Waiter:
+        client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]
+        if not row.name:
+            return client.leases[row.lease]
+        lock = self._ledger.tables[row.slot][client.tenant.number][row.name]
+        found: Hold | Waiter | None = None
+        if row.token:
+            found = self._ledger.hold_of(lock, row.token)
+        elif lock.queue is not None:
+            found = lock.queue.get((row.client, row.seq))
+        if found is None:
+            raise ValueError(f"this snapshot names a row that it lacks: {row}")
+        return found
 
 
 def canonical(ledger: Ledger) -> Iterator[bytes]:
     """Every row in an order that depends on the state alone."""
-    yield encode([ledger.clock, ledger.counter, [_reference(item) for item in ledger.dying]])
+    yield encode([ledger.clock, ledger.counter, _dying_rows(ledger)])
     for bucket in ledger.clients:
         for _, client in sorted(bucket.items()):
             row = _client_row(client)
-            yield encode([*row[:4], sorted(row[4]), sorted(row[5]), sorted(row[6])])
+            row.answers.sort()
+            row.sessions.sort(key=lambda session: session.number)
+            yield encode(row)
     for table in ledger.tables:
         for _, names in sorted(table.items()):
             for _, lock in sorted(names.items()):

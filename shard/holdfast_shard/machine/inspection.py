@@ -13,7 +13,6 @@ from holdfast.wire.frames import (
     Kind,
     LockPage,
     LockView,
-    Mode,
     Options,
     Reason,
     SessionPage,
@@ -24,7 +23,7 @@ from holdfast.wire.frames import (
 from holdfast.wire.limits import ENDED_REASON_MS, HOLDS_PAGE_MAX, LIST_PAGE_MAX, SLOTS
 
 from .ledger import Ledger
-from .rows import Answer, Client, Hold, Lease, Lock, Tenant, Waiter
+from .rows import CACHE, Answer, Client, Hold, Lock, Session, Tenant, Waiter
 
 WHY = ("free", "queued", "stolen")
 SCANNED_PER_PAGE_MAX = 20_000
@@ -71,25 +70,22 @@ class Inspection:
 
     def _view(self, lock: Lock) -> LockView:
         clock = self._ledger.clock
-        holders = [
-            self._holder(hold) for hold in lock.holders if not self._ledger.is_over(hold) and hold.mode != Mode.CACHE
-        ]
+        holders = [self._holder(hold) for hold in lock.holders if hold.mode != CACHE and not self._ledger.is_over(hold)]
         return LockView(lock.name, lock.capacity, len(lock.queue or ()), holders, max(lock.closed_until - clock, 0))
 
     def _holder(self, hold: Hold) -> HolderView:
         lease, clock = hold.lease, self._ledger.clock
-        ends = hold.told if hold.leaving else lease.deadline
+        leaving, ends = _end_of(hold)
         return HolderView(
             hold.token, hold.mode, hold.permits, lease.client.number, lease.number, lease.session,
-            hold.metadata or lease.metadata, clock - hold.since, ends - clock, WHY[hold.why], hold.leaving, hold.count,
+            hold.metadata or lease.metadata, clock - hold.since, ends - clock, WHY[hold.why], leaving, hold.count,
         )  # fmt: skip
 
     def _check(self, tenant: Tenant, slot: int, name: str, token: int) -> Answer:
         lock = self._ledger.find(tenant, slot, name)
-        if lock is not None:
-            for hold in lock.holders:
-                if hold.token == token and not self._ledger.is_over(hold):
-                    return (int(Status.OK), token, 0, None)
+        hold = None if lock is None else self._ledger.hold_of(lock, token)
+        if hold is not None and not self._ledger.is_over(hold):
+            return (int(Status.OK), token, 0, None)
         return (int(Status.NOT_HELD), 0, 0, None)
 
     def _list(self, tenant: Tenant, prefix: str, options: Options) -> Answer:
@@ -127,19 +123,15 @@ class Inspection:
         if lease is None:
             _, reason, text = client.ended.get(number, (0, int(Reason.RELEASED), ""))
             return HoldsView(0, reason, [], [], [], text)
-        held = [self._held(lease, hold) for hold in lease.holds() if not self._ledger.is_over(hold)]
+        held = [_held(hold) for hold in lease.holds() if not self._ledger.is_over(hold)]
         lost = [
             (name, token, reason)
-            for when, name, token, reason, _ in lease.lost or ()
+            for when, name, token, reason in (lease.lost if isinstance(lease, Session) else ())
             if when >= clock - ENDED_REASON_MS
         ]
         waiting = [waiter.seq for waiter in lease.waiters()]
         ended = lease.dead or lease.doomed
         return HoldsView(lease.change, ended, held[:HOLDS_PAGE_MAX], waiting[:HOLDS_PAGE_MAX], lost, lease.text)
-
-    def _held(self, lease: Lease, hold: Hold) -> HeldRow:
-        ends = hold.told if hold.leaving else lease.deadline
-        return HeldRow(hold.lock.name, hold.token, hold.seq, ends - hold.asked, hold.leaving)
 
     def _ticket(self, client: Client, number: int, seq: int, name: str) -> TicketRow:
         """The state of one acquire. Gone without a trace means released, or ended more than 60 s ago."""
@@ -149,9 +141,9 @@ class Inspection:
             assert lease is not None
             return TicketRow(seq, int(Status.QUEUED), 0, lease.deadline - item.asked, 0, name, lease.number)
         if isinstance(item, Hold) and not self._ledger.is_over(item):
-            row = self._held(item.lease, item)
+            row = _held(item)
             return TicketRow(seq, int(Status.OK), row.token, row.deadline_ms, row.leaving, row.name, item.lease.number)
-        _, reason, _ = client.ended.get(number or seq, (0, int(Reason.NONE), ""))
+        _, reason, _ = client.ended.get(seq) or client.ended.get(number) or (0, int(Reason.NONE), "")
         return TicketRow(seq, int(Status.NOT_HELD), 0, 0, reason, name, number or seq)
 
     # Sessions.
@@ -168,10 +160,10 @@ class Inspection:
         views = [self._session(parts[session]) for session in ids[:limit]]
         return (int(Status.OK), 0, 0, SessionPage(views, ids[limit - 1].hex() if len(ids) > limit else ""))
 
-    def _session(self, lease: Lease) -> SessionView:
+    def _session(self, lease: Session) -> SessionView:
         return SessionView(
             lease.session, lease.client.number, lease.number, lease.ttl, lease.deadline - self._ledger.clock,
-            len(lease.held or ()), len(lease.waiting or ()), lease.metadata,
+            len(lease.held), len(lease.waiting), lease.metadata,
         )  # fmt: skip
 
     # Counts.
@@ -179,3 +171,15 @@ class Inspection:
     def tenants(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, tenant in self._ledger.tenants.items():
             yield number, {"held": tenant.held, "waiters": tenant.waiters, "sessions": tenant.sessions}
+
+
+def _end_of(hold: Hold) -> tuple[int, int]:
+    """(reason, when): what it is being taken away for, if it is, and the last deadline its holder was told."""
+    if hold.taken is not None:
+        return hold.taken.reason, hold.taken.until
+    return hold.lease.doomed, hold.lease.deadline
+
+
+def _held(hold: Hold) -> HeldRow:
+    leaving, ends = _end_of(hold)
+    return HeldRow(hold.lock.name, hold.token, hold.seq, ends - hold.asked, leaving)

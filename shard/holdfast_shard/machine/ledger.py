@@ -1,31 +1,37 @@
 """Who holds what: the rows, and the few primitives that change them.
 
 Every change of a hold, a queue or a lease goes through here, so that counts, timers, events and a snapshot that is
-being written stay true. What an operation is answered is the business of ``operations``.
+being written stay true. What an operation is answered is the business of ``operations``; what time does, of ``expiry``.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict, deque
-from typing import Protocol
+from operator import attrgetter
+from typing import Final, Protocol
 
-from holdfast.wire.frames import Event, EventKind, Mode, Reason
-from holdfast.wire.limits import ENDED_REASON_MS, FREED_PER_ENTRY_MAX, SLOTS
+from holdfast.wire.frames import Event, EventKind, Reason
+from holdfast.wire.limits import ENDED_REASON_MS, HOLDERS_PER_LOCK_MAX, SLOTS
 
-from .rows import Client, Hold, Lease, Lock, Tenant, Waiter
-from .timers import UNTIMED, Timers
+from .rows import CACHE, EXCLUSIVE, PERMITS, QUEUED, STOLEN, Client, Hold, Lease, Lock, Session, Taken, Tenant, Waiter
+from .timers import Timers
 
-CLIENT_BUCKETS = 256
-REMEMBERED_MAX = 1000
+CLIENT_BUCKETS: Final = 256
+REMEMBERED_MAX: Final = 1000
 """Reasons of lost holds or ended leases kept for one lease or client, whatever their age."""
 
-FREE, QUEUED, STOLEN = 0, 1, 2
-"""How a hold was had (``Hold.why``)."""
-
-EXCLUSIVE, SHARED, PERMITS, CACHE = (int(mode) for mode in (Mode.EXCLUSIVE, Mode.SHARED, Mode.PERMITS, Mode.CACHE))
+EXPIRED, RELEASED, TIMED_OUT, REFUSED = (
+    int(reason) for reason in (Reason.EXPIRED, Reason.RELEASED, Reason.TIMED_OUT, Reason.REFUSED)
+)
 
 Table = dict[int, dict[str, Lock]]
 """Tenant number -> name -> row."""
+
+_SLOT_NUMBERS: Final = tuple(range(SLOTS))
+"""One object for each, however many rows have it."""
+
+_token_of = attrgetter("token")
 
 
 class Keeper(Protocol):
@@ -36,21 +42,21 @@ class Keeper(Protocol):
 
 
 class Ledger:
-    def __init__(self) -> None:
-        self.clock = 0
+    def __init__(self, clock: int = 0) -> None:
+        self.clock = clock
         self.counter = 0
         """Last token or client number given; both come from it and never repeat."""
         self.tables: list[Table] = [{} for _ in range(SLOTS)]
         self.clients: list[dict[int, Client]] = [{} for _ in range(CLIENT_BUCKETS)]
         self.tenants: dict[int, Tenant] = {}
-        self.sessions: dict[int, dict[bytes, Lease]] = {}
+        self.sessions: dict[int, dict[bytes, Session]] = {}
         """Tenant number -> session id -> its part here. Invariant: living leases only."""
-        self.timers = Timers()
-        self.dying: deque[Lease | Hold] = deque()
-        """Marked, not yet freed: dead leases and holds whose last told deadline has passed."""
+        self.timers = Timers(clock)
+        self.dying: deque[Lease | Hold | Waiter] = deque()
+        """Over, and still to be freed: dead leases, holds and waiters whose deadline has passed, and sessions that are
+        being ended, for their waiters. What was freed meanwhile may still stand here."""
         self.events: list[Event] = []
         self.keeper: Keeper | None = None
-        self._budget = 0
 
     # Tenants and clients.
 
@@ -63,13 +69,28 @@ class Ledger:
     def client(self, number: int) -> Client | None:
         return self.clients[number % CLIENT_BUCKETS].get(number)
 
+    def clients_of(self, client: Client) -> dict[int, Client]:
+        """The bucket that the client stands in."""
+        return self.clients[client.number % CLIENT_BUCKETS]
+
     def register(self, tenant: Tenant) -> Client:
         self.counter += 1
         client = Client(self.counter, tenant, self.clock)
         self.touch_client(client)
-        self.clients[client.number % CLIENT_BUCKETS][client.number] = client
+        self.clients_of(client)[client.number] = client
         self.timers.add(client, client.due_key()[0])
         return client
+
+    def remember(self, client: Client, number: int, reason: int, text: str = "") -> None:
+        """Why the lease or ticket ``number`` ended otherwise than its owner said."""
+        self.touch_client(client)
+        ended = client.ended
+        ended.pop(number, None)
+        ended[number] = (self.clock, reason, text)
+        while len(ended) > REMEMBERED_MAX or next(iter(ended.values()))[0] < self.clock - ENDED_REASON_MS:
+            del ended[next(iter(ended))]
+
+    # Before a change.
 
     def touch_client(self, client: Client) -> None:
         if self.keeper is not None:
@@ -89,58 +110,85 @@ class Ledger:
 
     # Leases.
 
-    def open_lease(self, client: Client, number: int, session: bytes, ttl: int) -> Lease:
-        lease = Lease(client, number, session, ttl, self.clock + ttl)
-        client.leases[number] = lease
-        if session:
-            self.touch_client(client)
-            client.tenant.sessions += 1
-            self.sessions.setdefault(client.tenant.number, {})[session] = lease
+    def open_lease(self, client: Client, seq: int, ttl: int) -> Lease:
+        """A plain lease; its client's piece has been touched by the section."""
+        lease = Lease(client, seq, self.clock + ttl)
+        client.leases[seq] = lease
         self.timers.add(lease, lease.deadline)
         return lease
 
+    def open_session(self, client: Client, number: int, session: bytes, ttl: int, metadata: bytes) -> None:
+        lease = Session(client, number, session, ttl, self.clock + ttl)
+        lease.metadata = metadata
+        client.leases[number] = lease
+        client.tenant.sessions += 1
+        self.sessions.setdefault(client.tenant.number, {})[session] = lease
+        self.timers.add(lease, lease.deadline)
+
     def extend(self, lease: Lease, ttl: int) -> None:
         self.touch_lease(lease)
-        lease.ttl = ttl
+        if isinstance(lease, Session):
+            lease.ttl = ttl
         lease.deadline = max(lease.deadline, self.clock + ttl)
 
+    def doom(self, lease: Session, reason: int, text: str) -> None:
+        """Another ends the session: it is told, and dies at the last deadline it was told. It awaits nothing more."""
+        self.touch_lease(lease)
+        lease.doomed, lease.text = reason, text
+        self._count_out_waiters(lease)
+        lease.change += 1
+        self._tell(lease, EventKind.LOST, 0, "", 0, 0, reason, text)
+        if lease.waiting:
+            self.dying.append(lease)
+
     def kill(self, lease: Lease, reason: int, text: str = "") -> None:
-        """Mark: from here on the lease holds nothing. What it held is freed by :meth:`settle`."""
+        """Mark: from here on the lease holds nothing. What it held is freed by ``Expiry.settle``."""
         if lease.dead:
             return
         self.touch_lease(lease)
-        self.touch_client(lease.client)
-        lease.dead, lease.text = reason, text or lease.text
+        tenant = lease.client.tenant
+        for hold in lease.holds():
+            if hold.mode != CACHE and not self.is_over(hold):
+                tenant.held -= 1
+        if not lease.doomed:
+            self._count_out_waiters(lease)
+        lease.dead = reason
         self.timers.discard(lease)
-        if lease.session:
-            lease.client.tenant.sessions -= 1
-            parts = self.sessions[lease.client.tenant.number]
-            if parts.get(lease.session) is lease:
-                del parts[lease.session]
-        if reason != Reason.RELEASED:
-            ended = lease.client.ended
-            ended[lease.number] = (self.clock, reason, lease.text)
-            while len(ended) > REMEMBERED_MAX or next(iter(ended.values()))[0] < self.clock - ENDED_REASON_MS:
-                del ended[next(iter(ended))]
+        if isinstance(lease, Session):
+            self._bury_id(lease, reason, text)
+        elif isinstance(lease.only, Hold) and lease.only.taken is not None:
+            lease.dead = lease.only.taken.reason
         self.dying.append(lease)
 
-    def tell_doomed(self, lease: Lease) -> None:
-        """A session is being ended by another: it is told, and ends at the last deadline it was told."""
-        lease.change += 1
-        self._tell(lease, EventKind.LOST, 0, "", 0, 0, lease.doomed, lease.text)
+    def _count_out_waiters(self, lease: Lease) -> None:
+        for waiter in lease.waiters():
+            if waiter.until > self.clock:
+                lease.client.tenant.waiters -= 1
+
+    def _bury_id(self, lease: Session, reason: int, text: str) -> None:
+        lease.client.tenant.sessions -= 1
+        del self.sessions[lease.client.tenant.number][lease.session]
+        if reason == RELEASED:
+            return
+        told, lease.text = lease.doomed, text or lease.text
+        self.remember(lease.client, lease.number, reason, lease.text)
+        if not told:
+            lease.change += 1
+            self._tell(lease, EventKind.LOST, 0, "", 0, 0, reason, lease.text)
 
     def bury(self, lease: Lease) -> None:
         """The lease has nothing left: its row goes."""
-        self.touch_client(lease.client)
-        if lease.bucket != UNTIMED:
-            self.timers.discard(lease)
         client = lease.client
+        self.touch_client(client)
+        self.timers.discard(lease)
         del client.leases[lease.number]
         client.seen = self.clock
 
     # Rows.
 
     def find(self, tenant: Tenant, slot: int, name: str) -> Lock | None:
+        if slot >= SLOTS:
+            return None
         names = self.tables[slot].get(tenant.number)
         return None if names is None else names.get(name)
 
@@ -152,15 +200,14 @@ class Ledger:
             names = table[tenant.number] = {}
         lock = names.get(name)
         if lock is None:
-            lock = names[name] = Lock(tenant, slot, name)
+            lock = names[name] = Lock(tenant, _SLOT_NUMBERS[slot], name)
         return lock
 
     def tidy(self, lock: Lock) -> None:
         """A free lock leaves no row."""
         if lock.holders or lock.queue is not None or lock.closed_until > self.clock:
             return
-        if lock.bucket != UNTIMED:
-            self.timers.discard(lock)
+        self.timers.discard(lock)
         table = self.tables[lock.slot]
         names = table[lock.tenant.number]
         del names[lock.name]
@@ -169,66 +216,98 @@ class Ledger:
 
     # Holds.
 
-    def grant(self, lock: Lock, lease: Lease, mode: int, permits: int) -> Hold:
+    def hold_of(self, lock: Lock, token: int) -> Hold | None:
+        holders = lock.holders
+        at = 0 if len(holders) == 1 else bisect_left(holders, token, key=_token_of)
+        return holders[at] if at < len(holders) and holders[at].token == token else None
+
+    def grant(self, lock: Lock, lease: Lease, seq: int, mode: int, permits: int) -> Hold:
         self.counter = token = self.counter + 1
-        hold = Hold(lock, lease, token, self.clock)
-        hold.mode, hold.permits = mode, permits
+        hold = Hold(lock, lease, seq, token, mode, permits, self.clock)
         lock.holders.append(hold)
         lock.used += permits
-        lease.attach_hold(hold)
+        lease.attach(hold)
         if mode != CACHE:
             lock.tenant.held += 1
         return hold
 
     def free(self, hold: Hold, reason: int) -> None:
-        """End a hold. Whoever is not the one that asked for it is told; the lock is not yet passed on."""
+        """End a hold; the lock is not yet passed on."""
         lock, lease = hold.lock, hold.lease
         self.touch_slot(lock.slot)
         self.touch_lease(lease)
-        lock.holders.remove(hold)
+        holders = lock.holders
+        del holders[0 if len(holders) == 1 else bisect_left(holders, hold.token, key=_token_of)]
         lock.used -= hold.permits
-        if hold.bucket != UNTIMED:
-            self.timers.discard(hold)
-        if hold.mode != CACHE:
+        self.timers.discard(hold)
+        if hold.mode != CACHE and not self.is_over(hold):
             lock.tenant.held -= 1
-        if hold.lock_delay and reason == Reason.EXPIRED:
-            self.close(lock, hold.lock_delay)
+        if hold.lock_delay and reason == EXPIRED:
+            self._close(lock, hold.lock_delay)
         lease.detach(hold)
-        if lease.size() == 0 and (lease.dead or not lease.session):
+        if not lease.session or (lease.dead and lease.size() == 0):
             self.bury(lease)
 
-    def close(self, lock: Lock, delay: int) -> None:
+    def _close(self, lock: Lock, delay: int) -> None:
         """Nobody gets the name for ``delay`` milliseconds (lock delay: Chubby, OSDI'06, 2.4)."""
         lock.closed_until = max(lock.closed_until, self.clock + delay)
-        if lock.bucket == UNTIMED:
+        if lock.bucket is None:
             self.timers.add(lock, lock.closed_until)
 
+    def reopen(self, lock: Lock) -> None:
+        """End a lock delay before its time."""
+        lock.closed_until = 0
+        self.timers.discard(lock)
+
     def lose(self, hold: Hold, reason: int, text: str = "") -> None:
-        """Tell a holder that its hold is gone or going."""
+        """Tell a holder that its hold is gone or going. A cacher is not told: what it has ends within a second."""
+        if hold.mode == CACHE:
+            return
         lease = hold.lease
         self.touch_lease(lease)
         lease.change += 1
-        if lease.session and not lease.dead:
+        if isinstance(lease, Session):
             lost = lease.lost
-            if lost is None:
-                lost = lease.lost = []
-            lost.append((self.clock, hold.lock.name, hold.token, reason, text))
+            lost.append((self.clock, hold.lock.name, hold.token, reason))
             if len(lost) > REMEMBERED_MAX or lost[0][0] < self.clock - ENDED_REASON_MS:
                 del lost[0]
-        elif not lease.session:
-            self.touch_client(lease.client)
-            lease.client.ended[lease.number] = (self.clock, reason, text)
+        else:
+            self.remember(lease.client, lease.number, reason, text)
         self._tell(lease, EventKind.LOST, hold.seq, hold.lock.name, hold.token, 0, reason, text)
 
     def take_away(self, hold: Hold, reason: int, text: str) -> None:
         """The hold is not extended any more and ends at the last deadline its holder was told."""
-        if hold.leaving:
+        if hold.taken is not None:
             return
         self.touch_slot(hold.lock.slot)
-        hold.leaving, hold.text = reason, text
-        hold.told = hold.lease.deadline
         self.lose(hold, reason, text)
-        self.timers.add(hold, hold.told)
+        hold.taken = Taken(reason, hold.lease.deadline, text)
+        self.timers.add(hold, hold.lease.deadline)
+
+    def take_now(self, hold: Hold, reason: int, text: str) -> None:
+        """The hold ends at once, whatever its holder believes."""
+        if hold.taken is None:
+            self.lose(hold, reason, text)
+        self.free(hold, reason)
+
+    def is_over(self, hold: Hold) -> bool:
+        return hold.lease.dead != 0 or (hold.taken is not None and hold.taken.until <= self.clock)
+
+    def release_dead(self, hold: Hold) -> None:
+        """Free a hold that is over, and pass the lock on. The owner of a session is told of its end as a whole."""
+        lock, lease = hold.lock, hold.lease
+        reason = hold.taken.reason if hold.taken is not None else lease.dead
+        if hold.taken is None and reason != RELEASED and not lease.session:
+            self.lose(hold, reason)
+        self.free(hold, reason)
+        self.pass_on(lock)
+
+    def free_dead(self, lock: Lock) -> None:
+        """An operation that meets what is over frees it first. The row may go with it."""
+        for hold in [hold for hold in lock.holders if self.is_over(hold)]:
+            self.release_dead(hold)
+        if lock.queue is not None and self.is_void(next(iter(lock.queue.values()))):
+            self.pass_on(lock)
 
     # Queues.
 
@@ -240,15 +319,20 @@ class Ledger:
         queue[key] = waiter
         if waiter.steals:
             queue.move_to_end(key, last=False)
-        waiter.lease.attach_waiter(waiter)
+        waiter.lease.attach(waiter)
         lock.tenant.waiters += 1
         self.timers.add(waiter, waiter.until)
-        for hold in lock.holders:
-            if hold.mode == CACHE and len(queue) == 1:
-                self._tell(hold.lease, EventKind.RECALL, hold.seq, lock.name, hold.token, 0, 0)
+        if len(queue) == 1:
+            for hold in lock.holders:
+                if hold.mode == CACHE:
+                    self._tell(hold.lease, EventKind.RECALL, hold.seq, lock.name, hold.token, 0, 0)
+
+    def is_void(self, waiter: Waiter) -> bool:
+        """Whether the waiter is to get nothing any more."""
+        return waiter.lease.dead != 0 or waiter.lease.doomed != 0 or waiter.until <= self.clock
 
     def dequeue(self, waiter: Waiter) -> None:
-        """Take a waiter from its queue; the lock is not yet passed on."""
+        """Take a waiter from its queue; the lock is not yet passed on, nor the lease buried."""
         lock, lease = waiter.lock, waiter.lease
         self.touch_slot(lock.slot)
         self.touch_lease(lease)
@@ -257,18 +341,21 @@ class Ledger:
         del queue[(lease.client.number, waiter.seq)]
         if not queue:
             lock.queue = None
-        if waiter.bucket != UNTIMED:
-            self.timers.discard(waiter)
-        lock.tenant.waiters -= 1
+        self.timers.discard(waiter)
+        if not self.is_void(waiter):
+            lock.tenant.waiters -= 1
         lease.detach(waiter)
 
     def end_ticket(self, waiter: Waiter, reason: int) -> None:
-        """A waiter leaves without a grant, and is told."""
+        """A waiter leaves without a grant, and is told, unless its owner said so or is told of the session's end."""
         lease = waiter.lease
+        reason = lease.dead or reason
         self.dequeue(waiter)
-        lease.change += 1
-        self._tell(lease, EventKind.ENDED, waiter.seq, waiter.lock.name, 0, 0, reason)
-        if lease.size() == 0 and (lease.dead or not lease.session):
+        if reason != RELEASED and not (lease.session and (lease.dead or lease.doomed)):
+            lease.change += 1
+            self.remember(lease.client, waiter.seq, reason)
+            self._tell(lease, EventKind.ENDED, waiter.seq, waiter.lock.name, 0, 0, reason)
+        if not lease.session:
             self.bury(lease)
 
     def pass_on(self, lock: Lock) -> None:
@@ -276,12 +363,14 @@ class Ledger:
         if lock.closed_until <= self.clock:
             while lock.queue is not None:
                 waiter = next(iter(lock.queue.values()))
-                if waiter.lease.dead:
-                    self.end_ticket(waiter, waiter.lease.dead)
+                if self.is_void(waiter):
+                    self.end_ticket(waiter, TIMED_OUT)
                 elif not self.fits(lock, waiter.mode, waiter.permits):
-                    break
+                    if waiter.patient or lock.holders[0].mode == CACHE:
+                        break
+                    self.end_ticket(waiter, TIMED_OUT)
                 elif lock.tenant.held >= lock.tenant.held_max:
-                    self.end_ticket(waiter, Reason.REFUSED)
+                    self.end_ticket(waiter, REFUSED)
                 else:
                     self._grant_ticket(lock, waiter)
         if lock.queue is None and not lock.holders:
@@ -293,15 +382,15 @@ class Ledger:
         holders = lock.holders
         if not holders:
             return True
-        if mode == EXCLUSIVE or holders[0].mode != mode:
+        if mode == EXCLUSIVE or holders[0].mode != mode or len(holders) >= HOLDERS_PER_LOCK_MAX:
             return False
         return mode != PERMITS or lock.used + permits <= lock.capacity
 
     def _grant_ticket(self, lock: Lock, waiter: Waiter) -> None:
         lease = waiter.lease
         self.dequeue(waiter)
-        hold = self.grant(lock, lease, waiter.mode, waiter.permits)
-        hold.seq, hold.asked = waiter.seq, waiter.asked
+        hold = self.grant(lock, lease, waiter.seq, waiter.mode, waiter.permits)
+        hold.asked = waiter.asked
         hold.metadata, hold.lock_delay = waiter.metadata, waiter.lock_delay
         hold.why = STOLEN if waiter.steals else QUEUED
         lease.change += 1
@@ -311,98 +400,7 @@ class Ledger:
     def _tell(
         self, lease: Lease, kind: int, seq: int, name: str, token: int, deadline: int, reason: int, text: str = ""
     ) -> None:
+        client = lease.client.number
         self.events.append(
-            Event(
-                lease.client.number,
-                int(kind),
-                seq,
-                lease.number,
-                name,
-                token,
-                deadline,
-                lease.change,
-                int(reason),
-                text,
-            )
+            Event(client, int(kind), seq, lease.number, name, token, deadline, lease.change, int(reason), text)
         )
-
-    # Running out.
-
-    def advance(self, clock: int) -> None:
-        """Mark everything that has run out at ``clock``, before anything passes on."""
-        self.clock = clock
-        self._budget = FREED_PER_ENTRY_MAX
-        woken: list[Lock] = []
-        for item in self.timers.take(clock):
-            if isinstance(item, Lease):
-                self.kill(item, item.doomed or Reason.EXPIRED)
-            elif isinstance(item, Hold):
-                self.dying.append(item)
-            elif isinstance(item, Waiter):
-                self.end_ticket(item, Reason.TIMED_OUT)
-                woken.append(item.lock)
-            elif isinstance(item, Lock):
-                woken.append(item)
-            elif isinstance(item, Client):
-                self._forget(item)
-        for lock in woken:
-            self.touch_slot(lock.slot)
-            if self.find(lock.tenant, lock.slot, lock.name) is lock:
-                self.pass_on(lock)
-        self.settle()
-
-    def _forget(self, client: Client) -> None:
-        self.touch_client(client)
-        if client.leases:
-            client.seen = self.clock
-            self.timers.add(client, client.due_key()[0])
-        else:
-            del self.clients[client.number % CLIENT_BUCKETS][client.number]
-
-    def settle(self) -> None:
-        """Free what is marked, up to ``FREED_PER_ENTRY_MAX`` holds and waiters for one entry."""
-        dying = self.dying
-        while dying and self._budget > 0:
-            item = dying[0]
-            if isinstance(item, Hold):
-                dying.popleft()
-                if item in item.lock.holders:
-                    self._budget -= 1
-                    self.release_dead(item)
-                continue
-            left = self._drain(item)
-            if not left:
-                dying.popleft()
-
-    def _drain(self, lease: Lease) -> bool:
-        """Free what a dead lease has; True when the budget ran out first."""
-        for waiter in lease.waiters():
-            if self._budget <= 0:
-                return True
-            self._budget -= 1
-            self.end_ticket(waiter, lease.dead)
-            self.pass_on(waiter.lock)
-        for hold in lease.holds():
-            if self._budget <= 0:
-                return True
-            self._budget -= 1
-            self.release_dead(hold)
-        if lease.client.leases.get(lease.number) is lease:
-            self.bury(lease)
-        return False
-
-    def release_dead(self, hold: Hold) -> None:
-        """Free a hold that is over (its lease is dead, or the last deadline it was told has passed)."""
-        lock, reason = hold.lock, hold.leaving or hold.lease.dead
-        if not hold.leaving:
-            self.lose(hold, reason, hold.lease.text)
-        self.free(hold, reason)
-        self.pass_on(lock)
-
-    def is_over(self, hold: Hold) -> bool:
-        return bool(hold.lease.dead) or (hold.leaving != 0 and hold.told <= self.clock)
-
-    def free_dead(self, lock: Lock) -> None:
-        """An operation that meets a hold of a dead lease frees it first."""
-        for hold in [hold for hold in lock.holders if self.is_over(hold)]:
-            self.release_dead(hold)

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from holdfast.wire.errors import InvalidName
+import msgspec
+
 from holdfast.wire.frames import Allotment, Answers, Event, Kind, Options, Section, Stamped, Status, encode
 from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, OPERATIONS_PER_SECTION_MAX, SLOTS
-from holdfast.wire.names import check_name
 
 from . import export
+from .answering import PLAIN_OPTIONS, invalid, refused
 from .envelope import Envelope, all_answered, whole
+from .expiry import Expiry
 from .inspection import Inspection
 from .ledger import Ledger
-from .operations import PLAIN_OPTIONS, Operations, invalid, refused
+from .operations import NAMED, Operations
 from .rows import Answer, Client, Tenant
 
 SNAPSHOT_VERSION = 1
@@ -34,6 +36,19 @@ class Genesis:
     allotments: tuple[Allotment, ...] = ()
 
 
+class Head(msgspec.Struct, array_like=True):
+    """What a snapshot says of the machine besides its rows; the version comes first for good."""
+
+    version: int
+    index: int
+    term: int
+    base_ms: int
+    clock_ms: int
+    digest: bytes
+    digest_index: int
+    owned: bytes
+
+
 class LockMachine(Envelope):
     def __init__(self, genesis: Genesis) -> None:
         super().__init__(encode([genesis.cluster, genesis.group, list(genesis.slots), list(genesis.allotments)]))
@@ -46,16 +61,17 @@ class LockMachine(Envelope):
 
     def _use(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._expiry = Expiry(ledger)
         self._operations = Operations(ledger)
         self._inspection = Inspection(ledger)
 
     # Envelope.
 
     def _advance(self, clock_ms: int) -> None:
-        self._ledger.advance(clock_ms)
+        self._expiry.advance(clock_ms)
 
     def _finish(self) -> list[Event]:
-        self._ledger.settle()
+        self._expiry.settle()
         events, self._ledger.events = self._ledger.events, []
         return events
 
@@ -90,7 +106,7 @@ class LockMachine(Envelope):
 
     def _operate(self, client: Client, section: Section, slots: memoryview) -> Answers:
         """The inner loop: one turn for each operation."""
-        handlers, named = self._operations.handlers, self._operations.named
+        handlers = self._operations.handlers
         owned, answered, floor = self._owned, client.answers, client.floor
         ceiling = floor + ANSWERS_PER_CLIENT_MAX
         options = section.options
@@ -113,13 +129,11 @@ class LockMachine(Envelope):
                 handler = handlers.get(kind)
                 if handler is None:
                     answer = invalid(f"kind {kind} is no operation of a client")
-                elif kind in named and (slot >= SLOTS or not owned[slot]):
+                elif kind in NAMED and (slot >= SLOTS or not owned[slot]):
                     answer = refused(Status.MOVED)
                 else:
                     given = options.get(position, PLAIN_OPTIONS) if options else PLAIN_OPTIONS
-                    wrong = _wrong_name(name) if kind in named else None
-                    answer = wrong or handler(client, seq, slot, name, lease, token, ttl, wait, given)
-                    answered[seq] = answer
+                    answer = answered[seq] = handler(client, seq, slot, name, lease, token, ttl, wait, given)
             statuses.append(answer[0])
             tokens.append(answer[1])
             deadlines.append(answer[2])
@@ -187,21 +201,22 @@ class LockMachine(Envelope):
 
     def export(self) -> Iterator[bytes]:
         """Chunks of the state as of now; apply may go on between them. One export at a time."""
-        head = [
+        head = Head(
             SNAPSHOT_VERSION, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest,
             self.digest_index, bytes(self._owned),
-        ]  # fmt: skip
+        )  # fmt: skip
         return iter(export.Export(self._ledger, head))
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state. Raises ``ValueError`` on anything that :meth:`export` did not write; the state stays."""
-        ledger, head = export.read(chunks)
-        if not head or head[0] != SNAPSHOT_VERSION:
-            raise ValueError(f"snapshots of version {head[0] if head else None} are not known here")
-        if len(head) != 8 or len(head[7]) != SLOTS:
+        ledger, head = export.read(chunks, Head)
+        if head.version != SNAPSHOT_VERSION:
+            raise ValueError(f"snapshots of version {head.version} are not known here")
+        if len(head.owned) != SLOTS:
             raise ValueError("the head of this snapshot is damaged")
-        _, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest, self.digest_index, owned = head
-        self._owned = bytearray(owned)
+        self.applied_index, self.term, self.base_ms, self.clock_ms = head.index, head.term, head.base_ms, head.clock_ms
+        self.digest, self.digest_index = head.digest, head.digest_index
+        self._owned = bytearray(head.owned)
         self._use(ledger)
 
     def rows_digest(self) -> bytes:
@@ -220,14 +235,6 @@ class LockMachine(Envelope):
             "clients": sum(len(bucket) for bucket in ledger.clients),
             "slots": sum(self._owned),
         }
-
-
-def _wrong_name(name: str) -> Answer | None:
-    try:
-        check_name(name)
-    except InvalidName as error:
-        return invalid(str(error))
-    return None
 
 
 def _raise_floor(client: Client, floor: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Final
 
+from holdfast.wire.frames import Mode
 from holdfast.wire.limits import (
     CLIENT_IDLE_MS,
     DEFAULT_HELD_MAX,
@@ -12,7 +13,7 @@ from holdfast.wire.limits import (
     DEFAULT_WAITERS_MAX,
 )
 
-from .timers import UNTIMED, Key
+from .timers import Bucket, Key
 
 Answer = tuple[int, int, int, Any]
 """(status, token, deadline relative to the operation's own reading, detail)."""
@@ -23,11 +24,15 @@ KIND_HOLD: Final = 2
 KIND_CLOSING: Final = 3
 KIND_CLIENT: Final = 4
 
-PLAIN = b""
+EXCLUSIVE, SHARED, PERMITS, CACHE = (int(mode) for mode in (Mode.EXCLUSIVE, Mode.SHARED, Mode.PERMITS, Mode.CACHE))
+
+FREE, QUEUED, STOLEN = 0, 1, 2
+"""How a hold was had (``Hold.why``)."""
 
 
 class Tenant:
-    """Exact counts of one tenant in this group, and its allotment."""
+    """Exact counts of one tenant in this group, and its allotment. What is over is not counted, also before its row
+    is gone; cache holds never are."""
 
     __slots__ = ("held", "held_max", "number", "sessions", "sessions_max", "version", "waiters", "waiters_max")
 
@@ -41,7 +46,7 @@ class Tenant:
 
 
 class Client:
-    """Invariant: ``answers`` holds exactly the answered operations from ``floor`` on; fewer than 4,096."""
+    """Invariant: ``answers`` holds exactly the answered operations from ``floor`` on; at most 4,096."""
 
     __slots__ = ("answers", "bucket", "ended", "floor", "leases", "number", "seen", "tenant")
 
@@ -52,90 +57,105 @@ class Client:
         self.answers: dict[int, Answer] = {}
         self.leases: dict[int, Lease] = {}
         self.ended: dict[int, tuple[int, int, str]] = {}
-        """Lease number -> (when, reason, text) of leases that ended otherwise than by release."""
+        """Number of a lease, or seq of a ticket, that ended otherwise than its owner said -> (when, reason, text)."""
         self.seen = seen
         """When it last sent an operation or lost its last lease."""
-        self.bucket = UNTIMED
+        self.bucket: Bucket | None = None
 
     def due_key(self) -> Key:
         return (self.seen + CLIENT_IDLE_MS, KIND_CLIENT, self.number, 0, "")
 
 
 class Lease:
-    """A plain lease (``session`` empty) has at most one hold or one waiter; a session any number."""
+    """A plain lease: that of one lock, numbered by its acquire's seq. It goes with the hold or the waiter it has.
 
-    __slots__ = (
-        "bucket", "change", "client", "dead", "deadline", "doomed", "held", "lost", "metadata",
-        "number", "only", "session", "text", "ttl", "waiting",
-    )  # fmt: skip
+    Most leases are plain and live for one hold, so what only a session needs is a constant here.
+    """
 
-    def __init__(self, client: Client, number: int, session: bytes, ttl: int, deadline: int) -> None:
+    __slots__ = ("bucket", "change", "client", "dead", "deadline", "number", "only")
+
+    session = b""
+    doomed = 0
+    """Reason once another is ending the session: it is not extended any more, and gets nothing."""
+    text = ""
+    metadata = b""
+
+    def __init__(self, client: Client, number: int, deadline: int) -> None:
         self.client = client
         self.number = number
-        self.session = session
-        self.ttl = ttl
         self.deadline = deadline
         self.change = 0
         self.dead = 0
         """Reason once it has ended. Invariant: a dead lease gets nothing and extends nothing."""
-        self.doomed = 0
-        """Reason once it is being taken away: it is not extended any more."""
-        self.text = ""
-        self.metadata = b""
         self.only: Hold | Waiter | None = None
-        """What a plain lease has; a dict for one would double the memory of a held lock."""
-        self.held: dict[int, Hold] | None = {} if session else None
-        """A session's holds, by token. Invariant: in the order of their tokens."""
-        self.waiting: dict[int, Waiter] | None = {} if session else None
-        """A session's waiters, by seq."""
-        self.lost: list[tuple[int, str, int, int, str]] | None = None
-        """(when, name, token, reason, text) of holds a living session lost."""
-        self.bucket = UNTIMED
+        self.bucket: Bucket | None = None
 
     def due_key(self) -> Key:
         return (self.deadline, KIND_LEASE, self.client.number, self.number, "")
 
     def holds(self) -> list[Hold]:
-        if self.held is not None:
-            return list(self.held.values())
         return [self.only] if isinstance(self.only, Hold) else []
 
     def waiters(self) -> list[Waiter]:
-        if self.waiting is not None:
-            # By seq: the order of arrival would not survive a snapshot.
-            return sorted(self.waiting.values(), key=lambda waiter: waiter.seq)
         return [self.only] if isinstance(self.only, Waiter) else []
 
     def size(self) -> int:
         """Holds and waiters together."""
-        if self.held is None or self.waiting is None:
-            return 0 if self.only is None else 1
-        return len(self.held) + len(self.waiting)
+        return 0 if self.only is None else 1
 
-    def attach_hold(self, hold: Hold) -> None:
-        if self.held is not None:
-            self.held[hold.token] = hold
-        else:
-            self.only = hold
-
-    def attach_waiter(self, waiter: Waiter) -> None:
-        if self.waiting is not None:
-            self.waiting[waiter.seq] = waiter
-        else:
-            self.only = waiter
+    def attach(self, item: Hold | Waiter) -> None:
+        self.only = item
 
     def detach(self, item: Hold | Waiter) -> None:
-        if self.held is None or self.waiting is None:
-            self.only = None
-        elif isinstance(item, Hold):
+        self.only = None
+
+    def find_seq(self, seq: int) -> Hold | Waiter | None:
+        """What the acquire ``seq`` got."""
+        return self.only if self.only is not None and self.only.seq == seq else None
+
+
+class Session(Lease):
+    """One lease over any number of holds and waiters; this group's part of it."""
+
+    __slots__ = ("doomed", "held", "lost", "metadata", "session", "text", "ttl", "waiting")
+
+    def __init__(self, client: Client, number: int, session: bytes, ttl: int, deadline: int) -> None:
+        super().__init__(client, number, deadline)
+        self.session = session
+        self.ttl = ttl
+        self.doomed = 0
+        self.text = ""
+        self.metadata = b""
+        self.held: dict[int, Hold] = {}
+        """By token. Invariant: in the order of the tokens."""
+        self.waiting: dict[int, Waiter] = {}
+        """By seq."""
+        self.lost: list[tuple[int, str, int, int]] = []
+        """(when, name, token, reason) of holds that it lost while it lived."""
+
+    def holds(self) -> list[Hold]:
+        return list(self.held.values())
+
+    def waiters(self) -> list[Waiter]:
+        # By seq: the order of arrival would not survive a snapshot.
+        return sorted(self.waiting.values(), key=lambda waiter: waiter.seq)
+
+    def size(self) -> int:
+        return len(self.held) + len(self.waiting)
+
+    def attach(self, item: Hold | Waiter) -> None:
+        if isinstance(item, Hold):
+            self.held[item.token] = item
+        else:
+            self.waiting[item.seq] = item
+
+    def detach(self, item: Hold | Waiter) -> None:
+        if isinstance(item, Hold):
             del self.held[item.token]
         else:
             del self.waiting[item.seq]
 
     def find_seq(self, seq: int) -> Hold | Waiter | None:
-        """What the acquire ``seq`` got."""
-        if self.held is None or self.waiting is None:
-            return self.only if self.only is not None and self.only.seq == seq else None
         waiter = self.waiting.get(seq)
         if waiter is not None:
             return waiter
@@ -152,7 +172,7 @@ class Lock:
         self.slot = slot
         self.name = name
         self.holders: list[Hold] = []
-        """Invariant: all of one mode, and one alone when that is exclusive."""
+        """Invariant: all of one mode, one alone when that is exclusive, in the order of their tokens."""
         self.used = 0
         """Permits of all holders."""
         self.queue: OrderedDict[tuple[int, int], Waiter] | None = None
@@ -160,7 +180,7 @@ class Lock:
         self.capacity = 0
         """Of the semaphore, while anybody holds or awaits permits of it."""
         self.closed_until = 0
-        self.bucket = UNTIMED
+        self.bucket: Bucket | None = None
 
     def due_key(self) -> Key:
         return (self.closed_until, KIND_CLOSING, self.tenant.number, 0, self.name)
@@ -187,37 +207,46 @@ class Waiter:
         self.steals = False
         self.patient = True
         """False for a try: it waits for cachers alone."""
-        self.bucket = UNTIMED
+        self.bucket: Bucket | None = None
 
     def due_key(self) -> Key:
         return (self.until, KIND_WAITER, self.lease.client.number, self.seq, "")
 
 
+class Taken:
+    """That a hold is being taken away, why, and the last deadline its holder was told: then it is over."""
+
+    __slots__ = ("reason", "text", "until")
+
+    def __init__(self, reason: int, until: int, text: str) -> None:
+        self.reason = reason
+        self.until = until
+        self.text = text
+
+
 class Hold:
     __slots__ = (
-        "asked", "bucket", "count", "lease", "leaving", "lock", "lock_delay", "metadata", "mode", "permits",
-        "seq", "since", "text", "token", "told", "why",
+        "asked", "bucket", "count", "lease", "lock", "lock_delay", "metadata", "mode", "permits", "seq", "since",
+        "taken", "token", "why",
     )  # fmt: skip
 
-    def __init__(self, lock: Lock, lease: Lease, token: int, since: int) -> None:
+    def __init__(self, lock: Lock, lease: Lease, seq: int, token: int, mode: int, permits: int, since: int) -> None:
         self.lock = lock
         self.lease = lease
+        self.seq = seq
         self.token = token
-        self.since = since
-        self.seq = 0
-        self.asked = since
-        self.mode = 0
-        self.permits = 1
+        self.mode = mode
+        self.permits = permits
+        self.since = self.asked = since
         self.count = 1
+        """How often a session holds it (``reentrant``)."""
         self.metadata = b""
         self.lock_delay = 0
-        self.why = 0
-        self.leaving = 0
-        """Reason once it is being taken away."""
-        self.told = 0
-        """The last deadline its holder was told; set when it begins to leave."""
-        self.text = ""
-        self.bucket = UNTIMED
+        self.why = FREE
+        self.taken: Taken | None = None
+        self.bucket: Bucket | None = None
+        """Timed only while it is being taken away."""
 
     def due_key(self) -> Key:
-        return (self.told, KIND_HOLD, self.lease.client.number, self.token, "")
+        until = self.taken.until if self.taken is not None else 0
+        return (until, KIND_HOLD, self.lease.client.number, self.token, "")
