@@ -94,7 +94,9 @@ class Timers:
             first = self._first_of(order[0], buckets[order[0]])
             if first is not None:
                 # A later, finer bucket may begin before the first of this one is due.
-                return min(first, *order[1:3]) if due is None else min(first, due, *order[1:3])
+                first = min([first, *order[1:3], *([] if due is None else [due])])
+                # What was added since the clock came here may stand in a bucket that began before.
+                return max(first, self._clock + 1)
             del buckets[heappop(order)]
         return due
 
