@@ -191,3 +191,9 @@ def test_a_killed_runner_takes_the_command_along(tmp_path: Path) -> None:
     runner.wait()
     command = int(pid_file.read_text())
     wait_until(lambda: gone(command), "the command to be killed")
+
+
+async def test_a_signal_that_comes_before_the_command_runs_is_the_commands(guardian: Guardian) -> None:
+    foreground = Foreground(["sleep", "60"], {}, guardian)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await foreground.run() == 128 + signal.SIGTERM

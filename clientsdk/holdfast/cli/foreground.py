@@ -53,7 +53,7 @@ class _Terminal:
 
 
 class Foreground:
-    """Create and :meth:`run` inside a running loop, once.
+    """Create and :meth:`run` inside a running loop, once. Signals are the command's from the creation on.
 
     ``may_resume`` is asked when the user brings the stopped command back: if it says no, the command is killed before
     it runs on. ``grace_s``: how long the command may take to end after TERM or HUP was forwarded to it; None for ever.
@@ -79,17 +79,23 @@ class Foreground:
         self._doomed = False
         self._watcher: threading.Thread | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._early: list[int] = []
+        """Signals that came before the command ran."""
+        handle(self._loop, FORWARDED, self._forward)
 
     async def run(self) -> int:
         """Until the command ends; its exit code as a shell reports it. Raises :class:`Stop` when it cannot be run."""
-        self._start()
-        handle(self._loop, FORWARDED, self._forward)
         try:
-            await asyncio.shield(self._ended)
+            self._start()
+            for number in self._early:
+                self._forward(number)
+            try:
+                await asyncio.shield(self._ended)
+            finally:
+                code = self._finish()
         finally:
             for number in FORWARDED:
                 self._loop.remove_signal_handler(number)
-            code = self._finish()
         return code
 
     def signal(self, number: int) -> None:
@@ -124,6 +130,9 @@ class Foreground:
         self._terminal.set_owner(os.getpid())
 
     def _forward(self, number: int) -> None:
+        if self._process is None:
+            self._early.append(number)
+            return
         self.signal(number)
         if self._grace_s is not None and number in (signal.SIGTERM, signal.SIGHUP):
             self._loop.call_later(self._grace_s, self.signal, signal.SIGKILL)

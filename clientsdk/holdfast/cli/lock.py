@@ -62,11 +62,14 @@ async def hold(
     """
     found = credentials.find()
     async with holdfast.connect(found.url, found.api_key) as client:
+        told: list[int] = []
         try:
-            held = await _unless_signalled(acquire(client, _whoami()))
+            held = await _unless_signalled(acquire(client, _whoami()), told)
         except LockTimeout as error:
             raise Stop(Exit.NOT_HAD, str(error)) from None
         try:
+            if told:
+                raise _stopped(told)
             return await _run(held, command, ttl_s)
         finally:
             await _release(held)
@@ -101,27 +104,29 @@ async def _release(held: holdfast.Lock) -> None:
         pass
 
 
-async def _unless_signalled(waiting: Awaitable[T]) -> T:
-    """Give up, and with it the place in the queue, when told to stop."""
+async def _unless_signalled(waiting: Awaitable[T], told: list[int]) -> T:
+    """Give up, and with it the place in the queue, when told to stop; ``told`` gets the signals.
+
+    They are handled until the command's own handling takes their place in the same turn of the loop: at no moment does
+    a signal end this process behind the command's back.
+    """
     task = asyncio.ensure_future(waiting)
-    told: list[int] = []
 
     def stop(number: int) -> None:
         told.append(number)
         task.cancel()
 
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    handle(loop, numbers, stop)
+    handle(asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT, signal.SIGHUP), stop)
     try:
         return await task
     except asyncio.CancelledError:
         if told:
-            raise Stop(128 + told[0], f"stopped by {signal.Signals(told[0]).name} while waiting") from None
+            raise _stopped(told) from None
         raise
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+
+
+def _stopped(told: list[int]) -> Stop:
+    return Stop(128 + told[0], f"stopped by {signal.Signals(told[0]).name} while waiting")
 
 
 def _whoami() -> str:

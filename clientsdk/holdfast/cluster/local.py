@@ -131,7 +131,10 @@ class LocalCluster:
     # Life.
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Form if need be, start everything and wait until every group serves. Raises :class:`ClusterError`."""
+        """Form if need be, start everything and wait until every group serves and every node is known to the router.
+
+        Raises :class:`ClusterError`.
+        """
         deadline = time.monotonic() + timeout_s
         try:
             self._local = self._open() or self._form()
@@ -143,7 +146,7 @@ class LocalCluster:
             self._start_router(deadline)
             for process in self._nodes.values():
                 process.await_listening(deadline)
-            self.ready(deadline - time.monotonic())
+            self.ready(deadline - time.monotonic(), all_nodes=True)
         except ServerFailed as error:
             self.stop()
             raise ClusterError(str(error), port_taken=error.code == 5) from None
@@ -151,21 +154,30 @@ class LocalCluster:
             self.stop()
             raise
 
-    def ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait until every group has a leader that serves, as the router sees it. Raises :class:`ClusterError`."""
+    def ready(self, timeout_s: float = START_TIMEOUT_S, *, all_nodes: bool = False) -> None:
+        """Wait until every group has a leader that serves, as the router sees it. Raises :class:`ClusterError`.
+
+        ``all_nodes``: and until every node answers the router.
+        """
         deadline = time.monotonic() + timeout_s
-        wanted = set(range(self.shape.groups + 1))
-        missing, why = wanted, ""
+        missing = "the router does not answer"
         while (left := deadline - time.monotonic()) > 0:
             try:
-                missing, why = wanted - self.status(min(left, 2.0)).leaders().keys(), ""
+                missing = self._missing(self.status(min(left, 2.0)), all_nodes)
             except HoldfastError as error:
-                why = f": {error}"
-            if not missing and not why:
+                missing = str(error)
+            if not missing:
                 return
             time.sleep(0.02)
         tails = "".join(f"\n{p.name}:{p.log_tail()}" for p in self._processes())
-        raise ClusterError(f"groups {sorted(missing)} have no leader after {timeout_s:.0f} s{why}{tails}")
+        raise ClusterError(f"not ready after {timeout_s:.0f} s: {missing}{tails}")
+
+    def _missing(self, status: ClusterStatus, all_nodes: bool) -> str:
+        groups = set(range(self.shape.groups + 1)) - status.leaders().keys()
+        if groups:
+            return f"groups {sorted(groups)} have no leader"
+        silent = [node.node for node in status.nodes if not node.up]
+        return f"nodes {silent} do not answer" if silent and all_nodes else ""
 
     def stop(self) -> None:
         """Stop everything: politely, then for certain. Removes a temporary directory. May be called twice."""
