@@ -1,4 +1,4 @@
-"""Every command and every program of the README runs as it stands there, against a local cluster."""
+"""Every command and every program of the README and of docs/sdk.md runs as it stands there, on a local cluster."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from holdfast.cluster import LocalCluster
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+SDK = (ROOT / "docs" / "sdk.md").read_text()
 BIN = Path(sys.executable).parent
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+COMMANDS = [line for block in blocks(README, "sh") for line in block.splitlines() if line.strip()]
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +49,32 @@ def test_the_commands_run_and_the_second_token_is_larger(environment: dict[str, 
 
 
 def test_the_programs_run(environment: dict[str, str]) -> None:
-    programs = blocks("python")
+    programs = blocks(README, "python")
     assert programs
     for program in programs:
         assert run([sys.executable, "-c", program], environment).startswith("token ")
 
 
+SAID = [
+    "",
+    r"token \d+ remaining 30\nheld True \S+\ntried True\n",
+    r"lost STOLEN maintenance\n",
+    r"held 100\n",
+    r"holder b'ada' free 0\ncheck True True\nnames \['reports/1'\]\nlost FORCED\n",
+    r"token \d+\n",
+]
+
+
+@pytest.mark.parametrize(("number", "said"), list(enumerate(SAID)))
+def test_the_programs_of_the_sdks_page_say_what_they_should(
+    environment: dict[str, str], number: int, said: str
+) -> None:
+    programs = blocks(SDK, "python")
+    assert len(programs) == len(SAID)
+    assert re.fullmatch(said, run([sys.executable, "-c", programs[number]], environment))
+
+
 def test_the_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)", README)
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        links = re.findall(r"\]\((?!http)([^)#]+)", page.read_text())
+        assert [link for link in links if not (page.parent / link).exists()] == []
