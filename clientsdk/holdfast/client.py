@@ -216,7 +216,7 @@ class Client:
         """
         check_name(name)
         if cache and (self._absence.knows(name) or await self._absence.learn(name)):
-            return LockInfo(name, 0, 0, (), 0.0)
+            return LockInfo(name, 0, 0, (), 0.0, 0)
         status, _, detail = await self._call(Kind.GET, name)
         if status != Status.OK:
             raise refusal(status, detail, name, None)

@@ -34,12 +34,14 @@ class LockInfo:
     """Of the semaphore, while anybody holds or awaits permits of it; 0 otherwise."""
     waiters: int
     holders: tuple[HolderInfo, ...]
+    """The first 256 of them."""
     closed_for: float
     """What is left of a lock delay."""
+    holder_count: int
 
     @property
     def held(self) -> bool:
-        return bool(self.holders)
+        return self.holder_count > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class SessionInfo:
 
 def lock_info(view: LockView) -> LockInfo:
     holders = tuple(_holder(holder) for holder in view.holders)
-    return LockInfo(view.name, view.capacity, view.waiters, holders, view.closed_ms / 1000)
+    return LockInfo(view.name, view.capacity, view.waiters, holders, view.closed_ms / 1000, view.held)
 
 
 def _holder(view: HolderView) -> HolderInfo:

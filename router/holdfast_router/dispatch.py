@@ -2,7 +2,7 @@
 
 What arrives while the window is full leaves together as the next frame. A section may be sent to several leaders in
 turn: operations are exactly-once by (client, seq), so sending again is always safe, and saying "rejected" is allowed
-only when no copy ever left.
+only when every copy that left was certainly refused.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import msgspec
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import decode_raw_list
-from holdfast.wire.limits import FRAME_BYTES_MAX, SECTIONS_PER_FRAME_MAX
+from holdfast.wire.limits import FRAME_BYTES_MAX, OPERATIONS_PER_FRAME_MAX, SECTIONS_PER_FRAME_MAX
 from holdfast.wire.messages import GroupRole, Msg, Refusal
 
 FRAMES_IN_FLIGHT_MAX = 4
 QUEUE_BYTES_MAX = 64 << 20
 QUEUE_SECTIONS_MAX = 65_536
 RETRY_S = 0.02
-"""Pause before asking again for a leader that nobody names."""
+"""Pause before asking again a leader that refuses and names no other."""
 OVERLOAD_RETRY_MS_MIN = 10
 
 
@@ -35,8 +35,9 @@ class Item:
     body: bytes
     deadline: float
     client: int = 0
-    sent: bool = False
-    """Whether a copy ever left for a node."""
+    operations: int = 1
+    copies: int = 0
+    """How many left for a node and were not certainly refused: any of them may have been or be carried out."""
     done: bool = False
 
 
@@ -111,6 +112,15 @@ class GroupDispatch:
             self.leader = 0
         self._recall(lambda flight: flight.node == node)
 
+    def unsent(self, frame: Frame) -> None:
+        """There was no connection to hand the frame to."""
+        flight = self._land(frame.request)
+        if flight is not None:
+            for item in flight.items:
+                item.copies -= 1
+            self._requeue(flight)
+        self.disconnected(frame.node)
+
     def answered(self, request: int, body: bytes, now: float) -> None:
         flight = self._land(request)
         if flight is None:
@@ -121,8 +131,7 @@ class GroupDispatch:
         except msgspec.DecodeError:
             answers = []
         if len(answers) != len(flight.items):
-            for item in flight.items:
-                self._finish(item, None, Refusal(Code.BAD_MESSAGE, "a section of this frame was not understood"))
+            self._reject(flight, Refusal(Code.BAD_MESSAGE, "a section of this frame was not understood"))
             return
         for item, answer in zip(flight.items, answers, strict=True):
             self._finish(item, bytes(answer))
@@ -132,15 +141,29 @@ class GroupDispatch:
         if flight is None:
             return
         if refusal.code in (Code.NOT_LEADER, Code.OUTCOME_UNKNOWN, Code.NO_SUCH_GROUP, Code.OVERLOADED):
+            if refusal.code != Code.OUTCOME_UNKNOWN:
+                for item in flight.items:
+                    item.copies -= 1
             if refusal.code == Code.OVERLOADED:
                 self._ask_again_at = now + refusal.retry_after_ms / 1000
             elif self.leader == flight.node:
-                self.leader = refusal.leader if refusal.leader != flight.node else 0
-                self._ask_again_at = now + (0 if self.leader else RETRY_S)
+                if refusal.leader not in (0, flight.node):
+                    self.leader = refusal.leader
+                else:
+                    # It will say who leads when it knows; should that word be lost, it is asked again.
+                    self._ask_again_at = now + RETRY_S
             self._requeue(flight)
             return
+        self._reject(flight, refusal)
+
+    def _reject(self, flight: _Flight, refusal: Refusal) -> None:
+        """Nothing came of this copy; of an earlier one something may."""
         for item in flight.items:
-            self._finish(item, None, refusal)
+            if item.copies > 1:
+                text = f"{refusal.message}; an earlier copy may have been carried out"
+                self._finish(item, None, Refusal(Code.OUTCOME_UNKNOWN, text))
+            else:
+                self._finish(item, None, refusal)
 
     # Work.
 
@@ -156,10 +179,11 @@ class GroupDispatch:
 
     def _gather(self, queue: deque[Item]) -> list[Item]:
         items: list[Item] = []
-        size = 0
+        size = operations = 0
         while queue and len(items) < SECTIONS_PER_FRAME_MAX:
             item = queue[0]
-            if items and size + len(item.body) > FRAME_BYTES_MAX - 8:
+            operations += item.operations
+            if items and (size + len(item.body) > FRAME_BYTES_MAX - 8 or operations > OPERATIONS_PER_FRAME_MAX):
                 break
             queue.popleft()
             self._bytes -= len(item.body)
@@ -173,19 +197,20 @@ class GroupDispatch:
         request = self._next_request
         self._next_request = request % 0xFFFFFFFF + 1
         for item in items:
-            item.sent = True
+            item.copies += 1
         self._flights[request] = _Flight(self.leader, self.term, now, items)
         self._windows[kind] += 1
         body = _array_header(len(items)) + b"".join([item.body for item in items])
         self.frames.append(Frame(self.leader, kind, request, body))
 
     def expire(self, now: float) -> None:
-        """Answer what is past its deadline: rejected when no copy ever left for a node, else unknown."""
-        for queue in self._queues.values():
+        """Answer what is past its deadline: unknown when a copy may have been carried out, else rejected."""
+        for kind, queue in self._queues.items():
             for item in queue:
                 self._expire(item, now)
-            while queue and queue[0].done:
-                self._bytes -= len(queue.popleft().body)
+            if any(item.done for item in queue):
+                self._bytes -= sum(len(item.body) for item in queue if item.done)
+                self._queues[kind] = deque(item for item in queue if not item.done)
         for flight in self._flights.values():
             for item in flight.items:
                 self._expire(item, now)
@@ -193,7 +218,7 @@ class GroupDispatch:
     def _expire(self, item: Item, now: float) -> None:
         if item.done or item.deadline > now:
             return
-        if item.sent:
+        if item.copies:
             text = f"group {self.group} did not answer in time; send the same operations again under their numbers"
             self._finish(item, None, Refusal(Code.OUTCOME_UNKNOWN, text))
         else:

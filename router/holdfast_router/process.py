@@ -35,7 +35,12 @@ from .upstream import Upstream
 META_GROUP = 0
 EXPIRE_EVERY_S = 0.02
 STATUS_TIMEOUT_S = 1.0
+STATUS_KEPT_S = 0.1
+"""However many ask, the nodes are asked no more often."""
 ROUTES_MAX = 1_000_000
+
+Route = tuple[int, int, int]
+"""(group, tenant, client number): nobody hears another tenant's events by claiming its clients' numbers."""
 
 log = logging.getLogger("holdfast.router")
 
@@ -91,8 +96,12 @@ class Router:
         self._stamper: Stamper | None = None
         self._dispatches: dict[int, GroupDispatch] = {}
         self._roles: dict[int, GroupRole] = {}
-        self._routes: OrderedDict[tuple[int, int], Downstream] = OrderedDict()
-        """(group, client number) -> the connection that its answers last went to; oldest first, bounded."""
+        self._routes: OrderedDict[Route, Downstream] = OrderedDict()
+        """The connection that a client's answers last went to; longest unheard first, bounded."""
+        self._routes_of: dict[Downstream, set[Route]] = {}
+        self._status_askers: list[tuple[Downstream, int]] = []
+        self._status_body = b""
+        self._status_at = 0.0
         self._scheduled = False
         self._expiry: asyncio.TimerHandle | None = None
         self._server: asyncio.Server | None = None
@@ -159,27 +168,39 @@ class Router:
             self._front.refuse(caller.connection, group, request, Refusal(Code.NO_SUCH_GROUP, f"no group {group} here"))
             return
         try:
-            body, shape = self._stamper.stamp(caller.tenant, group, kind, section)
+            body, decoded = self._stamper.stamp(caller.tenant, group, kind, section)
         except HoldfastError as error:
             caller.answered()
             self._front.refuse(caller.connection, group, request, refusal_of(error))
             return
-        client = -1 if shape.kinds == bytes([Kind.REGISTER]) else shape.client
-        dispatch.submit(Item(caller, request, kind, body, self._loop.time() + deadline_s, client))
+        client = -1 if decoded.kinds == bytes([Kind.REGISTER]) else decoded.client
+        deadline = self._loop.time() + deadline_s
+        dispatch.submit(Item(caller, request, kind, body, deadline, client, len(decoded.kinds)))
         self._wake()
 
     def _on_gone(self, caller: Downstream) -> None:
         for dispatch in self._dispatches.values():
             dispatch.drop_caller(caller)
-        for key in [key for key, via in self._routes.items() if via is caller]:
-            del self._routes[key]
+        for route in self._routes_of.pop(caller, ()):
+            del self._routes[route]
 
     def _on_status(self, caller: Downstream, request: int) -> None:
-        task = asyncio.create_task(self._answer_status(caller, request), name="status")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        caller.asked()
+        self._status_askers.append((caller, request))
+        if self._loop.time() - self._status_at < STATUS_KEPT_S:
+            self._tell_status()
+        elif not self._tasks:
+            task = asyncio.create_task(self._gather_status(), name="status")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _answer_status(self, caller: Downstream, request: int) -> None:
+    def _tell_status(self) -> None:
+        askers, self._status_askers = self._status_askers, []
+        for caller, request in askers:
+            caller.answered()
+            caller.connection.send(Msg.STATUS, 0, request, self._status_body)
+
+    async def _gather_status(self) -> None:
         addresses = self._upstream.addresses
         found = await asyncio.gather(*(self._upstream.status(node, STATUS_TIMEOUT_S) for node in addresses))
         nodes = [
@@ -193,7 +214,9 @@ class Router:
             "table_version": self._meta.table.version if self._meta else 0,
             "leaders": {str(group): dispatch.leader for group, dispatch in self._dispatches.items()},
         }
-        caller.connection.send(Msg.STATUS, 0, request, encode({"router": router, "nodes": nodes}))
+        self._status_body = encode({"router": router, "nodes": nodes})
+        self._status_at = self._loop.time()
+        self._tell_status()
 
     # From nodes.
 
@@ -244,7 +267,7 @@ class Router:
             self._deliver_all(self._dispatches[group])
         by_caller: dict[Downstream, list[Event]] = {}
         for event in decode_events(body):
-            caller = self._routes.get((group, event.client))
+            caller = self._routes.get((group, event.tenant, event.client))
             if caller is not None and not caller.connection.paused:
                 by_caller.setdefault(caller, []).append(event)
         for caller, mine in by_caller.items():
@@ -281,8 +304,7 @@ class Router:
             frames, dispatch.frames = dispatch.frames, []
             for frame in frames:
                 if not self._upstream.send(frame.node, frame.kind, dispatch.group, frame.request, frame.body):
-                    # It never left: the dispatch takes back the leader and the sections.
-                    dispatch.disconnected(frame.node)
+                    dispatch.unsent(frame)
         self._deliver_all(dispatch)
 
     def _deliver_all(self, dispatch: GroupDispatch) -> None:
@@ -302,8 +324,7 @@ class Router:
             self._front.refuse(caller.connection, group, item.request, outcome.refusal)
 
     def _learn(self, group: int, item: Item, caller: Downstream, answers: bytes) -> None:
-        """Events of a client go where its answers go. Only the group's own word that the client is this tenant's
-        counts, so that nobody hears another's events by claiming its number."""
+        """Events of a client go where its answers go."""
         number = item.client
         if number == 0:
             return
@@ -311,11 +332,21 @@ class Router:
             number = _registered(decode_answers(answers))
         elif _decode_statuses(answers).statuses[:1] == _UNREGISTERED:
             return
-        if number:
-            routes = self._routes
-            routes[(group, number)] = caller
-            if len(routes) > ROUTES_MAX:
-                routes.popitem(last=False)
+        if number and not caller.connection.closed:
+            self._route((group, caller.tenant, number), caller)
+
+    def _route(self, route: Route, caller: Downstream) -> None:
+        routes = self._routes
+        before = routes.get(route)
+        if before is not caller:
+            if before is not None:
+                self._routes_of[before].discard(route)
+            routes[route] = caller
+            self._routes_of.setdefault(caller, set()).add(route)
+        routes.move_to_end(route)
+        if len(routes) > ROUTES_MAX:
+            oldest, its = routes.popitem(last=False)
+            self._routes_of[its].discard(oldest)
 
 
 _UNREGISTERED = bytes([Status.UNREGISTERED])

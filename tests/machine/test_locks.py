@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.wire.frames import Allotment, EventKind, Kind, Options, Reason, Status
+from holdfast.wire.limits import HOLDERS_SHOWN_MAX, READ_BYTES_PER_FRAME_MAX
 from holdfast.wire.names import slot_of
 from holdfast_shard.machine import Genesis, LockMachine
 from tests.machine.driver import GENESIS, Client, Cluster, Op, frame, section
@@ -419,8 +420,8 @@ def test_get_shows_the_holder_why_and_since_when(cluster: Cluster, one: Client, 
     one.acquire("a", metadata=b"host-1")
     two.acquire("a", wait=60_000)
     cluster.pass_time(3000)
-    name, _, waiters, holders, closed = two.look(Kind.GET, "a").detail
-    assert (name, waiters, closed) == ("a", 1, 0)
+    name, _, waiters, holders, closed, count = two.look(Kind.GET, "a").detail
+    assert (name, waiters, closed, count) == ("a", 1, 0, 1)
     _, _, _, client, _, _, metadata, held, remaining, why, _, _ = holders[0]
     assert (metadata, held, remaining, why, client) == (b"host-1", 3000, 7000, "free", one.number)
 
@@ -439,6 +440,49 @@ def test_list_pages_through_everything_under_a_prefix_once(one: Client) -> None:
             break
     assert len(seen) == 100
     assert set(seen) == names
+
+
+def test_wrong_limits_and_cursors_are_answered(one: Client) -> None:
+    one.open(A)
+    one.acquire("a")
+    for kind in (Kind.LIST, Kind.SESSIONS):
+        for limit in (-1, -(2**62), 2**62):
+            assert one.look(kind, options=Options(limit=limit)).status == Status.OK
+        for cursor in ("x", "1" * 5000, "-1:", "4096:", "٣:", "zz"):
+            assert one.look(kind, options=Options(cursor=cursor)).status == Status.INVALID
+
+
+def test_many_reads_in_one_frame_are_bounded_and_the_rest_asks_again(one: Client) -> None:
+    for n in range(300):
+        one.acquire(f"jobs/{n}", metadata=b"m" * 1024)
+    answers = one.run([Op(Kind.LIST, 0, "jobs/") for _ in range(200)], read=True)
+    shown = sum(len(lock[3]) for answer in answers if answer.detail for lock in answer.detail[0])
+    assert 300 <= shown < READ_BYTES_PER_FRAME_MAX / 1024 + 300
+    assert answers[0].status == Status.OK
+    assert answers[-1].status == Status.AGAIN
+    nothing = one.run([Op(Kind.LIST, 0, "none/") for _ in range(200)], read=True)
+    assert sum(answer.status == Status.AGAIN for answer in nothing) > 190
+
+
+def test_a_page_that_ends_early_says_where_to_go_on(one: Client) -> None:
+    names = {f"jobs/{n}" for n in range(5000)}
+    for name in names:
+        one.acquire(name, metadata=b"m" * 1024)
+    seen: list[str] = []
+    cursor = ""
+    for _ in range(100):
+        locks, cursor = one.look(Kind.LIST, "jobs/", options=Options(cursor=cursor)).detail
+        seen += [lock[0] for lock in locks]
+        if not cursor:
+            break
+    assert sorted(seen) == sorted(names)
+
+
+def test_a_crowd_of_holders_is_shown_in_part(one: Client) -> None:
+    for _ in range(HOLDERS_SHOWN_MAX + 1):
+        one.shared("a")
+    _, _, _, holders, _, count = one.look(Kind.GET, "a").detail
+    assert (len(holders), count) == (HOLDERS_SHOWN_MAX, HOLDERS_SHOWN_MAX + 1)
 
 
 def test_sessions_are_listed_with_what_they_have(one: Client, two: Client) -> None:

@@ -157,6 +157,20 @@ def test_one_log_under_two_hash_seeds_gives_the_same_bytes() -> None:
     assert len(outputs) == 1
 
 
+def test_random_reads_are_answered() -> None:
+    rng = random.Random(1)
+    machine = apply_all(LockMachine(GENESIS), random_trace(3))
+    kinds = [Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS, 3, 200]
+    numbers = [-(2**63), -1, 0, 1, 2, 3, 50, 2**64 - 1]
+    for _ in range(3000):
+        options = Options(cursor=rng.choice(["", "0:", "9" * 5000, "aa", "1:n1"]), limit=rng.choice(numbers[:-1]))
+        op = Op(
+            rng.choice(kinds), 0, rng.choice([*NAMES, "", "x" * 600]), rng.choice(numbers), rng.choice(numbers),
+            options=options,
+        )  # fmt: skip
+        machine.read(frame(rng.choice([0, 1, 2, -1]), section(rng.choice(numbers), 0, [op])))
+
+
 @settings(max_examples=300, deadline=None)
 @given(payload=st.binary(max_size=200), framed=st.booleans())
 def test_no_bytes_make_apply_or_read_raise(payload: bytes, framed: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import EventKind, Kind, Options, Status, decode_answer_list
 from holdfast.wire.limits import ENTRY_BYTES_MAX
 from holdfast_shard.consensus import Applied, NotLeader, Proposal
-from holdfast_shard.machine import EntryResult, LockMachine
+from holdfast_shard.machine import EntryResult, LockMachine, ReadBudget
 from holdfast_shard.node.service import ENTRIES_IN_FLIGHT_MAX, PENDING_BYTES_MAX, Frame, GroupService
 from tests.machine.driver import GENESIS, Op, frame, section
 
@@ -147,7 +149,35 @@ def test_a_read_is_answered_by_the_next_entry_proposed_after_it_came() -> None:
     assert [reply.request for reply in leader.service.replies] == [1]
     leader.service.turn(0.0)
     leader.commit()
+    assert leader.service.wakeup_in_ms(0.0) == 0
+    leader.service.turn(0.0)
     assert [reply.request for reply in leader.service.replies] == [1, 2]
+
+
+def test_reads_that_look_at_much_are_spread_over_turns() -> None:
+    leader = Leader()
+    much = frame(1, section(0, 0, [Op(Kind.LIST, 0, "none/")] * 50))
+    for number in range(3):
+        leader.service.read(Frame("r", number, much))
+    leader.service.turn(0.0)
+    leader.commit()
+    for turns in range(1, 4):
+        leader.service.turn(0.0)
+        assert len(leader.service.replies) == turns
+
+
+def test_a_read_that_fails_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader = Leader()
+
+    def broken(body: bytes, budget: ReadBudget) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(leader.machine, "read", broken)
+    leader.service.read(Frame("r", 1, b""))
+    leader.service.turn(0.0)
+    leader.commit()
+    leader.service.turn(0.0)
+    assert leader.codes() == [Code.UNAVAILABLE]
 
 
 def test_a_read_of_a_leader_that_lost_office_is_refused() -> None:

@@ -205,3 +205,59 @@ def test_a_caller_that_is_gone_is_neither_answered_nor_sent() -> None:
     answer(dispatch, frame)
     assert outcomes(dispatch) == []
     assert not dispatch.busy
+
+
+def test_a_refusal_after_a_copy_that_may_live_is_unknown() -> None:
+    dispatch = led(1)
+    dispatch.submit(item())
+    sent(dispatch)
+    dispatch.disconnected(1)
+    dispatch.role(2, GroupRole(7, 2, 2, True))
+    (frame,) = sent(dispatch)
+    dispatch.refused(frame.request, Refusal(Code.BAD_MESSAGE, "no"), 0.0)
+    assert outcomes(dispatch) == [(1, Code.OUTCOME_UNKNOWN)]
+
+
+def test_answers_that_do_not_fit_after_a_copy_that_may_live_are_unknown() -> None:
+    dispatch = led(1)
+    dispatch.submit(item())
+    sent(dispatch)
+    dispatch.disconnected(1)
+    dispatch.role(2, GroupRole(7, 2, 2, True))
+    (frame,) = sent(dispatch)
+    dispatch.answered(frame.request, encode([]), 0.0)
+    assert outcomes(dispatch) == [(1, Code.OUTCOME_UNKNOWN)]
+
+
+def test_copies_that_were_certainly_refused_or_never_left_are_rejected_at_the_deadline() -> None:
+    dispatch = led(1)
+    dispatch.submit(item(deadline=1.0))
+    (frame,) = sent(dispatch)
+    dispatch.refused(frame.request, Refusal(Code.NOT_LEADER, "", 0, 2), 0.0)
+    (frame,) = sent(dispatch)
+    assert frame.node == 2
+    dispatch.unsent(frame)
+    dispatch.expire(1.0)
+    assert outcomes(dispatch) == [(1, Code.UNAVAILABLE)]
+    assert not dispatch.busy
+
+
+def test_a_frame_has_a_bounded_number_of_operations() -> None:
+    dispatch = led()
+    for request in range(20):
+        found = item(request)
+        found.operations = 2048
+        dispatch.submit(found)
+    frames = sent(dispatch)
+    assert [len(msgspec.msgpack.decode(frame.body)) for frame in frames] == [8, 8, 4]
+
+
+def test_what_is_past_its_deadline_leaves_its_room_also_behind_others() -> None:
+    dispatch = GroupDispatch(7)
+    dispatch.submit(item(1, deadline=60.0))
+    for request in range(2, 66):
+        dispatch.submit(item(request, deadline=1.0, size=QUEUE_BYTES_MAX // 64 - 10))
+    dispatch.expire(1.0)
+    outcomes(dispatch)
+    dispatch.submit(item(100, size=QUEUE_BYTES_MAX - 100))
+    assert outcomes(dispatch) == []

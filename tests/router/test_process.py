@@ -8,7 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +19,38 @@ import msgspec
 import pytest
 
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import Answers, EventKind, Kind, Section, Status, decode_answers, decode_events, encode
+from holdfast.wire.frames import (
+    Answers,
+    EventKind,
+    Kind,
+    Options,
+    Section,
+    Status,
+    decode_answers,
+    decode_events,
+    encode,
+)
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SECTION_BYTES_MAX
 from holdfast.wire.messages import Msg, Request, decode_refusal, decode_table
 from holdfast.wire.names import slot_of
 from tests.machine.driver import Op, section
 from tests.node.processes import Caller, NodeProcess, free_addresses, run
 
+OTHER_KEY = "hf_other"
+
 
 class Service:
-    """One node, one router."""
+    """One node, one router, and besides the built-in tenant 1 a tenant 2."""
 
     def __init__(self, root: Path) -> None:
         (address,) = free_addresses(1)
         formed = run("form", "--nodes", address, "--groups", "2", "--replicas", "1", "--out", str(root))
         self.key = json.loads(formed.stdout)["api_key"]
-        self.formation: dict[str, Any] = json.loads((root / "formation.json").read_text())
+        for path in (root / "formation.json", root / "node-1" / "formation.json"):
+            self.formation: dict[str, Any] = json.loads(path.read_text())
+            digest = b64encode(blake2b(OTHER_KEY.encode(), digest_size=32).digest()).decode()
+            self.formation["tenants"].append([2, "other", [digest]])
+            path.write_text(json.dumps(self.formation))
         self.root = root
         self.node = NodeProcess(root / "node-1")
         self.router = self.start_router()
@@ -45,6 +64,17 @@ class Service:
         assert process.stdout is not None
         self.address = json.loads(process.stdout.readline())["address"]
         return process
+
+    @contextmanager
+    def another_router(self) -> Iterator[str]:
+        first = self.address
+        process = self.start_router()
+        address, self.address = self.address, first
+        yield address
+        process.terminate()
+        assert process.wait(10) == 0
+        assert process.stdout is not None
+        process.stdout.close()
 
     def stop(self) -> None:
         self.router.send_signal(signal.SIGTERM)
@@ -76,9 +106,9 @@ class Sdk(Caller):
         self.events: list[Any] = []
         self._asked = 0
 
-    async def open(self, service: Service) -> None:
-        await self.dial(service.address)
-        kind, _ = await self.hello({"secret": service.key, "cluster": ""}, role="client")
+    async def open(self, service: Service, *, key: str = "", address: str = "") -> None:
+        await self.dial(address or service.address)
+        kind, _ = await self.hello({"secret": key or service.key, "cluster": ""}, role="client")
         assert kind == Msg.WELCOME
         while not self.groups:
             kind, _, _, body = await self.next()
@@ -111,6 +141,14 @@ class Sdk(Caller):
         assert isinstance(found, Answers), found
         return found
 
+    async def event(self) -> Any:
+        """The first event there was, or will be."""
+        while not self.events:
+            kind, _, _, body = await self.next()
+            if kind == Msg.EVENTS:
+                self.events += decode_events(body)
+        return self.events[0]
+
     async def register(self, group: int) -> int:
         return (await self.answers(group, section(0, 0, [Op(Kind.REGISTER)]))).tokens[0]
 
@@ -126,11 +164,7 @@ async def test_a_lock_through_router_and_node_and_its_event(service: Service) ->
     queued = await two.answers(group, section(second, 1, [Op(Kind.ACQUIRE, 1, "a", wait=30_000)]))
     assert queued.statuses == bytes([Status.QUEUED])
     await one.answers(group, section(first, 2, [Op(Kind.RELEASE, 2, "a", token=held.tokens[0])]))
-    while not two.events:
-        kind, _, _, body = await two.next()
-        if kind == Msg.EVENTS:
-            two.events += decode_events(body)
-    (event,) = two.events
+    event = await two.event()
     assert (event.kind, event.token > held.tokens[0]) == (EventKind.GRANTED, True)
 
 
@@ -172,14 +206,67 @@ async def test_bad_requests_are_refused_and_the_connection_is_kept(service: Serv
     assert fine.statuses == bytes([Status.NOT_HELD])
 
 
-async def test_another_tenants_client_number_gets_nobodys_events(service: Service) -> None:
-    one, thief = Sdk(), Sdk()
+@pytest.mark.parametrize("through", ["the same router", "another router"])
+async def test_whoever_claims_anothers_client_number_neither_gets_nor_diverts_its_events(
+    service: Service, through: str
+) -> None:
+    one, two, thief = Sdk(), Sdk(), Sdk()
     await one.open(service)
-    await thief.open(service)
-    group = one.group_of("b")
-    number = await one.register(group)
-    refused = await thief.answers(group, section(number + 1_000_000, 1, [Op(Kind.ACQUIRE, 1, "b")]))
-    assert refused.statuses == bytes([Status.UNREGISTERED])
+    await two.open(service)
+    with service.another_router() as address:
+        await thief.open(service, key=OTHER_KEY, address=address if through == "another router" else "")
+        name = f"secret/{through}"
+        group = one.group_of(name)
+        first, second = await one.register(group), await two.register(group)
+        held = await one.answers(group, section(first, 1, [Op(Kind.ACQUIRE, 1, name)]))
+        await two.answers(group, section(second, 1, [Op(Kind.ACQUIRE, 1, name, wait=30_000)]))
+        await thief.request(group, section(second, 1, [Op(Kind.SESSIONS)]), kind=Msg.READ)
+        refused = await thief.answers(group, section(second, 1, [Op(Kind.KEEPALIVE, 1)]))
+        assert refused.statuses == bytes([Status.UNREGISTERED])
+        await one.answers(group, section(first, 2, [Op(Kind.RELEASE, 2, name, token=held.tokens[0])]))
+        await two.event()
+        await thief.request(group, section(second, 1, [Op(Kind.SESSIONS)]), kind=Msg.READ)
+        assert thief.events == []
+
+
+async def test_a_section_that_a_node_could_not_read_spoils_no_others(service: Service) -> None:
+    good, bad = Sdk(), Sdk()
+    await good.open(service)
+    await bad.open(service, key=OTHER_KEY)
+    group = good.group_of("a")
+    number = await good.register(group)
+    columns: list[Any] = [number, 1, bytes([Kind.KEEPALIVE]), [1], [""], [0], [0], [0], [0], {}]
+    uneven, longer = list(columns), [*columns, 0]
+    columns[5] = ["text"]
+    uneven[6] = []
+    for wrong in (columns, uneven, longer):
+        bad.connection.send(Msg.OPS, group, 9, encode(Request(5000, msgspec.Raw(encode(wrong)))))
+        fine = await good.answers(group, section(number, 1, [Op(Kind.RELEASE, 1, "a", token=1)]))
+        assert fine.statuses == bytes([Status.NOT_HELD])
+        assert await bad.reply(9) == Code.BAD_MESSAGE
+
+
+async def test_reads_with_wrong_numbers_stop_no_node(service: Service) -> None:
+    sdk = Sdk()
+    await sdk.open(service)
+    group = sdk.group_of("a")
+    for kind in (Kind.LIST, Kind.SESSIONS):
+        for options in (Options(limit=-1), Options(cursor="9" * 5000)):
+            found = await sdk.request(group, section(0, 0, [Op(kind, options=options)]), kind=Msg.READ)
+            assert isinstance(found, Answers)
+    assert service.node.process.poll() is None
+
+
+async def test_a_crowd_that_asks_for_status_is_answered_at_little_cost(service: Service) -> None:
+    sdk = Sdk()
+    await sdk.open(service)
+    for request in range(1, 1001):
+        sdk.connection.send(Msg.STATUS, 0, request, b"")
+    answered: set[int] = set()
+    while len(answered) < 1000:
+        kind, _, request, _ = await sdk.next()
+        if kind == Msg.STATUS:
+            answered.add(request)
 
 
 async def test_no_leader_is_an_error_within_the_deadline_and_everything_goes_on_afterwards(service: Service) -> None:

@@ -12,7 +12,16 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import Event, Kind, StampedRaw, Status, decode_answers, decode_raw_list, decode_shape, encode
+from holdfast.wire.frames import (
+    Event,
+    Kind,
+    StampedRaw,
+    Status,
+    decode_answers,
+    decode_raw_list,
+    decode_section,
+    encode,
+)
 from holdfast.wire.limits import PROTOCOL_VERSION, SLOTS
 from holdfast.wire.messages import GroupRole, Msg, Refusal, SlotTable, Welcome, decode_hello, decode_request
 from holdfast.wire.names import slot_of
@@ -189,7 +198,7 @@ class Service:
 
     def _operations(self, connection: Connection, kind: int, group: int, request: int, body: bytes) -> None:
         asked = decode_request(body)
-        shape = decode_shape(asked.section)
+        shape = decode_section(asked.section)
         refusal = self.refuse(group, list(shape.kinds))
         if refusal is not None:
             self._send(connection, Msg.REFUSED, group, request, encode(refusal))

@@ -649,7 +649,7 @@ def test_events_for_another_client_are_not_ours(world: World, peer: Peer, other:
     lock = peer.lock(A, wait_ms=60_000)
     lock.acquire()
     world.settle()
-    stranger = Event(4711, int(EventKind.GRANTED), lock.hold.seq, lock.hold.seq, A, 99, 1000, 1, 0)
+    stranger = Event(1, 4711, int(EventKind.GRANTED), lock.hold.seq, lock.hold.seq, A, 99, 1000, 1, 0)
     peer.core.message(Msg.EVENTS, 1, 0, encode([stranger]))
     assert lock.state() == State.WAITING
 

@@ -531,3 +531,13 @@ def test_rejections_are_told_from_unknown_outcomes() -> None:
         assert issubclass(error, Rejected)
     assert not issubclass(holdfast.OutcomeUnknown, Rejected)
     assert not issubclass(LockLost, Rejected)
+
+
+async def test_reads_that_a_frame_has_no_room_for_are_asked_again(
+    client: holdfast.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast_shard.machine.envelope.READ_ROWS_PER_FRAME_MAX", 5)
+    async with client.lock("a"):
+        found = await asyncio.gather(*(client.get(name) for name in ("a", "b") * 25))
+        assert [info.held for info in found] == [True, False] * 25
+        assert [info.name async for info in client.list("a", page=1)] == ["a"]

@@ -32,7 +32,6 @@ from holdfast.wire.frames import (
     decode_answers,
     decode_raw_list,
     decode_section,
-    decode_shape,
     encode,
 )
 from holdfast.wire.messages import GroupRole, Msg, Refusal, decode_request
@@ -246,7 +245,7 @@ class World:
             peer.down.append((Msg.PONG, 0, request, b""))
             return
         section = decode_request(body).section
-        shape = decode_shape(section)
+        shape = decode_section(section)
         refusal = self.refuse(group, list(shape.kinds))
         if refusal is not None:
             if refusal.code == Code.OUTCOME_UNKNOWN and self.rng.random() < 0.5:
@@ -266,7 +265,7 @@ class World:
         self.tell(group, events)
 
     def apply(self, peer: Peer | None, group: int, section: bytes) -> tuple[bytes, list[Event]]:
-        shape = decode_shape(section)
+        shape = decode_section(section)
         frame = encode([StampedRaw(TENANT, _slots(shape.names), msgspec.Raw(section))])
         result = self.leaders[group].apply(frame)
         answers = bytes(decode_raw_list(result.answers[0])[0])

@@ -26,7 +26,7 @@ def test_the_vectors_of_the_page() -> None:
         pack(Msg.OPS, 2, 1, encode(Request(5000, msgspec.Raw(encode(REGISTER))))),
         encode(TWO),
         encode(Answers(b"\x00\x00", [42, 0], [10_000, 0], {})),
-        encode([Event(9, int(EventKind.GRANTED), 3, 3, "orders/8", 43, 12_000, 1, 0)]),
+        encode([Event(1, 9, int(EventKind.GRANTED), 3, 3, "orders/8", 43, 12_000, 1, 0)]),
     ]
     assert [f"`{data.hex()}`" in PAGE for data in made] == [True] * len(made)
 

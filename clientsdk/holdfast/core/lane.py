@@ -32,6 +32,7 @@ SHARED_PATIENCE: Final = 8
 
 _UNREGISTERED = int(Status.UNREGISTERED)
 _MOVED = int(Status.MOVED)
+_AGAIN = int(Status.AGAIN)
 _FATAL: Final = frozenset(
     {Code.BAD_MESSAGE, Code.TOO_LARGE, Code.VERSION, Code.UNAUTHENTICATED, Code.WRONG_CLUSTER, Code.INVALID}
 )
@@ -174,9 +175,22 @@ class Lane:
         for at, (caller, kind, status, token, deadline) in enumerate(
             zip(batch.callers, batch.kinds, answers.statuses, answers.tokens, answers.deadlines, strict=True)
         ):
-            caller.answered(kind, status, token, deadline, details.get(at) if details else None, seq + at, sent_ms)
+            if status == _AGAIN:
+                self._again(batch, at)
+            else:
+                caller.answered(kind, status, token, deadline, details.get(at) if details else None, seq + at, sent_ms)
         if self._queue:
             self._post.flush_soon()
+
+    def _again(self, batch: Batch, at: int) -> None:
+        """The group had no room for this read beside others; patience goes on from when it was first asked."""
+        if self._open is None or self._open.deadline_ms != batch.deadline_ms or self._open.full:
+            self._open = Batch(batch.begun_ms, batch.deadline_ms)
+            self._queue.append(self._open)
+        self._open.add(
+            batch.callers[at], batch.kinds[at], batch.names[at], batch.leases[at], batch.tokens[at], batch.ttls[at],
+            batch.waits[at], batch.options.get(at),
+        )  # fmt: skip
 
     def _forget(self, batch: Batch) -> None:
         """The batch has been answered, or certainly never will have happened."""

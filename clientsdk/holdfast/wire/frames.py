@@ -65,6 +65,8 @@ class Status(enum.IntEnum):
     QUOTA_WAITERS = 27
     QUOTA_SESSIONS = 28
     INVALID = 29
+    AGAIN = 30
+    """A read that the frame it came in had no room left for: ask again."""
 
 
 class Mode(enum.IntEnum):
@@ -142,16 +144,6 @@ class Section(Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     options: dict[int, Options]
 
 
-class SectionShape(Struct, array_like=True, gc=False):
-    """A prefix of :class:`Section`: what a router looks at; the rest of the array is skipped unread."""
-
-    client: int
-    floor: int
-    kinds: bytes
-    seqs: list[int]
-    names: list[str]
-
-
 class Stamped(Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     """A section as it leaves a router: whose it is, and the slot of each operation (two bytes each, little endian)."""
 
@@ -182,8 +174,12 @@ class Answers(Struct, array_like=True, gc=False):
 
 
 class Event(Struct, array_like=True, gc=False):
-    """Something that happened to a client otherwise than in answer to its operation. May be lost."""
+    """Something that happened to a client otherwise than in answer to its operation. May be lost.
 
+    The tenant is there for whoever passes it on: nobody hears of another tenant's clients by claiming their numbers.
+    """
+
+    tenant: int
     client: int
     kind: int
     seq: int
@@ -224,6 +220,8 @@ class LockView(Struct, array_like=True, gc=False):
     holders: list[HolderView]
     closed_ms: int = 0
     """Remaining lock delay."""
+    held: int = 0
+    """Number of holders, of whom ``holders`` are the first ``HOLDERS_SHOWN_MAX``."""
 
 
 class LockPage(Struct, array_like=True, gc=False):
@@ -308,7 +306,6 @@ def decoder(kind: type[T]) -> Callable[[bytes], T]:
 
 
 decode_section = decoder(Section)
-decode_shape = decoder(SectionShape)
 decode_frame = decoder(list[Stamped])
 decode_answers = decoder(Answers)
 decode_answer_list = decoder(list[Answers])

@@ -12,6 +12,8 @@ NAME_BYTES_MAX: Final = 512
 METADATA_BYTES_MAX: Final = 1024
 REASON_BYTES_MAX: Final = 256
 
+SESSION_ID_BYTES: Final = 16
+
 TTL_MS_MIN: Final = 100
 TTL_MS_MAX: Final = 24 * 3600 * 1000
 WAIT_MS_MAX: Final = 24 * 3600 * 1000
@@ -38,13 +40,21 @@ OPERATIONS_PER_SECTION_MAX: Final = 2048
 SECTION_BYTES_MAX: Final = 1 << 20
 """Largest section: what a router accepts from an SDK in one message."""
 SECTIONS_PER_FRAME_MAX: Final = 1024
+OPERATIONS_PER_FRAME_MAX: Final = 16_384
+"""An answer has at most some 300 bytes, a refusal's text included: those of a frame fit one message."""
 FRAME_BYTES_MAX: Final = (1 << 20) + (1 << 16)
 """Largest frame a router sends to a node: one full section and its stamps, or many small ones."""
 ENTRY_BYTES_MAX: Final = 4 << 20
 """Largest log entry: the frames a leader closes together."""
-ANSWER_BYTES_MAX: Final = 8 << 20
 MESSAGE_BYTES_MAX: Final = 16 << 20
 """Largest message body on any stream; a header that announces more ends the connection."""
+
+READ_ROWS_PER_FRAME_MAX: Final = 20_000
+"""Rows and slots looked at for all reads of a frame. What is beyond is answered ``AGAIN``, a page ends early."""
+READ_BYTES_PER_FRAME_MAX: Final = 4 << 20
+"""Likewise for what they show. The read that reaches it is answered whole, and no read shows more than 6 MiB."""
+HOLDERS_SHOWN_MAX: Final = 256
+"""Holders of one lock that an inspector is shown; their number is told."""
 
 LIST_PAGE_MAX: Final = 1000
 HOLDS_PAGE_MAX: Final = 10_000

@@ -13,8 +13,27 @@ from hashlib import blake2b
 import msgspec
 
 from holdfast.wire.frames import Answers, Event, Stamped, decode_frame, encode
+from holdfast.wire.limits import READ_BYTES_PER_FRAME_MAX, READ_ROWS_PER_FRAME_MAX
 
 from .entry import EntryResult, parse_entry
+
+
+class ReadBudget:
+    """What the reads of one frame may still look at and show: one request must not keep a group busy for long."""
+
+    __slots__ = ("bytes_left", "rows_left")
+
+    def __init__(self) -> None:
+        self.rows_left = READ_ROWS_PER_FRAME_MAX
+        self.bytes_left = READ_BYTES_PER_FRAME_MAX
+
+    @property
+    def spent(self) -> bool:
+        return self.rows_left <= 0 or self.bytes_left <= 0
+
+    @property
+    def rows_used(self) -> int:
+        return READ_ROWS_PER_FRAME_MAX - self.rows_left
 
 
 class Envelope(ABC):
@@ -42,7 +61,11 @@ class Envelope(ABC):
         """End of an entry: bounded leftovers; the events it caused."""
 
     @abstractmethod
-    def _read(self, stamped: Stamped) -> Answers: ...
+    def _read(self, stamped: Stamped, budget: ReadBudget) -> Answers: ...
+
+    @abstractmethod
+    def knows(self, tenant: int, client: int) -> bool:
+        """Whether a client of that tenant has this number."""
 
     @abstractmethod
     def due_ms(self) -> int | None: ...
@@ -98,14 +121,15 @@ class Envelope(ABC):
             return encode([])
         return encode([self._section(stamped) for stamped in sections])
 
-    def read(self, frame: bytes) -> bytes:
+    def read(self, frame: bytes, budget: ReadBudget | None = None) -> bytes:
         """Answer a frame of reads; nothing changes. Linearizable when the caller has applied an entry proposed after
-        the frame came."""
+        the frame came. ``budget`` has a whole frame's share when it is given, and tells afterwards what was used."""
+        budget = budget or ReadBudget()
         try:
             sections = decode_frame(frame)
         except msgspec.DecodeError:
             return encode([])
-        return encode([self._read(stamped) for stamped in sections])
+        return encode([self._read(stamped, budget) for stamped in sections])
 
     def reading_ms(self, elapsed_ms: int) -> int:
         """What the clock reads when the leader's stopwatch shows ``elapsed_ms``; it never moves back."""

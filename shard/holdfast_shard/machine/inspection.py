@@ -20,14 +20,22 @@ from holdfast.wire.frames import (
     Status,
     TicketRow,
 )
-from holdfast.wire.limits import ENDED_REASON_MS, HOLDS_PAGE_MAX, LIST_PAGE_MAX, SLOTS
+from holdfast.wire.limits import (
+    ENDED_REASON_MS,
+    HOLDERS_SHOWN_MAX,
+    HOLDS_PAGE_MAX,
+    LIST_PAGE_MAX,
+    SESSION_ID_BYTES,
+    SLOTS,
+)
 
+from .envelope import ReadBudget
 from .ledger import Ledger
 from .rows import CACHE, Answer, Client, Hold, Lock, Session, Tenant, Waiter
 
 WHY = ("free", "queued", "stolen")
-SCANNED_PER_PAGE_MAX = 20_000
-"""Rows looked at for one page; a page may be short, its cursor says where to go on."""
+ROW_BYTES = 96
+"""What a row takes besides its texts, at most."""
 
 
 class Inspection:
@@ -44,34 +52,40 @@ class Inspection:
         lease: int,
         token: int,
         options: Options,
+        budget: ReadBudget,
     ) -> Answer:
+        budget.rows_left -= 1
         match kind:
             case Kind.GET:
-                return (int(Status.OK), 0, 0, self._get(tenant, slot, name))
+                return (int(Status.OK), 0, 0, self._get(tenant, slot, name, budget))
             case Kind.CHECK:
                 return self._check(tenant, slot, name, token)
             case Kind.LIST:
-                return self._list(tenant, name, options)
+                return self._list(tenant, name, options, budget)
             case Kind.SESSIONS:
-                return self._sessions(tenant, options)
+                return self._sessions(tenant, options, budget)
             case Kind.HOLDS | Kind.TICKETS if client is None:
                 return (int(Status.UNREGISTERED), 0, 0, None)
             case Kind.HOLDS if client is not None:
-                return (int(Status.OK), 0, 0, self._holds(client, lease))
+                return (int(Status.OK), 0, 0, self._holds(client, lease, budget))
             case Kind.TICKETS if client is not None:
                 return (int(Status.OK), 0, 0, self._ticket(client, lease, token, name))
         return (int(Status.INVALID), 0, 0, "no such read")
 
     # Locks.
 
-    def _get(self, tenant: Tenant, slot: int, name: str) -> LockView:
+    def _get(self, tenant: Tenant, slot: int, name: str, budget: ReadBudget) -> LockView:
         lock = self._ledger.find(tenant, slot, name)
-        return self._view(lock) if lock is not None else LockView(name, 0, 0, [])
+        return self._view(lock, budget) if lock is not None else LockView(name, 0, 0, [])
 
-    def _view(self, lock: Lock) -> LockView:
+    def _view(self, lock: Lock, budget: ReadBudget) -> LockView:
         clock = self._ledger.clock
-        holders = [self._holder(hold) for hold in lock.holders if hold.mode != CACHE and not self._ledger.is_over(hold)]
-        return LockView(lock.name, lock.capacity, len(lock.queue or ()), holders, max(lock.closed_until - clock, 0))
+        living = [hold for hold in lock.holders if hold.mode != CACHE and not self._ledger.is_over(hold)]
+        holders = [self._holder(hold) for hold in living[:HOLDERS_SHOWN_MAX]]
+        budget.rows_left -= len(lock.holders)
+        budget.bytes_left -= ROW_BYTES + len(lock.name) + sum(ROW_BYTES + len(row.metadata) for row in holders)
+        closed_ms = max(lock.closed_until - clock, 0)
+        return LockView(lock.name, lock.capacity, len(lock.queue or ()), holders, closed_ms, len(living))
 
     def _holder(self, hold: Hold) -> HolderView:
         lease, clock = hold.lease, self._ledger.clock
@@ -88,50 +102,51 @@ class Inspection:
             return (int(Status.OK), token, 0, None)
         return (int(Status.NOT_HELD), 0, 0, None)
 
-    def _list(self, tenant: Tenant, prefix: str, options: Options) -> Answer:
-        """Rows by slot, then by name; the cursor is the last of them."""
-        limit = min(options.limit or LIST_PAGE_MAX, LIST_PAGE_MAX)
+    def _list(self, tenant: Tenant, prefix: str, options: Options, budget: ReadBudget) -> Answer:
+        """Rows by slot, then by name; the cursor is the last of them. A page may be short, or even empty."""
+        limit = _page_of(options)
         start, after = 0, ""
         if options.cursor:
-            slot, _, after = options.cursor.partition(":")
-            if not slot.isdecimal() or int(slot) >= SLOTS:
-                return (int(Status.INVALID), 0, 0, "this cursor was not given by a list")
-            start = int(slot)
+            number, _, after = options.cursor.partition(":")
+            if not (number.isascii() and number.isdecimal() and len(number) <= 4) or int(number) >= SLOTS:
+                return _NO_CURSOR
+            start = int(number)
         found: list[LockView] = []
-        scanned = 0
-        for number in range(start, SLOTS):
-            names = self._ledger.tables[number].get(tenant.number)
-            if not names:
-                continue
-            scanned += len(names)
-            for name in sorted(name for name in names if name.startswith(prefix) and (number > start or name > after)):
-                view = self._view(names[name])
-                if not view.holders and not view.waiters and not view.closed_ms:
-                    continue
-                found.append(view)
-                if len(found) >= limit:
-                    return (int(Status.OK), 0, 0, LockPage(found, f"{number}:{name}"))
-            if scanned >= SCANNED_PER_PAGE_MAX and number + 1 < SLOTS:
-                return (int(Status.OK), 0, 0, LockPage(found, f"{number + 1}:"))
+        for slot in range(start, SLOTS):
+            if budget.spent:
+                return (int(Status.OK), 0, 0, LockPage(found, f"{slot}:{after}"))
+            names = self._ledger.tables[slot].get(tenant.number)
+            budget.rows_left -= 1
+            if names:
+                budget.rows_left -= len(names)
+                for name in sorted(name for name in names if name > after and name.startswith(prefix)):
+                    view = self._view(names[name], budget)
+                    if view.holders or view.waiters or view.closed_ms:
+                        found.append(view)
+                        if len(found) >= limit or budget.bytes_left <= 0:
+                            return (int(Status.OK), 0, 0, LockPage(found, f"{slot}:{name}"))
+            after = ""
         return (int(Status.OK), 0, 0, LockPage(found, ""))
 
     # Leases and tickets.
 
-    def _holds(self, client: Client, number: int) -> HoldsView:
+    def _holds(self, client: Client, number: int, budget: ReadBudget) -> HoldsView:
         clock = self._ledger.clock
         lease = client.leases.get(number)
         if lease is None:
             _, reason, text = client.ended.get(number, (0, int(Reason.RELEASED), ""))
             return HoldsView(0, reason, [], [], [], text)
-        held = [_held(hold) for hold in lease.holds() if not self._ledger.is_over(hold)]
+        held = [_held(hold) for hold in lease.holds() if not self._ledger.is_over(hold)][:HOLDS_PAGE_MAX]
         lost = [
             (name, token, reason)
             for when, name, token, reason in (lease.lost if isinstance(lease, Session) else ())
             if when >= clock - ENDED_REASON_MS
         ]
-        waiting = [waiter.seq for waiter in lease.waiters()]
-        ended = lease.dead or lease.doomed
-        return HoldsView(lease.change, ended, held[:HOLDS_PAGE_MAX], waiting[:HOLDS_PAGE_MAX], lost, lease.text)
+        waiting = [waiter.seq for waiter in lease.waiters()][:HOLDS_PAGE_MAX]
+        budget.rows_left -= lease.size() + len(lost)
+        budget.bytes_left -= sum(ROW_BYTES + len(row.name) for row in held) + 9 * len(waiting)
+        budget.bytes_left -= sum(ROW_BYTES + len(name) for name, _, _ in lost)
+        return HoldsView(lease.change, lease.dead or lease.doomed, held, waiting, lost, lease.text)
 
     def _ticket(self, client: Client, number: int, seq: int, name: str) -> TicketRow:
         """The state of one acquire. Gone without a trace means released, or ended more than 60 s ago."""
@@ -148,16 +163,20 @@ class Inspection:
 
     # Sessions.
 
-    def _sessions(self, tenant: Tenant, options: Options) -> Answer:
+    def _sessions(self, tenant: Tenant, options: Options, budget: ReadBudget) -> Answer:
         """By session id; the cursor is the last id, as hex."""
-        limit = min(options.limit or LIST_PAGE_MAX, LIST_PAGE_MAX)
+        limit = _page_of(options)
         try:
             after = bytes.fromhex(options.cursor)
         except ValueError:
-            return (int(Status.INVALID), 0, 0, "this cursor was not given by a list")
+            return _NO_CURSOR
+        if len(after) not in (0, SESSION_ID_BYTES):
+            return _NO_CURSOR
         parts = self._ledger.sessions.get(tenant.number, {})
         ids = nsmallest(limit + 1, (session for session in parts if session > after))
         views = [self._session(parts[session]) for session in ids[:limit]]
+        budget.rows_left -= len(parts)
+        budget.bytes_left -= sum(ROW_BYTES + len(view.metadata) for view in views)
         return (int(Status.OK), 0, 0, SessionPage(views, ids[limit - 1].hex() if len(ids) > limit else ""))
 
     def _session(self, lease: Session) -> SessionView:
@@ -171,6 +190,13 @@ class Inspection:
     def tenants(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, tenant in self._ledger.tenants.items():
             yield number, {"held": tenant.held, "waiters": tenant.waiters, "sessions": tenant.sessions}
+
+
+_NO_CURSOR: Answer = (int(Status.INVALID), 0, 0, "this cursor was not given by a list")
+
+
+def _page_of(options: Options) -> int:
+    return options.limit if 0 < options.limit <= LIST_PAGE_MAX else LIST_PAGE_MAX
 
 
 def _end_of(hold: Hold) -> tuple[int, int]:

@@ -400,7 +400,9 @@ class Ledger:
     def _tell(
         self, lease: Lease, kind: int, seq: int, name: str, token: int, deadline: int, reason: int, text: str = ""
     ) -> None:
-        client = lease.client.number
-        self.events.append(
-            Event(client, int(kind), seq, lease.number, name, token, deadline, lease.change, int(reason), text)
-        )
+        client = lease.client
+        event = Event(
+            client.tenant.number, client.number, int(kind), seq, lease.number, name, token, deadline, lease.change,
+            int(reason), text,
+        )  # fmt: skip
+        self.events.append(event)

@@ -14,7 +14,7 @@ from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, OPERATIONS_PER_SECTION_
 
 from . import export
 from .answering import PLAIN_OPTIONS, invalid, refused
-from .envelope import Envelope, all_answered, whole
+from .envelope import Envelope, ReadBudget, all_answered, whole
 from .expiry import Expiry
 from .inspection import Inspection
 from .ledger import Ledger
@@ -170,7 +170,11 @@ class LockMachine(Envelope):
 
     # Reads.
 
-    def _read(self, stamped: Stamped) -> Answers:
+    def knows(self, tenant: int, client: int) -> bool:
+        found = self._ledger.client(client)
+        return found is not None and found.tenant.number == tenant
+
+    def _read(self, stamped: Stamped, budget: ReadBudget) -> Answers:
         section = stamped.section
         count = len(section.kinds)
         if not whole(stamped) or count > OPERATIONS_PER_SECTION_MAX or stamped.tenant <= 0:
@@ -180,7 +184,7 @@ class LockMachine(Envelope):
         if client is not None and client.tenant is not tenant:
             client = None
         slots = memoryview(stamped.slots).cast("H")
-        answers = [self._look(tenant, client, section, slots[at], at) for at in range(count)]
+        answers = [self._look(tenant, client, section, slots[at], at, budget) for at in range(count)]
         return Answers(
             bytes([answer[0] for answer in answers]),
             [answer[1] for answer in answers],
@@ -188,14 +192,19 @@ class LockMachine(Envelope):
             {at: answer[3] for at, answer in enumerate(answers) if answer[3] is not None},
         )
 
-    def _look(self, tenant: Tenant, client: Client | None, section: Section, slot: int, at: int) -> Answer:
+    def _look(
+        self, tenant: Tenant, client: Client | None, section: Section, slot: int, at: int, budget: ReadBudget
+    ) -> Answer:
+        if budget.spent:
+            return refused(Status.AGAIN)
         kind = section.kinds[at]
         if kind in (Kind.GET, Kind.CHECK) and (slot >= SLOTS or not self._owned[slot]):
             return refused(Status.MOVED)
         given: Options = section.options.get(at, PLAIN_OPTIONS)
         return self._inspection.answer(
-            tenant, client, kind, slot, section.names[at], section.leases[at], section.tokens[at], given
-        )
+            tenant, client, kind, slot, section.names[at], section.leases[at], section.tokens[at], given,
+            budget,
+        )  # fmt: skip
 
     # Snapshots.
 

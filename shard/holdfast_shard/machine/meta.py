@@ -10,7 +10,7 @@ import msgspec
 from holdfast.wire.frames import Answers, Event, Kind, Stamped, Status, encode
 from holdfast.wire.messages import MetaRecord, NodeRecord, decode_meta
 
-from .envelope import Envelope, all_answered, whole
+from .envelope import Envelope, ReadBudget, all_answered, whole
 
 SNAPSHOT_VERSION = 1
 ADDRESS_BYTES_MAX = 256
@@ -27,6 +27,9 @@ class MetaMachine(Envelope):
 
     def _finish(self) -> list[Event]:
         return []
+
+    def knows(self, tenant: int, client: int) -> bool:
+        return False
 
     def due_ms(self) -> int | None:
         return None
@@ -59,7 +62,7 @@ class MetaMachine(Envelope):
             self.record = msgspec.structs.replace(record, version=record.version + 1, nodes=tuple(known.values()))
         return Status.OK
 
-    def _read(self, stamped: Stamped) -> Answers:
+    def _read(self, stamped: Stamped, budget: ReadBudget) -> Answers:
         return all_answered(len(stamped.section.kinds), Status.INVALID)
 
     def export(self) -> Iterator[bytes]:

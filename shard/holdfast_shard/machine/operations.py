@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.wire.frames import Kind, Options, Reason, Status
-from holdfast.wire.limits import LEASES_PER_CLIENT_MAX
+from holdfast.wire.limits import LEASES_PER_CLIENT_MAX, SESSION_ID_BYTES
 
 from .acquire import Acquire
 from .answering import (
@@ -24,7 +24,6 @@ from .answering import (
 from .ledger import Ledger
 from .rows import CACHE, Answer, Client, Hold, Lease, Waiter
 
-SESSION_ID_BYTES = 16
 NAMED = frozenset({int(Kind.ACQUIRE), int(Kind.RELEASE), int(Kind.FORCE)})
 """Kinds that need a slot of this group."""
 

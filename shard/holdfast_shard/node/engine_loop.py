@@ -122,10 +122,9 @@ class EngineLoop:
         now = time.monotonic()
         at = self.host.wakeup
         for service in self.services.values():
-            if self.host.replicas[service.group].ready:
-                due = service.due_in_ms(now)
-                if due is not None:
-                    at = min(at, now + due / 1000)
+            due = service.wakeup_in_ms(now)
+            if due is not None:
+                at = min(at, now + due / 1000)
         if self._timer is not None:
             self._timer.cancel()
         if at <= now:

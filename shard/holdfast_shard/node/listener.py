@@ -88,8 +88,8 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._callers: dict[Connection, Caller] = {}
-        self._routes: dict[int, dict[int, Caller]] = {group: {} for group in services}
-        """Per group: client number -> the router it was last heard from. Bounded; events may be lost."""
+        self._routes: dict[int, dict[tuple[int, int], Caller]] = {group: {} for group in services}
+        """Per group: (tenant, client number) -> the router it was last heard from. Bounded; events may be lost."""
         self._logged: dict[str, float] = {}
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
@@ -127,8 +127,8 @@ class Listener:
             for service in self._services.values():
                 service.drop_caller(caller)
             for routes in self._routes.values():
-                for client in [client for client, via in routes.items() if via is caller]:
-                    del routes[client]
+                for key in [key for key, via in routes.items() if via is caller]:
+                    del routes[key]
 
     # Messages.
 
@@ -177,18 +177,23 @@ class Listener:
             text = f"a frame has at most {SECTIONS_PER_FRAME_MAX} sections"
             self._refuse(connection, request, Refusal(Code.TOO_LARGE, text), group)
             return
-        routes = self._routes[group]
-        if len(routes) > ROUTES_MAX:
-            routes.clear()
-        for sender in senders:
-            if sender.section.client:
-                routes[sender.section.client] = caller
+        self._learn(group, caller, senders)
         frame = Frame(caller, request, body)
         if kind == Msg.OPS:
             service.write(frame)
         else:
             service.read(frame)
         self._on_input()
+
+    def _learn(self, group: int, caller: Caller, senders: list[_Sender]) -> None:
+        routes, machine = self._routes[group], self._services[group].machine
+        for sender in senders:
+            key = (sender.tenant, sender.section.client)
+            if routes.get(key) is not caller and machine.knows(*key):
+                routes.pop(key, None)
+                routes[key] = caller
+                if len(routes) > ROUTES_MAX:
+                    del routes[next(iter(routes))]
 
     def _on_hello(self, caller: Caller, body: bytes) -> None:
         connection = caller.connection
@@ -270,7 +275,7 @@ class Listener:
         routes = self._routes[group]
         by_caller: dict[Caller, list[Event]] = {}
         for event in events:
-            caller = routes.get(event.client)
+            caller = routes.get((event.tenant, event.client))
             if caller is not None:
                 by_caller.setdefault(caller, []).append(event)
         for caller, mine in by_caller.items():

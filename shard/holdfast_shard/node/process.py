@@ -155,7 +155,7 @@ class Node:
     def _fatal(self, error: BaseException) -> None:
         if self._failure is None:
             self._failure = error
-            log.critical("this node stops", extra={"why": str(error)})
+            log.critical("this node stops", extra={"why": repr(error)}, exc_info=error)
             self.engine.stop()
             self._stopping.set()
 

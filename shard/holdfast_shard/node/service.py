@@ -7,6 +7,7 @@ router resolves by sending the frame again.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +15,21 @@ from typing import Protocol
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Event
-from holdfast.wire.limits import ENTRY_BYTES_MAX
+from holdfast.wire.limits import ENTRY_BYTES_MAX, READ_ROWS_PER_FRAME_MAX
 from holdfast.wire.messages import Refusal
 
 from ..consensus import Applied, NotLeader, Proposal
-from ..machine import EntryResult, Machine, build_entry
+from ..machine import EntryResult, Machine, ReadBudget, build_entry
 
 ENTRIES_IN_FLIGHT_MAX = 4
 PENDING_BYTES_MAX = 32 << 20
 PENDING_FRAMES_MAX = 16_384
 PENDING_RETRY_MS = 100
 """What a full queue takes to empty at the slowest disk it is sized for."""
+
+READ_RETRY_MS = 100
+
+log = logging.getLogger("holdfast.node")
 
 
 class Replica(Protocol):
@@ -73,7 +78,10 @@ class GroupService:
         self._propose = propose
         self._pending: deque[Frame] = deque()
         self._pending_bytes = 0
-        self._reads: list[Frame] = []
+        self._reads: deque[Frame] = deque()
+        self._reads_bytes = 0
+        self._readable: deque[Frame] = deque()
+        """Reads whose entry was applied: any state from now on answers them."""
         self._flights: dict[int, _Flight] = {}
         """By index, ascending: what was proposed here and is not resolved."""
         self.replies: list[Reply] = []
@@ -93,10 +101,14 @@ class GroupService:
     def read(self, frame: Frame) -> None:
         if not self._replica.ready:
             self._refuse(frame)
-        elif len(self._reads) >= PENDING_FRAMES_MAX:
+        elif (
+            self._reads_bytes + len(frame.body) > PENDING_BYTES_MAX
+            or len(self._reads) + len(self._readable) >= PENDING_FRAMES_MAX
+        ):
             self._reply(frame, Refusal(Code.OVERLOADED, f"group {self.group} has too much waiting", PENDING_RETRY_MS))
         else:
             self._reads.append(frame)
+            self._reads_bytes += len(frame.body)
 
     def applied(self, entry: Applied) -> None:
         """The next entry of the log was applied here."""
@@ -114,9 +126,8 @@ class GroupService:
             return
         for frame, answers in zip(flight.frames, result.answers, strict=True):
             self.replies.append(Reply(frame.caller, frame.request, answers))
-        if flight.reads and self._replica.ready:
-            for frame in flight.reads:
-                self.replies.append(Reply(frame.caller, frame.request, self.machine.read(frame.body)))
+        if self._replica.ready:
+            self._readable += flight.reads
         else:
             for frame in flight.reads:
                 self._refuse(frame)
@@ -124,7 +135,9 @@ class GroupService:
     # Work.
 
     def turn(self, now: float) -> None:
-        """Propose what there is to propose; refuse it all when this replica does not lead."""
+        """Propose what there is to propose; refuse it all when this replica does not lead. Answer some reads."""
+        if self._readable:
+            self._serve_reads()
         if self._flights:
             self._skip_covered()
         if not self._replica.ready:
@@ -144,6 +157,28 @@ class GroupService:
             return False
         return self.machine.backlog or self.due_in_ms(now) == 0
 
+    def _serve_reads(self) -> None:
+        """A frame's reads or several small ones: whoever only locks must not wait for all that others look at."""
+        rows = 0
+        while self._readable and rows < READ_ROWS_PER_FRAME_MAX:
+            frame = self._readable.popleft()
+            budget = ReadBudget()
+            try:
+                self.replies.append(Reply(frame.caller, frame.request, self.machine.read(frame.body, budget)))
+            except Exception:
+                # It changed nothing, and another leader would fare no better: nobody must die of it.
+                log.exception("a read failed", extra={"group": self.group})
+                self._reply(frame, Refusal(Code.UNAVAILABLE, "this read failed", READ_RETRY_MS))
+            rows += budget.rows_used
+
+    def wakeup_in_ms(self, now: float) -> int | None:
+        """Milliseconds until the next turn is due; None when only input or an applied entry makes one due."""
+        if self._readable:
+            return 0
+        if self._flights or not self._replica.ready:
+            return None
+        return 0 if self.machine.backlog else self.due_in_ms(now)
+
     def due_in_ms(self, now: float) -> int | None:
         """Milliseconds until something of the group runs out; None when nothing will."""
         due = self.machine.due_ms()
@@ -160,7 +195,7 @@ class GroupService:
             size += len(frame.body)
             frames.append(frame)
         self._pending_bytes -= size
-        reads, self._reads = self._reads, []
+        reads, self._reads, self._reads_bytes = list(self._reads), deque(), 0
         # The stopwatch is read here, after the last operation of the entry has arrived (docs/design.md, 5).
         entry = build_entry(self._replica.term, self._replica.elapsed_ms(now), [frame.body for frame in frames])
         try:
@@ -187,6 +222,7 @@ class GroupService:
         self._pending.clear()
         self._pending_bytes = 0
         self._reads.clear()
+        self._reads_bytes = 0
 
     def _refuse(self, frame: Frame) -> None:
         leader = self._replica.leader or 0
@@ -200,4 +236,6 @@ class GroupService:
         kept = [frame for frame in self._pending if frame.caller is not caller]
         self._pending = deque(kept)
         self._pending_bytes = sum(len(frame.body) for frame in kept)
-        self._reads = [frame for frame in self._reads if frame.caller is not caller]
+        self._reads = deque(frame for frame in self._reads if frame.caller is not caller)
+        self._reads_bytes = sum(len(frame.body) for frame in self._reads)
+        self._readable = deque(frame for frame in self._readable if frame.caller is not caller)
