@@ -7,10 +7,11 @@ threads do. What is lost is told by ``lock.lost``, an event that any thread may 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 
 import holdfast.client
 import holdfast.lock
@@ -18,10 +19,78 @@ import holdfast.session
 from holdfast.errors import ClientClosed, LockTimeout
 from holdfast.info import LockInfo, SessionInfo
 from holdfast.wire.frames import Reason
+from holdfast.wire.limits import LIST_PAGE_MAX
 
 __all__ = ["connect", "Client", "Lock", "Session"]
 
 T = TypeVar("T")
+
+
+class _Held(TypedDict, total=False):
+    metadata: bytes | str
+    lock_delay: float
+
+
+class _Waiting(TypedDict, total=False):
+    wait: float | None
+
+
+class _Leased(TypedDict, total=False):
+    ttl: float
+    renew: bool
+    session: Session | None
+
+
+class _Shareable(TypedDict, total=False):
+    shared: bool
+    reentrant: bool
+
+
+class _PermitsInSession(_Held, _Waiting, total=False):
+    pass
+
+
+class _LockInSession(_Held, _Waiting, _Shareable, total=False):
+    pass
+
+
+class _Permits(_Held, _Waiting, _Leased, total=False):
+    pass
+
+
+class _Try(_Held, _Leased, _Shareable, total=False):
+    pass
+
+
+class _Lock(_Try, _Waiting, total=False):
+    pass
+
+
+class _Steal(_Waiting, _Leased, total=False):
+    metadata: bytes | str
+    reason: str
+    now: bool
+
+
+class _Force(TypedDict, total=False):
+    token: int
+    reason: str
+    now: bool
+
+
+class _End(TypedDict, total=False):
+    reason: str
+    now: bool
+
+
+class _NewSession(TypedDict, total=False):
+    ttl: float
+    metadata: bytes | str
+
+
+class _Connect(TypedDict, total=False):
+    timeout: float
+    tls: ssl.SSLContext | None
 
 
 class _Loop:
@@ -135,11 +204,15 @@ class Session:
     def id(self) -> str:
         return self._session.id
 
-    def lock(self, name: str, **options: Any) -> Lock:
+    @property
+    def wrapped(self) -> holdfast.session.Session:
+        return self._session
+
+    def lock(self, name: str, **options: Unpack[_LockInSession]) -> Lock:
         """As :meth:`holdfast.Session.lock`."""
         return Lock(self._loop, self._session.lock(name, **options))
 
-    def semaphore(self, name: str, capacity: int, permits: int = 1, **options: Any) -> Lock:
+    def semaphore(self, name: str, capacity: int, permits: int = 1, **options: Unpack[_PermitsInSession]) -> Lock:
         """As :meth:`holdfast.Session.semaphore`."""
         return Lock(self._loop, self._session.semaphore(name, capacity, permits, **options))
 
@@ -179,48 +252,48 @@ class Client:
     ) -> None:
         self.close()
 
-    def lock(self, name: str, **options: Any) -> Lock:
-        return Lock(self._loop, self._client.lock(name, **options))
+    def lock(self, name: str, **options: Unpack[_Lock]) -> Lock:
+        return Lock(self._loop, self._client.lock(name, **_unwrapped(options)))
 
-    def semaphore(self, name: str, capacity: int, permits: int = 1, **options: Any) -> Lock:
-        return Lock(self._loop, self._client.semaphore(name, capacity, permits, **options))
+    def semaphore(self, name: str, capacity: int, permits: int = 1, **options: Unpack[_Permits]) -> Lock:
+        return Lock(self._loop, self._client.semaphore(name, capacity, permits, **_unwrapped(options)))
 
-    def try_lock(self, name: str, **options: Any) -> Lock | None:
-        lock = self.lock(name, wait=0, **options)
+    def try_lock(self, name: str, **options: Unpack[_Try]) -> Lock | None:
+        lock = Lock(self._loop, self._client.lock(name, wait=0, **_unwrapped(options)))
         try:
             return lock.acquire()
         except LockTimeout:
             return None
 
-    def session(self, **options: Any) -> Session:
+    def session(self, **options: Unpack[_NewSession]) -> Session:
         return Session(self._loop, self._client.session(**options))
 
-    def steal(self, name: str, **options: Any) -> Lock:
-        return Lock(self._loop, self._loop.run(self._client.steal(name, **options)))
+    def steal(self, name: str, **options: Unpack[_Steal]) -> Lock:
+        return Lock(self._loop, self._loop.run(self._client.steal(name, **_unwrapped(options))))
 
-    def get(self, name: str, **options: Any) -> LockInfo:
-        return self._loop.run(self._client.get(name, **options))
+    def get(self, name: str, *, cache: bool = False) -> LockInfo:
+        return self._loop.run(self._client.get(name, cache=cache))
 
-    def check(self, *which: Any) -> bool:
-        return self._loop.run(self._client.check(*which))
+    def check(self, lock: str, token: int | None = None) -> bool:
+        return self._loop.run(self._client.check(lock, token))
 
     def release(self, lock_id: str) -> None:
         self._loop.run(self._client.release(lock_id))
 
-    def force_release(self, name: str, **options: Any) -> None:
+    def force_release(self, name: str, **options: Unpack[_Force]) -> None:
         self._loop.run(self._client.force_release(name, **options))
 
-    def end_session(self, session_id: str, **options: Any) -> None:
+    def end_session(self, session_id: str, **options: Unpack[_End]) -> None:
         self._loop.run(self._client.end_session(session_id, **options))
 
-    def status(self) -> Any:
+    def status(self) -> dict[str, Any]:
         return self._loop.run(self._client.status())
 
-    def list(self, prefix: str = "", **options: Any) -> Iterator[LockInfo]:
-        return self._each(self._client.list(prefix, **options))
+    def list(self, prefix: str = "", *, page: int = LIST_PAGE_MAX) -> Iterator[LockInfo]:
+        return self._each(self._client.list(prefix, page=page))
 
-    def sessions(self, **options: Any) -> Iterator[SessionInfo]:
-        return self._each(self._client.sessions(**options))
+    def sessions(self, *, page: int = LIST_PAGE_MAX) -> Iterator[SessionInfo]:
+        return self._each(self._client.sessions(page=page))
 
     def _each(self, items: AsyncIterator[T]) -> Iterator[T]:
         async def following() -> T:
@@ -233,7 +306,14 @@ class Client:
                 return
 
 
-def connect(url: str | None = None, api_key: str | None = None, **options: Any) -> Client:
+def _unwrapped(options: _Lock | _Try | _Permits | _Steal) -> Any:
+    """The same for the asyncio client, whose session is within ours."""
+    found = cast("dict[str, Any]", options)
+    session = found.get("session")
+    return {**found, "session": session.wrapped} if session is not None else found
+
+
+def connect(url: str | None = None, api_key: str | None = None, **options: Unpack[_Connect]) -> Client:
     """A connected client for threads; arguments and errors as for :func:`holdfast.connect`."""
     loop = _Loop()
 

@@ -58,6 +58,10 @@ def test_the_calls_of_the_mirror(client: holdfast.sync.Client) -> None:
         assert [info.id for info in client.sessions()][:1] == [session.id]
         assert client.try_lock("s/1") is None
         assert client.get("s/1").holders[0].session == session.id
+        tried = client.try_lock("s/3", session=session, ttl=10)
+        assert tried is not None
+        assert client.get("s/3").holders[0].session == session.id
+        tried.release()
     lock = client.try_lock("plain")
     assert lock is not None
     assert client.check("plain", lock.token)
