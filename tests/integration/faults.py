@@ -156,6 +156,19 @@ async def stop_leader(cluster: LocalCluster, report: Report, number: int) -> Non
     await asyncio.sleep(0.5)
 
 
+async def term_leader(cluster: LocalCluster, report: Report, number: int) -> None:
+    """TERM of the leader of one group after the other, as at an upgrade, and its restart."""
+    node = await asyncio.get_running_loop().run_in_executor(None, _leader_of, cluster, number)
+    report.instants.append(now())
+    cluster.kill(node, signal.SIGTERM)
+    while cluster.nodes[node].running():
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(1.0)
+    await _in_thread(cluster.restart, node)
+    await _in_thread(cluster.ready)
+    await asyncio.sleep(0.5)
+
+
 async def kill_all(cluster: LocalCluster, report: Report, number: int) -> None:
     """kill -9 of every node at once, then a restart of all from disk."""
     report.instants.append(now())
@@ -167,7 +180,7 @@ async def kill_all(cluster: LocalCluster, report: Report, number: int) -> None:
     await asyncio.sleep(1.0)
 
 
-FAULTS = {"kill": kill_leader, "stop": stop_leader, "all": kill_all}
+FAULTS = {"kill": kill_leader, "term": term_leader, "stop": stop_leader, "all": kill_all}
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ class ReplicaConfig:
     """A snapshot is due when the log since the last one exceeds this and the last one's size."""
     snapshot_chunk_bytes: int = 256 << 10
     snapshot_window_bytes: int = 1 << 20
-    apply_budget_s: float = 0.005
+    apply_budget_s: float = 0.002
     apply_bytes: int = 256 << 10
     """Entries applied in one go end at this many bytes, or at `apply_budget_s` where a stopwatch is given."""
 

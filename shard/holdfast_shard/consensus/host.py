@@ -183,6 +183,19 @@ class Host:
         self._require_running()
         self.replicas[group].transfer(target, now)
 
+    def leave_office(self, now: float) -> bool:
+        """Hand whatever is led here to the connected member that has most of it; call again while it says True."""
+        if self.halted:
+            return False
+        leading = False
+        for replica in self.replicas.values():
+            heirs = [peer for peer in replica.peers if self._links[peer].established]
+            if replica.engine.leading and heirs:
+                leading = True
+                if replica.elections.handover is None:
+                    replica.transfer(max(heirs, key=replica.replication.match), now)
+        return leading
+
     def synced(self, write: int, now: float) -> None:
         """The journal is durable up to `write`."""
         if self.halted or write <= self._durable:

@@ -24,6 +24,8 @@ SNAPSHOT_STEP_S = 0.003
 SNAPSHOT_PAUSE_S = 0.002
 TURNS_MAX = 8
 """Rounds of engine and journal in one go before sockets get their turn again."""
+TURN_S = 0.01
+"""Likewise: a replica that catches up must go on hearing votes and broken connections."""
 
 
 class EngineLoop:
@@ -90,6 +92,7 @@ class EngineLoop:
 
     def _work(self) -> None:
         host, journal, services = self.host, self.journal, self.services
+        began = time.monotonic()
         for _ in range(TURNS_MAX):
             now = time.monotonic()
             host.step(now)
@@ -105,7 +108,7 @@ class EngineLoop:
             host.synced(journal.durable, now)
             host.step(now)
             self._on_messages(host.take_messages())
-            if not self._hand_out():
+            if not self._hand_out() or time.monotonic() - began > TURN_S:
                 break
         for job in host.take_snapshot_jobs():
             self._write_snapshot(job)

@@ -27,6 +27,10 @@ LOG_TAIL_BYTES = 16 << 20
 """Of each group: what is kept behind a snapshot, and how much may follow it. The log is held in memory, and it is all
 applied again at a restart, so less than the engine's default serves better."""
 
+HANDOVER_S = 1.0
+"""Longest time that a node told to stop spends on handing over what it leads."""
+HANDOVER_LOOK_S = 0.005
+
 log = logging.getLogger("holdfast.node")
 
 
@@ -103,9 +107,20 @@ class Node:
         announcing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await announcing
+        if self._failure is None:
+            await self._leave_office()
         await self.close()
         if self._failure is not None:
             raise self._failure
+
+    async def _leave_office(self) -> None:
+        """A planned stop is no failure that others first have to notice."""
+        deadline = self._loop.time() + HANDOVER_S
+        while self._failure is None and self.engine.host.leave_office(time.monotonic()):
+            if self._loop.time() >= deadline:
+                return
+            self.engine.wake()
+            await asyncio.sleep(HANDOVER_LOOK_S)
 
     async def close(self) -> None:
         await self.peers.close()
