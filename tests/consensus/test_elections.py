@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast_shard.consensus import NotLeader, Role
+from holdfast_shard.consensus.elections import LAGGING_ENTRIES
 from tests.consensus.cluster import Cluster, Node
 
 
@@ -103,6 +104,19 @@ def test_a_replica_with_a_shorter_log_is_not_elected() -> None:
     assert cluster.elect() is ahead
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_replica_that_still_applies_much_lets_another_be_elected(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(3, seed=seed)
+    leader = cluster.elect()
+    behind, abreast = others(cluster, leader)
+    application = replica_of(behind).application
+    monkeypatch.setattr(application, "limit", lambda: 1)
+    for n in range(LAGGING_ENTRIES + 10):
+        cluster.put(b"%d" % n)
+    cluster.crash(leader.number)
+    assert cluster.elect(limit_s=0.6) is abreast
+
+
 def test_leadership_is_handed_over_without_a_gap_in_the_log() -> None:
     cluster = Cluster(3)
     old = cluster.elect()
@@ -116,6 +130,28 @@ def test_leadership_is_handed_over_without_a_gap_in_the_log() -> None:
     cluster.put(b"after")
     cluster.settle()
     assert cluster.machine(1).payloads() == [b"before", b"under way", b"after"]
+
+
+def test_a_node_that_stops_hands_over_to_whoever_has_most() -> None:
+    cluster = Cluster(3)
+    old = cluster.elect()
+    behind, abreast = others(cluster, old)
+    cluster.disconnect(old.number, behind.number)
+    cluster.put(b"x")
+    cluster.connect(old.number, behind.number)
+    cluster.run(0.01)
+    assert old.host.leave_office(cluster.now)
+    cluster.run_until(lambda: not old.host.leave_office(cluster.now), 0.5)
+    assert cluster.elect(limit_s=0.5) in (behind, abreast)
+
+
+def test_a_node_without_connected_peers_has_nobody_to_hand_over_to() -> None:
+    cluster = Cluster(3)
+    old = cluster.elect()
+    for other in others(cluster, old):
+        cluster.crash(other.number)
+    cluster.run(0.01)
+    assert not old.host.leave_office(cluster.now)
 
 
 def test_a_hand_over_to_a_dead_node_is_given_up() -> None:

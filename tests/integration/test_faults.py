@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from holdfast.cluster import LocalCluster
-from tests.integration.faults import kill_all, kill_leader, run, stop_leader
+from tests.integration.faults import kill_all, kill_leader, run, stop_leader, term_leader
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,14 @@ async def test_the_leader_of_each_group_is_killed_and_comes_back(cluster: LocalC
     report = await run(cluster, kill_leader, rounds=2, clients=32, names=100)
     assert report.history.violations() == []
     assert len(report.history.holds) > 500
+    assert cluster.status().diverged() == []
+
+
+@pytest.mark.timeout(120)
+async def test_a_leader_that_is_told_to_stop_hands_over(cluster: LocalCluster) -> None:
+    report = await run(cluster, term_leader, rounds=1, clients=32, names=100)
+    assert report.history.violations() == []
+    assert report.errors == {}
     assert cluster.status().diverged() == []
 
 

@@ -30,6 +30,11 @@ RETRY: Final = (0.3, 0.6)
 BROKEN_RETRY: Final = (0.08, 0.2)
 """The same while the connection to the last leader is broken: others may not have noticed yet."""
 
+LAGGING_ENTRIES: Final = 256
+"""A replica with more entries than this to apply would lead without serving, for as long as that takes."""
+LAGGING_WAIT_S: Final = 0.3
+"""So much longer it waits before it asks, for another that could serve at once to be elected."""
+
 
 class Elections:
     """One replica's election state. Times are the host's `now`."""
@@ -76,7 +81,10 @@ class Elections:
     def leader_lost(self, now: float) -> None:
         """Its connection broke, or it has resigned: ask at once, with a little disorder so that two do not collide."""
         self._leader_lost = True
-        self.deadline = min(self.deadline, now + self._rng.uniform(0, self._config.broken_link_s))
+        replica = self._replica
+        lagging = replica.last_index - replica.applied_index > LAGGING_ENTRIES
+        wait = self._rng.uniform(0, self._config.broken_link_s) + (LAGGING_WAIT_S if lagging else 0.0)
+        self.deadline = min(self.deadline, now + wait)
 
     def role_changed(self, old: Role, new: Role, now: float) -> None:
         self.handover = None
