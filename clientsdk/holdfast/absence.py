@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from holdfast.core.hold import Hold, State
+from holdfast.core.hold import Hold
+from holdfast.core.state import State
 from holdfast.errors import LockLost, LockTimeout
 from holdfast.wire.frames import Mode, Options, Reason
 from holdfast.wire.limits import CACHE_TTL_MS_MAX

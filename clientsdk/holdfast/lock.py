@@ -19,7 +19,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from holdfast.core.hold import Hold, State
+from holdfast.core.hold import Hold
+from holdfast.core.state import State
 from holdfast.errors import AlreadyHeld, LockLost, NotHeld, OutcomeUnknown, Rejected
 from holdfast.signals import Signal
 from holdfast.wire.frames import Options, Reason

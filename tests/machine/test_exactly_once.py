@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holdfast.wire.frames import EventKind, Kind, Status
 from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, CLIENT_IDLE_MS
 from tests.machine.driver import Client, Cluster, Op
 
 A = b"a" * 16
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def one(cluster: Cluster) -> Client:
-    return cluster.client()
-
-
-@pytest.fixture
-def two(cluster: Cluster) -> Client:
-    return cluster.client()
 
 
 def test_a_repeated_acquire_gets_the_first_answer_and_one_hold(cluster: Cluster, one: Client) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from holdfast.wire.frames import Allotment, EventKind, Kind, Options, Reason, Status
 from holdfast.wire.limits import HOLDERS_SHOWN_MAX, READ_BYTES_PER_FRAME_MAX
 from holdfast.wire.names import slot_of
@@ -11,26 +9,6 @@ from holdfast_shard.machine import Genesis, LockMachine
 from tests.machine.driver import GENESIS, Client, Cluster, Op, frame, section
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def one(cluster: Cluster) -> Client:
-    return cluster.client()
-
-
-@pytest.fixture
-def two(cluster: Cluster) -> Client:
-    return cluster.client()
-
-
-@pytest.fixture
-def three(cluster: Cluster) -> Client:
-    return cluster.client()
 
 
 # Exclusive, shared, permits.

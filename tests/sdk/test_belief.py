@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.call import Call
-from holdfast.core.hold import State
+from holdfast.core.state import State
 from holdfast.errors import LockLost
 from holdfast.wire.frames import EventKind, Kind, Options, Reason
 from holdfast.wire.messages import Msg

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.call import Call
-from holdfast.core.hold import State
 from holdfast.core.lane import SECTIONS_IN_FLIGHT_MAX
+from holdfast.core.state import State
 from holdfast.errors import (
     AlreadyHeld,
     ClientClosed,

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from holdfast.core.hold import State
+from holdfast.core.state import State
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Event
 from holdfast.wire.limits import CLIENT_IDLE_MS

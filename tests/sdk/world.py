@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from holdfast.core.client import ClientCore
-from holdfast.core.hold import Hold, State
+from holdfast.core.hold import Hold
 from holdfast.core.session import SessionCore
+from holdfast.core.state import State
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import (
     Event,

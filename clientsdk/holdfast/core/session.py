@@ -11,9 +11,10 @@ from holdfast.wire.limits import HOLDS_PAGE_MAX
 from .batch import Waiter, fail, settle
 from .belief import SESSION_RENEWAL_MS_MAX, believed_until, renewal_due
 from .group import END, GroupClient
-from .hold import Hold, State
+from .hold import Hold
 from .lease import Lease
 from .refusals import refusal
+from .state import State
 
 if TYPE_CHECKING:
     from .client import ClientCore

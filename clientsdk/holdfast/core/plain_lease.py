@@ -1,0 +1,69 @@
+"""The lease of a single lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.wire.frames import HeldRow, HoldsView, Reason
+
+from .lease import Lease
+from .state import State
+
+if TYPE_CHECKING:
+    from .hold import Hold
+
+
+class PlainLease(Lease):
+    """A lease that a lock or a ticket has for itself; its number is the acquire's seq."""
+
+    __slots__ = ("_hold",)
+
+    def __init__(self, hold: Hold, seq: int, sent_ms: float, deadline_ms: int) -> None:
+        super().__init__(hold.group, seq, hold.ttl_ms, sent_ms, deadline_ms)
+        self._hold = hold
+        hold.group.leases[seq] = self
+
+    @property
+    def name(self) -> str:
+        return self._hold.name
+
+    @property
+    def wanted(self) -> bool:
+        return self._hold.renews or self._hold.state == State.WAITING
+
+    def attach(self, hold: Hold) -> None:
+        self.schedule()
+
+    def detach(self, hold: Hold) -> None:
+        self.close()
+
+    def unwanted(self) -> None:
+        """It runs out by itself."""
+        self.group.wheel.add(self, self.until_ms)
+
+    def holds_token(self, token: int) -> bool:
+        return self._hold.token == token
+
+    def lost(self, token: int, reason: Reason, text: str) -> None:
+        if self._hold.state == State.HELD:
+            self._hold.lose(reason, text)
+        elif self._hold.state == State.WAITING:
+            # Granted and lost again before either was heard of.
+            self._hold.lease_ended(reason, text)
+
+    def reconcile(self, view: HoldsView) -> None:
+        hold = self._hold
+        row: HeldRow | None = view.held[0] if view.held else None
+        if hold.state == State.WAITING:
+            if row is not None and not row.leaving:
+                hold.granted(row.token)
+            elif hold.seq not in view.waiting:
+                hold.ticket_ended(Reason(row.leaving) if row is not None else Reason.NONE)
+        elif hold.state == State.HELD:
+            if row is None or row.token != hold.token:
+                hold.lose(Reason.EXPIRED)
+            elif row.leaving:
+                hold.lose(Reason(row.leaving), view.text)
+
+    def ended(self) -> None:
+        self._hold.lease_ended(self.over, self.text)
