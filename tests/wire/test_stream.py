@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -64,6 +65,21 @@ def test_an_unfinished_message_is_all_that_is_kept() -> None:
     for _ in range(9):
         list(splitter.feed(bytes(1_000_000)))
     assert len(splitter._buffer) == 0
+
+
+def test_a_body_that_trickles_in_costs_no_copy_of_what_is_held() -> None:
+    def seconds(held: int) -> float:
+        splitter = Splitter()
+        message = pack(4, 1, 1, bytes(held))
+        assert list(splitter.feed(message[:-2000])) == []
+        began = time.perf_counter()
+        for at in range(len(message) - 2000, len(message) - 1):
+            assert list(splitter.feed(message[at : at + 1])) == []
+        took = time.perf_counter() - began
+        assert list(splitter.feed(message[-1:])) == [(4, 1, 1, bytes(held))]
+        return took
+
+    assert min(seconds(2 << 20) for _ in range(3)) < 20 * min(seconds(4000) for _ in range(3))
 
 
 async def pair() -> tuple[asyncio.Server, Connection, asyncio.Future[Connection], list[tuple[int, bytes | None]]]:

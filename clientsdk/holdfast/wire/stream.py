@@ -37,12 +37,15 @@ class Splitter:
     ``MESSAGE_BYTES_MAX``) raises :class:`BadMessage` or :class:`TooLarge`: the stream is out of step and must end.
     """
 
-    __slots__ = ("_buffer", "_limit", "_skip")
+    __slots__ = ("_buffer", "_skip", "_wanted", "body_bytes_max")
 
     def __init__(self, body_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
         self._buffer = bytearray()
-        self._limit = body_bytes_max
+        self._wanted = HEADER_BYTES
+        """What the buffer must hold before another look at it is worth while."""
         self._skip = 0
+        self.body_bytes_max = body_bytes_max
+        """May be changed between two messages."""
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, int, bytes | None]]:
         """Messages completed by ``data``."""
@@ -53,8 +56,12 @@ class Splitter:
         buffer = self._buffer
         if buffer:
             buffer += data
+            if len(buffer) < self._wanted:
+                # Whoever trickles a large body in costs an append each time, not a copy of all that is held.
+                return
             data = bytes(buffer)
             buffer.clear()
+        self._wanted = HEADER_BYTES
         at, end = 0, len(data)
         while end - at >= HEADER_BYTES:
             size, kind, group, request = _HEADER.unpack_from(data, at)
@@ -63,13 +70,14 @@ class Splitter:
             if size > MESSAGE_BYTES_MAX:
                 raise TooLarge(f"a message has at most {MESSAGE_BYTES_MAX} bytes; the header announces {size}")
             start = at + HEADER_BYTES
-            if size > self._limit:
+            if size > self.body_bytes_max:
                 present = min(size, end - start)
                 self._skip = size - present
                 at = start + present
                 yield kind, group, request, None
                 continue
             if end - start < size:
+                self._wanted = HEADER_BYTES + size
                 break
             at = start + size
             yield kind, group, request, data[start:at]
