@@ -80,6 +80,7 @@ class Service:
         self.leaders = {group: Leader(group, lambda: monotonic_ms() + self.skipped_ms) for group in GROUPS}
         self.table = TABLE
         self.connections: list[Connection] = []
+        self.welcomed: list[Connection] = []
         self.heard: dict[tuple[int, int], Connection] = {}
         """(group, client) -> the connection from which it was last heard."""
         self.ports: list[int] = []
@@ -134,9 +135,8 @@ class Service:
     def elect(self, group: int) -> None:
         leader = self.leaders[group]
         leader.elect()
-        for connection in self.connections:
-            if connection.context:
-                connection.send(Msg.ROLES, 0, 0, encode([GroupRole(group, leader.term, leader.term % 3 + 1, True)]))
+        for connection in self.welcomed:
+            connection.send(Msg.ROLES, 0, 0, encode([GroupRole(group, leader.term, leader.term % 3 + 1, True)]))
 
     def hold(self) -> None:
         """Keep what clients send, until :meth:`deliver`."""
@@ -165,8 +165,9 @@ class Service:
     # Messages.
 
     def _closed(self, connection: Connection, error: Exception | None) -> None:
-        if connection in self.connections:
-            self.connections.remove(connection)
+        for known in (self.connections, self.welcomed):
+            if connection in known:
+                known.remove(connection)
 
     def _message(self, connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
         assert body is not None
@@ -190,7 +191,7 @@ class Service:
             self._send(connection, Msg.REFUSED, 0, request, encode(refusal))
             connection.close()
             return
-        connection.context = hello
+        self.welcomed.append(connection)
         self._send(connection, Msg.WELCOME, 0, request, encode(Welcome(PROTOCOL_VERSION, "test", TENANT)))
         self._send(connection, Msg.TABLE, 0, 0, encode(self.table))
         roles = [GroupRole(group, leader.term, leader.term % 3 + 1, True) for group, leader in self.leaders.items()]

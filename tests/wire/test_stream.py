@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.wire.errors import BadMessage, TooLarge
+from holdfast.wire import stream
+from holdfast.wire.errors import BadMessage, Code, HoldfastError, TooLarge
 from holdfast.wire.limits import MESSAGE_BYTES_MAX
+from holdfast.wire.messages import Msg, decode_refusal
 from holdfast.wire.stream import HEADER_BYTES, Connection, Splitter, pack
 
 messages = st.lists(
@@ -127,6 +129,98 @@ async def test_closing_sends_what_is_queued_and_is_told_once() -> None:
     assert got == [(7, b"last")]
     client.abort()
     client.send(1, 0, 8, b"nobody hears this")
+    server.close()
+
+
+async def refusing(garbage: bytes) -> tuple[list[tuple[int, int, int, bytes | None]], Exception | None]:
+    """What a server says to this, before it ends the connection; and what its owner is told."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Exception | None] = loop.create_future()
+    server = await loop.create_server(
+        lambda: Connection(lambda *a: None, lambda c, e: ended.set_result(e)), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+    writer.write(garbage)
+    said = list(Splitter().feed(await reader.read()))
+    writer.close()
+    server.close()
+    return said, await ended
+
+
+@pytest.mark.parametrize(
+    ("garbage", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", Code.TOO_LARGE),
+        (bytes(64), Code.BAD_MESSAGE),
+        (struct.pack("<IBHI", MESSAGE_BYTES_MAX + 1, 1, 0, 0), Code.TOO_LARGE),
+        (pack(Msg.PING, 0, 1, b"") + bytes(64), Code.BAD_MESSAGE),
+    ],
+)
+async def test_a_stream_out_of_step_is_told_what_is_expected_and_ends(garbage: bytes, code: Code) -> None:
+    ((kind, _, request, body),), error = await refusing(garbage)
+    assert (kind, request) == (Msg.REFUSED, 0)
+    refusal = decode_refusal(body or b"")
+    assert refusal.code == code
+    assert "holdfast/1" in refusal.message
+    assert "HELLO" in refusal.message
+    assert isinstance(error, HoldfastError)
+    assert error.code == code
+
+
+async def test_what_follows_in_the_same_read_is_not_dispatched_after_close() -> None:
+    loop = asyncio.get_running_loop()
+    got: list[int] = []
+
+    def close_at_once(connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
+        got.append(request)
+        connection.send(1, 0, request, b"")
+        connection.close()
+        connection.send(1, 0, 99, b"too late")
+
+    server = await loop.create_server(lambda: Connection(close_at_once, lambda c, e: None), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+    writer.write(b"".join(pack(1, 0, request, b"") for request in range(1, 4)))
+    assert await reader.read() == pack(1, 0, 1, b"")
+    assert got == [1]
+    writer.close()
+    server.close()
+
+
+async def test_a_peer_that_does_not_read_keeps_no_closing_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "CLOSING_S", 0.05)
+    loop = asyncio.get_running_loop()
+    accepted: asyncio.Future[Connection] = loop.create_future()
+    ended: asyncio.Future[None] = loop.create_future()
+    server = await loop.create_server(
+        lambda: Connection(lambda *a: None, lambda c, e: ended.set_result(None), on_open=accepted.set_result),
+        "127.0.0.1",
+        0,
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1], limit=1024)
+    connection = await accepted
+    connection.send(1, 0, 0, bytes(MESSAGE_BYTES_MAX))
+    connection.close()
+    async with asyncio.timeout(5):
+        await ended
+    writer.close()
+    server.close()
+    assert reader is not None
+
+
+async def test_the_limit_of_a_body_can_change_between_two_messages_of_one_read() -> None:
+    loop = asyncio.get_running_loop()
+    got: list[int | None] = []
+
+    def widen(connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
+        got.append(None if body is None else len(body))
+        connection.body_bytes_max = 20
+
+    server = await loop.create_server(lambda: Connection(widen, lambda c, e: None, body_bytes_max=10), "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+    writer.write(b"".join(pack(1, 0, 0, bytes(size)) for size in (11, 20, 21)))
+    await until(lambda: len(got) == 3)
+    assert got == [None, 20, None]
+    writer.close()
     server.close()
 
 

@@ -48,6 +48,8 @@ ENTRY_BYTES_MAX: Final = 4 << 20
 """Largest log entry: the frames a leader closes together."""
 MESSAGE_BYTES_MAX: Final = 16 << 20
 """Largest message body on any stream; a header that announces more ends the connection."""
+CLOSING_S: Final = 5.0
+"""How long a closing connection waits for its peer to take what is still to be sent."""
 
 READ_ROWS_PER_FRAME_MAX: Final = 20_000
 """Rows and slots looked at for all reads of a frame. What is beyond is answered ``AGAIN``, a page ends early."""

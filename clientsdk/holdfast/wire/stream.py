@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from typing import Final, cast
 
 from holdfast.wire.errors import BadMessage, TooLarge
-from holdfast.wire.limits import MESSAGE_BYTES_MAX
+from holdfast.wire.frames import encode
+from holdfast.wire.limits import CLOSING_S, MESSAGE_BYTES_MAX
+from holdfast.wire.messages import Msg, refusal_of
 
 ALPN: Final = "holdfast/1"
 
 _HEADER: Final = struct.Struct("<IBHI")
 HEADER_BYTES: Final = _HEADER.size
 _KIND_MAX: Final = 63
+_EXPECTED: Final = f"is the peer speaking another protocol? This is {ALPN} (docs/wire.md), which begins with HELLO"
 
 Message = tuple[int, int, int, bytes]
 """(kind, group, request id, body)."""
@@ -66,9 +69,11 @@ class Splitter:
         while end - at >= HEADER_BYTES:
             size, kind, group, request = _HEADER.unpack_from(data, at)
             if not 0 < kind <= _KIND_MAX:
-                raise BadMessage(f"no message has kind {kind}: is the peer speaking another protocol?")
+                raise BadMessage(f"no message has kind {kind}: {_EXPECTED}")
             if size > MESSAGE_BYTES_MAX:
-                raise TooLarge(f"a message has at most {MESSAGE_BYTES_MAX} bytes; the header announces {size}")
+                raise TooLarge(
+                    f"a message has at most {MESSAGE_BYTES_MAX} bytes; the header announces {size}: {_EXPECTED}"
+                )
             start = at + HEADER_BYTES
             if size > self.body_bytes_max:
                 present = min(size, end - start)
@@ -90,7 +95,8 @@ class Connection(asyncio.Protocol):
 
     ``on_message(connection, kind, group, request, body)`` gets ``None`` as body of a message over ``body_bytes_max``;
     ``on_closed(connection, error)`` is called exactly once. ``paused`` says that the peer reads slower than we write;
-    more than ``unsent_bytes_max`` waiting to be sent ends the connection, for memory is bounded.
+    more than ``unsent_bytes_max`` waiting to be sent ends the connection, for memory is bounded. A stream that is out
+    of step is answered with REFUSED and closed; what comes after :meth:`close` is not dispatched.
     """
 
     def __init__(
@@ -110,11 +116,21 @@ class Connection(asyncio.Protocol):
         self._outbox: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
+        self._closing = False
+        self._error: Exception | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.paused = False
         self.closed = False
         self.peer = ""
-        self.context: object = None
-        """Whatever the owner keeps with the connection."""
+
+    @property
+    def body_bytes_max(self) -> int:
+        return self._splitter.body_bytes_max
+
+    @body_bytes_max.setter
+    def body_bytes_max(self, limit: int) -> None:
+        """From the next message on, also of the same read."""
+        self._splitter.body_bytes_max = limit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -127,11 +143,12 @@ class Connection(asyncio.Protocol):
         on_message = self._on_message
         try:
             for kind, group, request, body in self._splitter.feed(data):
-                on_message(self, kind, group, request, body)
-                if self.closed:
+                if self._closing:
                     return
+                on_message(self, kind, group, request, body)
         except (BadMessage, TooLarge) as error:
-            self.abort(error)
+            self.send(Msg.REFUSED, 0, 0, encode(refusal_of(error)))
+            self.close(error)
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -143,8 +160,8 @@ class Connection(asyncio.Protocol):
         self._finish(exc)
 
     def send(self, kind: int, group: int, request: int, body: bytes) -> None:
-        """Queue one message for this turn of the loop. Nothing happens on a closed connection."""
-        if self.closed:
+        """Queue one message for this turn of the loop. Nothing happens on a closed or closing connection."""
+        if self._closing:
             return
         outbox = self._outbox
         if not outbox:
@@ -155,16 +172,20 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Hand what is queued to the transport now, not at the end of this turn."""
         outbox, self._outbox = self._outbox, []
-        if self.closed or self.transport is None or not outbox:
+        if self._closing or self.transport is None or not outbox:
             return
         self.transport.write(b"".join(outbox))
         if self.paused and self.transport.get_write_buffer_size() > self._unsent_bytes_max:
             self.abort(TooLarge("the peer does not read what it asked for"))
 
-    def close(self) -> None:
-        """Send what is queued and close."""
-        if not self.closed and self.transport is not None:
-            self.flush()
+    def close(self, error: Exception | None = None) -> None:
+        """Send what is queued and close; a peer that does not take it within ``CLOSING_S`` does not get it."""
+        if self._closing or self.transport is None:
+            return
+        self.flush()
+        if not self._closing:
+            self._closing, self._error = True, error
+            self._timer = self._loop.call_later(CLOSING_S, self.abort)
             self.transport.close()
 
     def abort(self, error: Exception | None = None) -> None:
@@ -174,7 +195,10 @@ class Connection(asyncio.Protocol):
         self._finish(error)
 
     def _finish(self, error: Exception | None) -> None:
-        if not self.closed:
-            self.closed = True
-            self._outbox.clear()
-            self._on_closed(self, error)
+        if self.closed:
+            return
+        self.closed = self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._outbox.clear()
+        self._on_closed(self, self._error or error)
