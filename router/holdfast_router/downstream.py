@@ -13,9 +13,16 @@ import msgspec
 
 from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch
 from holdfast.wire.frames import encode
-from holdfast.wire.limits import DEADLINE_MS_MAX, PROTOCOL_VERSION, SECTION_BYTES_MAX
+from holdfast.wire.limits import (
+    DEADLINE_MS_MAX,
+    HELLO_BYTES_MAX,
+    HELLOS_WAITING_MAX,
+    PROTOCOL_VERSION,
+    SECTION_BYTES_MAX,
+)
 from holdfast.wire.messages import (
     GroupRole,
+    Hello,
     MetaRecord,
     Msg,
     Refusal,
@@ -34,6 +41,8 @@ OUTSTANDING_MAX = 256
 """Requests of one connection under way; beyond, the router reads no more from it until answers have left."""
 REQUEST_BYTES_MAX = SECTION_BYTES_MAX + 64
 LOG_EVERY_S = 60.0
+
+_NOT_YET = Refusal(Code.UNAVAILABLE, "this router has not reached its cluster's meta group yet", 1000)
 
 log = logging.getLogger("holdfast.router")
 
@@ -84,27 +93,30 @@ class Front:
         self._on_gone = on_closed
         self._loop = asyncio.get_running_loop()
         self._callers: dict[Connection, Downstream] = {}
-        self._early: list[tuple[Connection, bytes, float]] = []
-        """HELLOs that came before the router knew its cluster, and until when they wait."""
+        self._early: dict[Connection, Hello] = {}
+        """Callers that came before the router knew its cluster."""
         self._logged: dict[str, float] = {}
 
     def protocol(self) -> Connection:
-        return Connection(self._on_message, self._on_closed, on_open=self._on_open, body_bytes_max=REQUEST_BYTES_MAX)
+        return Connection(self._on_message, self._on_closed, on_open=self._on_open, body_bytes_max=HELLO_BYTES_MAX)
 
     def __len__(self) -> int:
         return len(self._callers)
 
     def _on_open(self, connection: Connection) -> None:
         self._callers[connection] = Downstream(connection)
+        connection.keep_alive()
         self._loop.call_later(HELLO_TIMEOUT_S, self._expect_hello, connection)
 
     def _expect_hello(self, connection: Connection) -> None:
         caller = self._callers.get(connection)
-        if caller is not None and not caller.tenant and not any(entry[0] is connection for entry in self._early):
-            connection.close()
+        if caller is not None and not caller.tenant and connection not in self._early:
+            text = f"a connection begins with HELLO, within {HELLO_TIMEOUT_S:g} s"
+            self._turn_away(connection, Refusal(Code.BAD_MESSAGE, text))
 
     def _on_closed(self, connection: Connection, error: Exception | None) -> None:
         caller = self._callers.pop(connection, None)
+        self._early.pop(connection, None)
         if isinstance(error, HoldfastError):
             self._log_refused(connection, str(error))
         if caller is not None:
@@ -116,13 +128,18 @@ class Front:
         caller = self._callers.get(connection)
         if caller is None:
             return
-        if body is None:
+        if body is None and not caller.tenant:
+            text = f"before HELLO is accepted a message has at most {HELLO_BYTES_MAX} bytes"
+            self._turn_away(connection, Refusal(Code.TOO_LARGE, text))
+        elif body is None:
             text = f"a request has at most {REQUEST_BYTES_MAX} bytes: send fewer operations in one section"
             self.refuse(connection, group, request, Refusal(Code.TOO_LARGE, text))
         elif kind in (Msg.OPS, Msg.READ) and caller.tenant:
             self._on_request(caller, kind, group, request, body)
         elif kind == Msg.HELLO:
-            self._on_hello(connection, body, self._loop.time() + META_WAIT_S)
+            self._on_hello(caller, body)
+        elif connection in self._early:
+            self._turn_away(connection, _NOT_YET)
         elif not caller.tenant:
             self._turn_away(connection, Refusal(Code.BAD_MESSAGE, "a connection begins with HELLO"))
         elif kind == Msg.STATUS:
@@ -146,18 +163,10 @@ class Front:
         caller.asked()
         self._on_section(caller, kind, group, request, deadline_ms / 1000, bytes(decoded.section))
 
-    def _on_hello(self, connection: Connection, body: bytes, wait_until: float) -> None:
-        caller = self._callers.get(connection)
-        if caller is None or caller.tenant:
-            return
-        meta = self._meta()
-        if meta is None:
-            if self._loop.time() < wait_until:
-                self._early.append((connection, body, wait_until))
-                self._loop.call_later(META_WAIT_S, self.settle_early)
-            else:
-                text = "this router has not reached its cluster's meta group yet"
-                self._turn_away(connection, Refusal(Code.UNAVAILABLE, text, 1000))
+    def _on_hello(self, caller: Downstream, body: bytes) -> None:
+        connection = caller.connection
+        if caller.tenant or connection in self._early:
+            self._turn_away(connection, Refusal(Code.BAD_MESSAGE, "a connection says HELLO once"))
             return
         try:
             hello = decode_hello(body)
@@ -165,22 +174,46 @@ class Front:
                 raise VersionMismatch(f"this router speaks version {PROTOCOL_VERSION}, the caller {hello.version}")
             if hello.role != Role.CLIENT:
                 raise Unauthenticated("a router serves clients")
-            caller.tenant = _tenant_of(meta, hello.key)
         except msgspec.DecodeError as error:
             self._turn_away(connection, Refusal(Code.BAD_MESSAGE, f"this is no HELLO: {error}"))
             return
         except HoldfastError as error:
             self._turn_away(connection, refusal_of(error))
             return
+        meta = self._meta()
+        if meta is not None:
+            self._welcome(caller, hello, meta)
+        elif len(self._early) >= HELLOS_WAITING_MAX:
+            text = f"{HELLOS_WAITING_MAX} callers wait for this router to reach its cluster already"
+            self._turn_away(connection, Refusal(Code.OVERLOADED, text, 1000))
+        else:
+            self._early[connection] = hello
+            self._loop.call_later(META_WAIT_S, self._expect_meta, connection)
+
+    def _expect_meta(self, connection: Connection) -> None:
+        if connection in self._early:
+            self._turn_away(connection, _NOT_YET)
+
+    def settle_early(self) -> None:
+        """The cluster is known now."""
+        meta = self._meta()
+        if meta is None:
+            return
+        early, self._early = self._early, {}
+        for connection, hello in early.items():
+            self._welcome(self._callers[connection], hello, meta)
+
+    def _welcome(self, caller: Downstream, hello: Hello, meta: MetaRecord) -> None:
+        connection = caller.connection
+        try:
+            caller.tenant = _tenant_of(meta, hello.key)
+        except HoldfastError as error:
+            self._turn_away(connection, refusal_of(error))
+            return
+        connection.body_bytes_max = REQUEST_BYTES_MAX
         connection.send(Msg.WELCOME, 0, 0, encode(Welcome(PROTOCOL_VERSION, meta.cluster, caller.tenant)))
         connection.send(Msg.TABLE, 0, 0, encode(meta.table))
         connection.send(Msg.ROLES, 0, 0, encode(self._roles()))
-
-    def settle_early(self) -> None:
-        """The cluster is known now, or those who waited have waited long enough."""
-        early, self._early = self._early, []
-        for connection, body, wait_until in early:
-            self._on_hello(connection, body, wait_until)
 
     # Output.
 
@@ -197,6 +230,7 @@ class Front:
             connection.close()
 
     def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
+        self._early.pop(connection, None)
         self._log_refused(connection, refusal.message)
         self.refuse(connection, 0, 0, refusal)
         connection.close()

@@ -13,8 +13,9 @@ import pytest
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Kind, Status, encode
-from holdfast.wire.limits import FRAME_BYTES_MAX
+from holdfast.wire.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
 from holdfast.wire.messages import Msg, decode_refusal
+from holdfast.wire.stream import pack
 from holdfast_shard.formation import FRESH_FILE
 from tests.machine.driver import Op, frame, section
 from tests.node.processes import Caller, NodeProcess, Refused, free_addresses, operate, run, until_leads
@@ -122,12 +123,36 @@ async def test_bad_callers_are_refused_with_the_reason_and_do_no_harm(cluster: C
         await caller.dial(node)
         assert await caller.refused(cluster.formation, **fields) == code
         await caller.closed.wait()
-    for garbage in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(500), bytes(100)):
+    refused_early = [
+        (b"GET / HTTP/1.1\r\n\r\n", Code.TOO_LARGE),
+        (bytes(100), Code.BAD_MESSAGE),
+        (pack(Msg.HELLO, 0, 0, bytes(HELLO_BYTES_MAX + 1)), Code.TOO_LARGE),
+        (pack(Msg.HELLO, 0, 0, bytes(HELLO_BYTES_MAX)), Code.BAD_MESSAGE),
+        (pack(Msg.PING, 0, 0, b"") * 1000, Code.BAD_MESSAGE),
+    ]
+    for garbage, code in refused_early:
         caller = Caller()
         await caller.dial(node)
         assert caller.connection.transport is not None
         caller.connection.transport.write(garbage)
+        kind, _, request, body = await caller.next()
+        assert (kind, request, decode_refusal(body).code) == (Msg.REFUSED, 0, code)
         await caller.closed.wait()
+        assert caller.messages.empty()
+    caller = Caller()
+    await caller.dial(node)
+    assert caller.connection.transport is not None
+    caller.connection.transport.write(os.urandom(500))
+    await caller.closed.wait()
+    twice = Caller()
+    await twice.dial(node)
+    assert (await twice.hello(cluster.formation))[0] == Msg.WELCOME
+    wanted = {"role": "node", "node": 2, "identity": cluster.formation["nodes"][1][2]}
+    kind, body = await twice.hello(cluster.formation, **wanted)
+    while kind != Msg.REFUSED:
+        kind, _, _, body = await twice.next()
+    assert decode_refusal(body).code == Code.BAD_MESSAGE
+    await twice.closed.wait()
     early = Caller()
     await early.dial(node)
     early.connection.send(Msg.OPS, 1, 1, REGISTER)

@@ -48,6 +48,10 @@ ENTRY_BYTES_MAX: Final = 4 << 20
 """Largest log entry: the frames a leader closes together."""
 MESSAGE_BYTES_MAX: Final = 16 << 20
 """Largest message body on any stream; a header that announces more ends the connection."""
+HELLO_BYTES_MAX: Final = 4096
+"""Largest body of any message to a server that has not accepted the caller's HELLO yet."""
+HELLOS_WAITING_MAX: Final = 4096
+"""Callers that a router keeps waiting while it does not know its cluster yet."""
 CLOSING_S: Final = 5.0
 """How long a closing connection waits for its peer to take what is still to be sent."""
 
@@ -57,6 +61,14 @@ READ_BYTES_PER_FRAME_MAX: Final = 4 << 20
 """Likewise for what they show. The read that reaches it is answered whole, and no read shows more than 6 MiB."""
 HOLDERS_SHOWN_MAX: Final = 256
 """Holders of one lock that an inspector is shown; their number is told."""
+
+KEEPALIVE_IDLE_S: Final = 20
+KEEPALIVE_INTERVAL_S: Final = 5
+KEEPALIVE_PROBES: Final = 3
+"""The kernel's look after silent accepted connections: the first probe, the time between two, and how many are lost
+before the peer is taken for vanished."""
+UNACKNOWLEDGED_MS_MAX: Final = 30_000
+"""How long an accepted connection lives on while the peer's kernel acknowledges nothing of what it was sent."""
 
 LIST_PAGE_MAX: Final = 1000
 HOLDS_PAGE_MAX: Final = 10_000

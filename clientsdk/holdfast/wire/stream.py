@@ -7,13 +7,22 @@ Header, little endian: ``u32`` body length, ``u8`` kind, ``u16`` group, ``u32`` 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from typing import Final, cast
 
 from holdfast.wire.errors import BadMessage, TooLarge
 from holdfast.wire.frames import encode
-from holdfast.wire.limits import CLOSING_S, MESSAGE_BYTES_MAX
+from holdfast.wire.limits import (
+    CLOSING_S,
+    KEEPALIVE_IDLE_S,
+    KEEPALIVE_INTERVAL_S,
+    KEEPALIVE_PROBES,
+    MESSAGE_BYTES_MAX,
+    UNACKNOWLEDGED_MS_MAX,
+)
 from holdfast.wire.messages import Msg, refusal_of
 
 ALPN: Final = "holdfast/1"
@@ -21,6 +30,14 @@ ALPN: Final = "holdfast/1"
 _HEADER: Final = struct.Struct("<IBHI")
 HEADER_BYTES: Final = _HEADER.size
 _KIND_MAX: Final = 63
+_KEEPALIVE: Final = {
+    "TCP_KEEPIDLE": KEEPALIVE_IDLE_S,
+    "TCP_KEEPALIVE": KEEPALIVE_IDLE_S,
+    "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_S,
+    "TCP_KEEPCNT": KEEPALIVE_PROBES,
+    "TCP_USER_TIMEOUT": UNACKNOWLEDGED_MS_MAX,
+}
+"""Options of TCP by name; no platform has them all."""
 _EXPECTED: Final = f"is the peer speaking another protocol? This is {ALPN} (docs/wire.md), which begins with HELLO"
 
 Message = tuple[int, int, int, bytes]
@@ -138,6 +155,20 @@ class Connection(asyncio.Protocol):
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer)
         if self._on_open is not None:
             self._on_open(self)
+
+    def keep_alive(self) -> None:
+        """Have the kernel end this connection when the peer's machine vanishes without a word."""
+        assert self.transport is not None
+        stream = self.transport.get_extra_info("socket")
+        if stream is None or stream.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        # The peer may be gone by now, and some kernels refuse options then.
+        with contextlib.suppress(OSError):
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _KEEPALIVE.items():
+                option = getattr(socket, name, None)
+                if option is not None:
+                    stream.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def data_received(self, data: bytes) -> None:
         on_message = self._on_message

@@ -12,7 +12,13 @@ import msgspec
 
 from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch, WrongCluster
 from holdfast.wire.frames import Event, encode
-from holdfast.wire.limits import FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, SECTIONS_PER_FRAME_MAX
+from holdfast.wire.limits import (
+    FRAME_BYTES_MAX,
+    HELLO_BYTES_MAX,
+    MESSAGE_BYTES_MAX,
+    PROTOCOL_VERSION,
+    SECTIONS_PER_FRAME_MAX,
+)
 from holdfast.wire.messages import (
     GroupRole,
     Hello,
@@ -99,21 +105,18 @@ class Listener:
         return str(name[0]), int(name[1])
 
     def _accept(self) -> Connection:
-        return Connection(
-            self._on_message,
-            self._on_closed,
-            on_open=self._on_open,
-            body_bytes_max=MESSAGE_BYTES_MAX,
-        )
+        return Connection(self._on_message, self._on_closed, on_open=self._on_open, body_bytes_max=HELLO_BYTES_MAX)
 
     def _on_open(self, connection: Connection) -> None:
         self._callers[connection] = Caller(connection)
+        connection.keep_alive()
         self._loop.call_later(HELLO_TIMEOUT_S, self._expect_hello, connection)
 
     def _expect_hello(self, connection: Connection) -> None:
         caller = self._callers.get(connection)
         if caller is not None and not caller.role:
-            connection.close()
+            text = f"a connection begins with HELLO, within {HELLO_TIMEOUT_S:g} s"
+            self._turn_away(connection, Refusal(Code.BAD_MESSAGE, text))
 
     def _on_closed(self, connection: Connection, error: Exception | None) -> None:
         caller = self._callers.pop(connection, None)
@@ -139,6 +142,9 @@ class Listener:
         if kind == Msg.PEER and caller.role == Role.NODE:
             if body is not None:
                 self._on_peer_message(caller.node, connection, body)
+        elif body is None and not caller.role:
+            text = f"before HELLO is accepted a message has at most {HELLO_BYTES_MAX} bytes"
+            self._turn_away(connection, Refusal(Code.TOO_LARGE, text))
         elif body is None:
             self._refuse(
                 connection, request, Refusal(Code.TOO_LARGE, f"a message has at most {MESSAGE_BYTES_MAX} bytes")
@@ -148,8 +154,7 @@ class Listener:
         elif kind == Msg.HELLO:
             self._on_hello(caller, body)
         elif not caller.role:
-            self._refuse(connection, 0, Refusal(Code.BAD_MESSAGE, "a connection begins with HELLO"))
-            connection.close()
+            self._turn_away(connection, Refusal(Code.BAD_MESSAGE, "a connection begins with HELLO"))
         elif kind == Msg.STATUS:
             connection.send(Msg.STATUS, 0, request, encode(self._status()))
         elif kind == Msg.PING:
@@ -197,6 +202,9 @@ class Listener:
 
     def _on_hello(self, caller: Caller, body: bytes) -> None:
         connection = caller.connection
+        if caller.role:
+            self._turn_away(connection, Refusal(Code.BAD_MESSAGE, "a connection says HELLO once"))
+            return
         try:
             hello = decode_hello(body)
             self._check_hello(hello)
@@ -207,6 +215,7 @@ class Listener:
             self._turn_away(connection, refusal_of(error))
             return
         caller.role, caller.node = hello.role, hello.node
+        connection.body_bytes_max = MESSAGE_BYTES_MAX
         identity = self._formation.node(self._node).identity
         welcome = Welcome(PROTOCOL_VERSION, self._formation.cluster, 0, self._node, identity)
         connection.send(Msg.WELCOME, 0, 0, encode(welcome))

@@ -1,0 +1,193 @@
+"""Before HELLO is accepted a caller gets little room and little time, and is told why it is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from hashlib import blake2b
+
+import pytest
+
+from holdfast.wire.errors import Code
+from holdfast.wire.frames import encode
+from holdfast.wire.limits import (
+    HELLO_BYTES_MAX,
+    KEEPALIVE_IDLE_S,
+    MESSAGE_BYTES_MAX,
+    PROTOCOL_VERSION,
+    SLOTS,
+    UNACKNOWLEDGED_MS_MAX,
+)
+from holdfast.wire.messages import Hello, MetaRecord, Msg, Role, SlotTable, TenantRecord, decode_refusal
+from holdfast.wire.stream import Connection, pack
+from holdfast_router import downstream
+from holdfast_router.downstream import REQUEST_BYTES_MAX, Front
+from tests.node.processes import Caller
+
+KEY = "hf_test"
+META = MetaRecord(
+    1,
+    "c",
+    (),
+    (),
+    SlotTable(1, bytes(2 * SLOTS)),
+    (TenantRecord(1, "t", (blake2b(KEY.encode(), digest_size=32).digest(),)),),
+)
+
+
+class Router:
+    """A router's front without what is behind it; ``meta`` is what it knows of its cluster."""
+
+    def __init__(self) -> None:
+        self.meta: MetaRecord | None = None
+        self.sections: list[bytes] = []
+        self.connections: list[Connection] = []
+        self.front = Front(
+            meta=lambda: self.meta,
+            roles=list,
+            on_section=lambda caller, kind, group, request, deadline_s, section: self.sections.append(section),
+            on_status=lambda caller, request: None,
+            on_closed=lambda caller: None,
+        )
+
+    async def start(self) -> None:
+        self.server = await asyncio.get_running_loop().create_server(self._accept, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+
+    def _accept(self) -> Connection:
+        self.connections.append(self.front.protocol())
+        return self.connections[-1]
+
+    async def caller(self, *messages: tuple[int, bytes]) -> Caller:
+        """One that sends these, in one write."""
+        caller = Caller()
+        await caller.dial(self.address)
+        assert caller.connection.transport is not None
+        caller.connection.transport.write(b"".join(pack(kind, 0, 0, body) for kind, body in messages))
+        return caller
+
+
+def hello(size: int = 0, **fields: str) -> bytes:
+    """The body of a good HELLO, of ``size`` bytes."""
+    body = encode(Hello(PROTOCOL_VERSION, Role.CLIENT, fields.get("key", KEY)))
+    if not size:
+        return body
+    # The agent is the last field; a text of 256 to 65,535 bytes has a header of three, the empty one has one.
+    return encode(Hello(PROTOCOL_VERSION, Role.CLIENT, fields.get("key", KEY), agent="a" * (size - len(body) - 2)))
+
+
+async def turned_away(caller: Caller) -> int:
+    kind, _, request, body = await caller.next()
+    assert (kind, request) == (Msg.REFUSED, 0)
+    async with asyncio.timeout(5):
+        await caller.closed.wait()
+    assert caller.messages.empty()
+    return decode_refusal(body).code
+
+
+@pytest.fixture
+async def router() -> AsyncIterator[Router]:
+    router = Router()
+    await router.start()
+    yield router
+    router.server.close()
+    await Caller.close_all()
+    router.front.close()
+
+
+async def test_a_hello_has_at_most_its_limit_and_once_accepted_requests_have_theirs(router: Router) -> None:
+    router.meta = META
+    assert len(hello(HELLO_BYTES_MAX)) == HELLO_BYTES_MAX
+    caller = await router.caller((Msg.HELLO, hello(HELLO_BYTES_MAX)))
+    assert (await caller.next())[0] == Msg.WELCOME
+    assert router.connections[0].body_bytes_max == REQUEST_BYTES_MAX
+    assert await turned_away(await router.caller((Msg.HELLO, hello(HELLO_BYTES_MAX + 1)))) == Code.TOO_LARGE
+    assert await turned_away(await router.caller((Msg.OPS, bytes(HELLO_BYTES_MAX + 1)))) == Code.TOO_LARGE
+
+
+async def test_a_connection_says_hello_once_also_while_it_waits(router: Router) -> None:
+    twice = [(int(Msg.HELLO), hello())] * 2
+    assert await turned_away(await router.caller(*twice)) == Code.BAD_MESSAGE
+    router.meta = META
+    caller = await router.caller(*twice)
+    assert [(await caller.next())[0] for _ in range(3)] == [Msg.WELCOME, Msg.TABLE, Msg.ROLES]
+    assert await turned_away(caller) == Code.BAD_MESSAGE
+
+
+async def test_who_comes_before_the_cluster_is_known_waits_and_is_welcomed_or_refused(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = await router.caller((Msg.HELLO, hello()))
+    bad = await router.caller((Msg.HELLO, hello(key="hf_wrong")))
+    eager = await router.caller((Msg.HELLO, hello()), (Msg.STATUS, b""))
+    assert await turned_away(eager) == Code.UNAVAILABLE
+    router.front.settle_early()
+    assert good.messages.empty()
+    router.meta = META
+    router.front.settle_early()
+    assert (await good.next())[0] == Msg.WELCOME
+    assert await turned_away(bad) == Code.UNAUTHENTICATED
+    router.meta = None
+    monkeypatch.setattr(downstream, "META_WAIT_S", 0.05)
+    assert await turned_away(await router.caller((Msg.HELLO, hello()))) == Code.UNAVAILABLE
+
+
+async def test_only_so_many_callers_wait_and_those_who_leave_make_room(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downstream, "HELLOS_WAITING_MAX", 2)
+    first = await router.caller((Msg.HELLO, hello()))
+    second = await router.caller((Msg.HELLO, hello()))
+    assert await turned_away(await router.caller((Msg.HELLO, hello()))) == Code.OVERLOADED
+    first.connection.abort()
+    async with asyncio.timeout(5):
+        while not router.connections[0].closed:
+            await asyncio.sleep(0.001)
+    third = await router.caller((Msg.HELLO, hello()))
+    async with asyncio.timeout(5):
+        while len(router.front._early) < 2:
+            await asyncio.sleep(0.001)
+    router.meta = META
+    router.front.settle_early()
+    assert [(await caller.next())[0] for caller in (second, third)] == [Msg.WELCOME] * 2
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", Code.TOO_LARGE),
+        (bytes(64), Code.BAD_MESSAGE),
+        (struct.pack("<IBHI", MESSAGE_BYTES_MAX + 1, Msg.HELLO, 0, 0), Code.TOO_LARGE),
+        (pack(Msg.HELLO, 0, 0, encode(Hello(PROTOCOL_VERSION + 1, Role.CLIENT, KEY))), Code.VERSION),
+        (pack(Msg.HELLO, 0, 0, b"\xc1"), Code.BAD_MESSAGE),
+        (pack(Msg.PING, 0, 0, b"") * 1000, Code.BAD_MESSAGE),
+    ],
+)
+async def test_what_is_no_hello_is_refused_once_with_a_code(router: Router, message: bytes, code: Code) -> None:
+    router.meta = META
+    caller = await router.caller()
+    assert caller.connection.transport is not None
+    caller.connection.transport.write(message)
+    assert await turned_away(caller) == code
+
+
+async def test_who_says_nothing_is_told_what_is_missing(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downstream, "HELLO_TIMEOUT_S", 0.05)
+    assert await turned_away(await router.caller()) == Code.BAD_MESSAGE
+
+
+async def test_the_kernel_looks_after_an_accepted_connection(router: Router) -> None:
+    router.meta = META
+    caller = await router.caller((Msg.HELLO, hello()))
+    await caller.next()
+    (connection,) = router.connections
+    assert connection.transport is not None
+    accepted = connection.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
+    assert idle is not None
+    assert accepted.getsockopt(socket.IPPROTO_TCP, idle) == KEEPALIVE_IDLE_S
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNACKNOWLEDGED_MS_MAX
