@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
-from holdfast.wire.frames import encode
+from holdfast.wire.dialing import Dialer
 from holdfast.wire.limits import PROTOCOL_VERSION
 from holdfast.wire.messages import (
     GroupRole,
@@ -18,15 +18,12 @@ from holdfast.wire.messages import (
     Msg,
     Refusal,
     Role,
+    Welcome,
     decode_meta,
     decode_refusal,
     decode_roles,
 )
 from holdfast.wire.stream import Connection
-
-RETRY_MIN_S = 0.05
-RETRY_MAX_S = 1.0
-CONNECT_TIMEOUT_S = 2.0
 
 log = logging.getLogger("holdfast.router")
 
@@ -71,7 +68,7 @@ class Upstream:
                 old = self._dialers.pop(node, None)
                 if old is not None:
                     old.cancel()
-                self._dialers[node] = asyncio.create_task(self._keep_dialing(node), name=f"dial node {node}")
+                self._dialers[node] = asyncio.create_task(self._dialer(node).run(), name=f"dial node {node}")
 
     def send(self, node: int, kind: int, group: int, request: int, body: bytes) -> bool:
         connection = self._live.get(node)
@@ -103,46 +100,24 @@ class Upstream:
         finally:
             del self._statuses[request]
 
-    async def _keep_dialing(self, node: int) -> None:
-        pause = RETRY_MIN_S
-        while True:
-            try:
-                await self._dial(node)
-                pause = RETRY_MIN_S
-            except (OSError, TimeoutError):
-                pass
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - nothing secret
-            pause = min(2 * pause, RETRY_MAX_S)
+    def _dialer(self, node: int) -> Dialer:
+        def on_welcome(connection: Connection, welcome: Welcome) -> None:
+            self._live[node] = connection
+            self._on_up(node)
 
-    async def _dial(self, node: int) -> None:
-        host, _, port = self._addresses[node].rpartition(":")
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-
-        def on_message(connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
-            if body is None:
-                return
-            try:
-                self._received(node, connection, kind, group, request, body)
-            except msgspec.DecodeError as error:
-                log.error("a node sent what is no message", extra={"node": node, "why": str(error)})
-                connection.abort()
-
-        def on_closed(connection: Connection, error: Exception | None) -> None:
+        def on_closed(connection: Connection) -> None:
             if self._live.get(node) is connection:
                 del self._live[node]
                 self._on_down(node)
-            if not ended.done():
-                ended.set_result(None)
 
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, connection = await loop.create_connection(lambda: Connection(on_message, on_closed), host, int(port))
-        try:
-            hello = Hello(PROTOCOL_VERSION, Role.ROUTER, self._secret, self._cluster)
-            connection.send(Msg.HELLO, 0, 0, encode(hello))
-            await ended
-        finally:
-            connection.abort()
+        return Dialer(
+            lambda: self._addresses[node],
+            Hello(PROTOCOL_VERSION, Role.ROUTER, self._secret, self._cluster),
+            on_welcome=on_welcome,
+            on_message=partial(self._received, node),
+            on_closed=on_closed,
+            on_trouble=lambda why: log.warning("no link to a node", extra={"node": node, "why": why}),
+        )
 
     def _received(self, node: int, connection: Connection, kind: int, group: int, request: int, body: bytes) -> None:
         if kind == Msg.ANSWERS:
@@ -153,14 +128,10 @@ class Upstream:
             self._on_roles(node, decode_roles(body))
         elif kind == Msg.META:
             self._on_meta(decode_meta(body))
-        elif kind == Msg.WELCOME:
-            self._live[node] = connection
-            self._on_up(node)
         elif kind == Msg.REFUSED:
             refusal = decode_refusal(body)
             if request == 0:
-                log.error("a node refuses this router", extra={"node": node, "why": refusal.message})
-                connection.abort()
+                connection.abort(refusal.error())
             else:
                 self._on_refused(group, request, refusal)
         elif kind == Msg.STATUS:

@@ -87,7 +87,10 @@ class Caller:
         host, _, port = address.rpartition(":")
 
         def on_message(connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
-            self.messages.put_nowait((kind, group, request, body or b""))
+            if kind == Msg.PING:
+                connection.send(Msg.PONG, 0, request, b"")
+            else:
+                self.messages.put_nowait((kind, group, request, body or b""))
 
         _, self.connection = await asyncio.get_running_loop().create_connection(
             lambda: Connection(on_message, lambda c, e: self.closed.set()), host, int(port)

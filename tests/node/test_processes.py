@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,8 +14,8 @@ import pytest
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Kind, Status, encode
-from holdfast.wire.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
-from holdfast.wire.messages import Msg, decode_refusal
+from holdfast.wire.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_LOOK_S, LINK_SILENT_LOOKS, PROTOCOL_VERSION
+from holdfast.wire.messages import Hello, Msg, Role, decode_refusal
 from holdfast.wire.stream import pack
 from holdfast_shard.formation import FRESH_FILE
 from tests.machine.driver import Op, frame, section
@@ -159,6 +160,36 @@ async def test_bad_callers_are_refused_with_the_reason_and_do_no_harm(cluster: C
     kind, _, _, body = await early.next()
     assert (kind, decode_refusal(body).code) == (Msg.REFUSED, Code.BAD_MESSAGE)
     assert (await operate(leader, REGISTER)).statuses == bytes([Status.OK])
+
+
+async def test_a_router_or_peer_that_falls_silent_is_forgotten_and_one_that_answers_is_kept(cluster: Cluster) -> None:
+    answering = Caller()
+    await answering.dial(cluster.addresses[0])
+    await answering.hello(cluster.formation)
+    host, _, port = cluster.addresses[0].rpartition(":")
+    me = cluster.formation["nodes"][2]
+
+    async def seconds_until_closed(hello: Hello) -> float:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(pack(Msg.HELLO, 0, 0, encode(hello)))
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(15):
+                while await reader.read(1 << 16):
+                    pass
+        except ConnectionError:
+            pass  # what it was told and did not take makes the end a reset
+        writer.close()
+        return asyncio.get_running_loop().time() - began
+
+    secret, number = cluster.formation["secret"], cluster.formation["cluster"]
+    cluster.nodes.pop(3).stop()
+    took = await asyncio.gather(
+        seconds_until_closed(Hello(PROTOCOL_VERSION, Role.ROUTER, secret, number)),
+        seconds_until_closed(Hello(PROTOCOL_VERSION, Role.NODE, secret, number, me[0], me[2])),
+    )
+    assert min(took) > LINK_LOOK_S * LINK_SILENT_LOOKS - 0.1
+    assert not answering.closed.is_set()
 
 
 async def test_bad_frames_are_refused_and_the_connection_is_kept(cluster: Cluster) -> None:

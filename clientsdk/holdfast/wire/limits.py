@@ -70,6 +70,19 @@ before the peer is taken for vanished."""
 UNACKNOWLEDGED_MS_MAX: Final = 30_000
 """How long an accepted connection lives on while the peer's kernel acknowledges nothing of what it was sent."""
 
+LINK_LOOK_S: Final = 1.0
+"""How often each end of a link between servers says PING, and looks whether anything was heard since the last look."""
+LINK_SILENT_LOOKS: Final = 3
+"""Looks in a row without a byte from the peer after which a link is given up: three to four seconds of silence. That is
+more than an election takes, and more than a slow sync keeps a server from reading."""
+LINK_DIAL_S: Final = 2.0
+"""Longest try to connect to a server and to be welcomed by it."""
+LINK_RETRY_S_MIN: Final = 0.05
+LINK_RETRY_S_MAX: Final = 1.0
+"""Pause between two tries: doubled each time, the shortest again after a WELCOME."""
+LINK_COMPLAINT_S: Final = 60.0
+"""The same reason why there is no link is logged once in this time, for each peer."""
+
 LIST_PAGE_MAX: Final = 1000
 HOLDS_PAGE_MAX: Final = 10_000
 

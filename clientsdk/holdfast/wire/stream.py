@@ -20,6 +20,8 @@ from holdfast.wire.limits import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     KEEPALIVE_PROBES,
+    LINK_LOOK_S,
+    LINK_SILENT_LOOKS,
     MESSAGE_BYTES_MAX,
     UNACKNOWLEDGED_MS_MAX,
 )
@@ -136,6 +138,9 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._error: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._heard = False
+        """Whether anything came since the last look; a mark costs less at each read than a clock."""
+        self._silent_looks = 0
         self.paused = False
         self.closed = False
         self.peer = ""
@@ -171,6 +176,7 @@ class Connection(asyncio.Protocol):
                     stream.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
         on_message = self._on_message
         try:
             for kind, group, request, body in self._splitter.feed(data):
@@ -180,6 +186,25 @@ class Connection(asyncio.Protocol):
         except (BadMessage, TooLarge) as error:
             self.send(Msg.REFUSED, 0, 0, encode(refusal_of(error)))
             self.close(error)
+
+    def watch(self) -> None:
+        """From now on say PING at times, and abort with a ``TimeoutError`` when the peer is silent for too long.
+
+        Both ends say it, whatever else they send: an answer to the PING of one that sends much and hears little would
+        come late, behind all that it sent. Looks are counted, not seconds: a process that was stopped or busy for long
+        reads what has come meanwhile before its next look, and does not take its own silence for the peer's.
+        """
+        self._heard = True
+        self._timer = self._loop.call_later(LINK_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._silent_looks = 0 if self._heard else self._silent_looks + 1
+        self._heard = False
+        if self._silent_looks >= LINK_SILENT_LOOKS:
+            self.abort(TimeoutError(f"nothing was heard from it for {LINK_SILENT_LOOKS * LINK_LOOK_S:g} s"))
+            return
+        self.send(Msg.PING, 0, 0, b"")
+        self._timer = self._loop.call_later(LINK_LOOK_S, self._look)
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -216,6 +241,8 @@ class Connection(asyncio.Protocol):
         self.flush()
         if not self._closing:
             self._closing, self._error = True, error
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = self._loop.call_later(CLOSING_S, self.abort)
             self.transport.close()
 

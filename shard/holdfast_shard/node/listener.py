@@ -124,6 +124,8 @@ class Listener:
             return
         if isinstance(error, HoldfastError):
             self._log_refused(connection, str(error))
+        elif isinstance(error, TimeoutError):
+            log.warning("a caller fell silent", extra={"address": connection.peer, "role": caller.role})
         if caller.role == Role.NODE:
             self._on_peer_closed(caller.node, connection)
         elif caller.role == Role.ROUTER:
@@ -159,6 +161,8 @@ class Listener:
             connection.send(Msg.STATUS, 0, request, encode(self._status()))
         elif kind == Msg.PING:
             connection.send(Msg.PONG, 0, request, b"")
+        elif kind == Msg.PONG:
+            pass  # a sign of life, which the connection has noted
         else:
             self._refuse(connection, request, Refusal(Code.BAD_MESSAGE, f"a {caller.role} does not send kind {kind}"))
 
@@ -219,6 +223,8 @@ class Listener:
         identity = self._formation.node(self._node).identity
         welcome = Welcome(PROTOCOL_VERSION, self._formation.cluster, 0, self._node, identity)
         connection.send(Msg.WELCOME, 0, 0, encode(welcome))
+        if hello.role in (Role.ROUTER, Role.NODE):
+            connection.watch()
         if hello.role == Role.NODE:
             self._on_peer(hello.node, connection)
         elif hello.role == Role.ROUTER:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterable
 
-import msgspec
-
-from holdfast.wire.frames import encode
+from holdfast.wire.dialing import Dialer
+from holdfast.wire.errors import WrongCluster
 from holdfast.wire.limits import PROTOCOL_VERSION
-from holdfast.wire.messages import Hello, Msg, Role, decode_refusal, decode_welcome
+from holdfast.wire.messages import Hello, Msg, Role, Welcome, decode_refusal
 from holdfast.wire.stream import Connection
 
 from ..formation import Formation
-
-RETRY_MIN_S = 0.05
-RETRY_MAX_S = 1.0
-CONNECT_TIMEOUT_S = 2.0
 
 log = logging.getLogger("holdfast.node")
 
@@ -49,7 +43,7 @@ class Peers:
     def start(self) -> None:
         for peer in self._numbers:
             if peer < self._node:
-                self._dialing.append(asyncio.create_task(self._keep_dialing(peer), name=f"dial node {peer}"))
+                self._dialing.append(asyncio.create_task(self._dialer(peer).run(), name=f"dial node {peer}"))
 
     def send(self, messages: dict[int, list[bytes]]) -> None:
         for peer, bundles in messages.items():
@@ -79,61 +73,29 @@ class Peers:
             del self._live[peer]
             self._on_disconnected(peer)
 
-    async def _keep_dialing(self, peer: int) -> None:
-        pause = RETRY_MIN_S
-        while True:
-            try:
-                await self._dial(peer)
-                pause = RETRY_MIN_S
-            except (OSError, TimeoutError):
-                pass
-            # Jitter, so that nodes that lost each other together do not come back in step.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - nothing secret
-            pause = min(2 * pause, RETRY_MAX_S)
+    def _dialer(self, peer: int) -> Dialer:
+        formation = self._formation
 
-    async def _dial(self, peer: int) -> None:
-        """Connect, say HELLO, and stay until the connection ends."""
-        host, _, port = self._address_of(peer).rpartition(":")
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
+        def on_welcome(connection: Connection, welcome: Welcome) -> None:
+            if welcome.cluster != formation.cluster or welcome.identity != formation.node(peer).identity:
+                raise WrongCluster("the node at this address is another one")
+            self.accepted(peer, connection)
 
-        def on_message(connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
-            if kind == Msg.PEER and body is not None:
+        def on_message(connection: Connection, kind: int, group: int, request: int, body: bytes) -> None:
+            if kind == Msg.PEER:
                 self.received(peer, connection, body)
-            elif kind == Msg.WELCOME and body is not None:
-                self._welcomed(peer, connection, body)
-            elif kind == Msg.REFUSED and body is not None:
-                log.error("a peer refuses this node", extra={"peer": peer, "why": _message_of(body)})
-                connection.abort()
+            elif kind == Msg.REFUSED:
+                connection.abort(decode_refusal(body).error())
 
-        def on_closed(connection: Connection, error: Exception | None) -> None:
-            self.closed(peer, connection)
-            if not ended.done():
-                ended.set_result(None)
-
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, connection = await loop.create_connection(lambda: Connection(on_message, on_closed), host, int(port))
-        me = self._formation.node(self._node)
-        hello = Hello(
-            PROTOCOL_VERSION, Role.NODE, self._formation.secret, self._formation.cluster, self._node, me.identity
+        me = formation.node(self._node)
+        return Dialer(
+            lambda: self._address_of(peer),
+            Hello(PROTOCOL_VERSION, Role.NODE, formation.secret, formation.cluster, self._node, me.identity),
+            on_welcome=on_welcome,
+            on_message=on_message,
+            on_closed=lambda connection: self.closed(peer, connection),
+            on_trouble=lambda why: log.warning("no link to a peer", extra={"peer": peer, "why": why}),
         )
-        connection.send(Msg.HELLO, 0, 0, encode(hello))
-        try:
-            await ended
-        finally:
-            connection.abort()
-
-    def _welcomed(self, peer: int, connection: Connection, body: bytes) -> None:
-        try:
-            welcome = decode_welcome(body)
-        except msgspec.DecodeError:
-            connection.abort()
-            return
-        if welcome.cluster != self._formation.cluster or welcome.identity != self._formation.node(peer).identity:
-            log.error("the node at a peer's address is another one", extra={"peer": peer})
-            connection.abort()
-            return
-        self.accepted(peer, connection)
 
     async def close(self) -> None:
         for task in self._dialing:
@@ -145,10 +107,3 @@ class Peers:
 
 async def _settled(tasks: Iterable[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _message_of(body: bytes) -> str:
-    try:
-        return decode_refusal(body).message
-    except msgspec.DecodeError:
-        return "no reason given"
