@@ -67,6 +67,15 @@ class SeparatedCluster(LocalCluster):
     def mend(self, source: int, target: int) -> None:
         _ip("-n", _space(source), "route", "del", "blackhole", f"{NETWORK}.{target}/32")
 
+    def cut_router(self, number: int) -> None:
+        """The router and this node lose what they send to each other; nodes still hear nodes."""
+        _ip("route", "replace", "blackhole", f"{NETWORK}.{number}/32")
+        _ip("-n", _space(number), "route", "replace", "blackhole", f"{NETWORK}.254/32")
+
+    def mend_router(self, number: int) -> None:
+        _ip("route", "del", "blackhole", f"{NETWORK}.{number}/32")
+        _ip("-n", _space(number), "route", "del", "blackhole", f"{NETWORK}.254/32")
+
     def _numbers(self) -> range:
         return range(1, 4)
 
@@ -86,6 +95,7 @@ class SeparatedCluster(LocalCluster):
 
     def _unmake(self) -> None:
         for number in self._numbers():
+            _ip("route", "del", "blackhole", f"{NETWORK}.{number}/32", check=False)
             _ip("netns", "del", _space(number), check=False)
             _ip("link", "del", _outside(number), check=False)
         _ip("link", "del", BRIDGE, check=False)
