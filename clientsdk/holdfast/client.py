@@ -16,7 +16,7 @@ from holdfast.arguments import metadata_of, options_of, reason_of, ttl_ms_of, wa
 from holdfast.core.call import Answer, Call
 from holdfast.core.group import GroupClient
 from holdfast.core.refusals import refusal
-from holdfast.errors import InvalidArgument, LockTimeout, NotHeld
+from holdfast.errors import InvalidArgument, LockTimeout, NotHeld, Unavailable
 from holdfast.info import LockInfo, SessionInfo, lock_info, session_info
 from holdfast.link import Link
 from holdfast.lock import Lock
@@ -273,8 +273,10 @@ class Client:
         self._core.check_open()
         waiter = self._link.loop.create_future()
         self._core.ask_status(waiter)
-        async with asyncio.timeout(self._core.timeout_ms / 1000):
-            body: bytes = await waiter
+        try:
+            body: bytes = await asyncio.wait_for(waiter, self._core.timeout_ms / 1000)
+        except TimeoutError:
+            raise Unavailable(f"the router did not answer within {self._core.timeout_ms / 1000:g} s") from None
         return msgspec.msgpack.decode(body, type=dict[str, Any])
 
     async def _call(
