@@ -304,6 +304,8 @@ class Ledger:
 
     def free_dead(self, lock: Lock) -> None:
         """An operation that meets what is over frees it first. The row may go with it."""
+        if not self.dying:
+            return
         for hold in [hold for hold in lock.holders if self.is_over(hold)]:
             self.release_dead(hold)
         if lock.queue is not None and self.is_void(next(iter(lock.queue.values()))):
