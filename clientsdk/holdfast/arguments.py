@@ -9,6 +9,7 @@ from holdfast.wire.limits import (
     METADATA_BYTES_MAX,
     PERMITS_MAX,
     REASON_BYTES_MAX,
+    TOKEN_MAX,
     TTL_MS_MAX,
     TTL_MS_MIN,
     WAIT_MS_MAX,
@@ -37,6 +38,12 @@ def metadata_of(metadata: bytes | str) -> bytes:
     if len(data) > METADATA_BYTES_MAX:
         raise InvalidArgument(f"metadata has at most {METADATA_BYTES_MAX} bytes; this has {len(data)}")
     return data
+
+
+def token_of(token: int) -> int:
+    if not 0 <= token <= TOKEN_MAX:
+        raise InvalidArgument(f"a token is 0 to {TOKEN_MAX}, not {token}")
+    return token
 
 
 def reason_of(reason: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from holdfast.absence import AbsenceCache
 from holdfast.address import key_of, parse_url
-from holdfast.arguments import metadata_of, options_of, reason_of, ttl_ms_of, wait_ms_of
+from holdfast.arguments import metadata_of, options_of, reason_of, token_of, ttl_ms_of, wait_ms_of
 from holdfast.core.call import Answer, Call
 from holdfast.core.group import GroupClient
 from holdfast.core.refusals import refusal
@@ -176,6 +176,7 @@ class Client:
         Raises :class:`NotHeld` when nobody holds it.
         """
         check_name(name)
+        token_of(token)
         await self._held_call(Kind.FORCE, name, token, Options(reason=reason_of(reason), now=now))
 
     async def _held_call(self, kind: Kind, name: str, token: int, options: Options | None) -> None:
@@ -228,6 +229,7 @@ class Client:
             found = parse_lock_id(lock, self._core.tenant)
             lock, token = found.name, found.token
         check_name(lock)
+        token_of(token)
         status, _, detail = await self._call(Kind.CHECK, lock, token)
         if status not in (Status.OK, Status.NOT_HELD):
             raise refusal(status, detail, lock, None)

@@ -202,22 +202,6 @@ def test_a_grant_that_was_missed_is_found_by_the_keepalive(world: World, peer: P
     assert lock.believed
 
 
-def test_a_hold_of_the_session_that_nobody_knows_of_is_given_back(world: World, peer: Peer, other: Peer) -> None:
-    two = SessionOfTwo(peer)
-    name = name_in(1, "c")
-    first = held(other.lock(name, TTL))
-    lock = peer.lock(name, wait_ms=60_000, session=two.session)
-    lock.acquire()
-    world.settle()
-    world.lose_event = lambda event: event.kind == EventKind.GRANTED
-    first.release()
-    world.settle()
-    # As if its caller and its cancel had been lost.
-    lock.hold.group.tickets.clear()
-    world.pass_time(TTL / 2)
-    assert held(other.lock(name, TTL))
-
-
 def test_a_grant_too_old_to_be_believed_is_given_back(world: World, peer: Peer, other: Peer) -> None:
     lock = peer.lock("a", ttl_ms=200)
     promise = lock.acquire()

@@ -541,3 +541,12 @@ async def test_reads_that_a_frame_has_no_room_for_are_asked_again(
         found = await asyncio.gather(*(client.get(name) for name in ("a", "b") * 25))
         assert [info.held for info in found] == [True, False] * 25
         assert [info.name async for info in client.list("a", page=1)] == ["a"]
+
+
+@pytest.mark.parametrize("token", [-1, 2**53, 2**64])
+async def test_a_token_that_cannot_be_spoils_nothing_for_others(client: holdfast.Client, token: int) -> None:
+    async with client.lock("b"):
+        with pytest.raises(InvalidArgument):
+            await client.force_release("a", token=token)
+        with pytest.raises(InvalidArgument):
+            await client.check("a", token)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from holdfast.wire.errors import HoldfastError
+from holdfast.errors import ClientClosed, HoldfastError
 from holdfast.wire.frames import FIRST_READ, Options, Status
 
 from .batch import Waiter, fail, settle
+from .lease import ELSEWHERE_MS
 
 if TYPE_CHECKING:
     from .client import ClientCore
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _MOVED = int(Status.MOVED)
 _UNREGISTERED = int(Status.UNREGISTERED)
-_ELSEWHERE_MS: Final = 20.0
 
 Answer = tuple[int, int, Any]
 """(status, token, detail)."""
@@ -49,6 +49,9 @@ class Call:
     def _issue(self) -> None:
         if self._waiter.done():
             return
+        if self._core.closing:
+            fail(self._waiter, ClientClosed("the client was closed"))
+            return
         group = self._group or self._core.group_of(self._name)
         lane = group.reads if self._kind >= FIRST_READ else group.writes
         lane.call(self, self._kind, self._name, 0, self._token, 0, 0, self._options)
@@ -57,7 +60,7 @@ class Call:
         self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
     ) -> None:
         if status in (_MOVED, _UNREGISTERED) and self._core.clock() < self._deadline_ms:
-            self._core.after(_ELSEWHERE_MS, self._issue)
+            self._core.after(ELSEWHERE_MS, self._issue)
         else:
             settle(self._waiter, (status, token, detail))
 

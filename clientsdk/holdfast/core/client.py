@@ -131,6 +131,13 @@ class ClientCore:
                 if isinstance(caller, Hold):
                     caller.refuse(error)
             group.let_go()
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Whoever pauses learns now that the client is closing."""
+        later, self._later = self._later, []
+        for _, _, callback in later:
+            callback()
 
     @property
     def busy(self) -> bool:
@@ -142,6 +149,7 @@ class ClientCore:
         if self.closed:
             return
         self.closing = self.closed = True
+        self._hurry()
         error = ClientClosed("the client was closed")
         for group in self.groups.values():
             group.writes.close(error)

@@ -80,11 +80,11 @@ class GroupClient:
 
     def answered(self, request: int, body: bytes) -> None:
         """The answer to our registration."""
+        answers = decode_answers(body)
         if request != self._registering:
             return
         self._registering = 0
         self._register_ms = 0.0
-        answers = decode_answers(body)
         if answers.statuses == bytes([Status.OK]):
             self.writes.registered(answers.tokens[0])
             self.reads.client = answers.tokens[0]
@@ -172,8 +172,6 @@ class GroupClient:
             hold.granted(event.token)
         elif self._keep_early(event, event.seq):
             return
-        elif lease is None or not lease.holds_token(event.token):
-            self.give_back(event.name, event.token)
         if lease is not None:
             lease.note_change(event.change)
 

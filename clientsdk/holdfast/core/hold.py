@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -12,7 +13,7 @@ from holdfast.wire.frames import Kind, Options, Reason, Status, TicketRow
 from holdfast.wire.limits import WAIT_MS_MAX
 
 from .batch import Batch, Waiter, fail, settle
-from .lease import Lease, reason_of
+from .lease import ELSEWHERE_MS, Lease, reason_of
 from .plain_lease import PlainLease
 from .refusals import refusal
 from .state import State
@@ -33,8 +34,6 @@ UNREGISTERED: Final = int(Status.UNREGISTERED)
 
 TICKET_GRACE_MS: Final = 500.0
 """How much longer than the service we wait for a ticket's end, should the word of it be lost."""
-ELSEWHERE_MS: Final = 20.0
-"""Pause before an operation follows its name to another group, for the table to arrive."""
 
 
 class Listener(Protocol):
@@ -47,9 +46,9 @@ class Hold:
     belief in its lease."""
 
     __slots__ = (
-        "_at", "_batch", "_release_until_ms", "_release_waiter", "_wait_until_ms", "_waiter", "bucket", "core", "group",
-        "lease", "listener", "name", "options", "reason", "renews", "seq", "session", "state", "text", "token",
-        "ttl_ms", "wait_ms",
+        "_asking", "_at", "_batch", "_release_until_ms", "_release_waiter", "_wait_until_ms", "_waiter", "bucket",
+        "core", "group", "lease", "listener", "name", "options", "reason", "renews", "seq", "session", "state", "text",
+        "token", "ttl_ms", "wait_ms",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +76,8 @@ class Hold:
         self.reason = Reason.NONE
         self.text = ""
         self.bucket = UNTIMED
+        self._asking = 0
+        """Counts what was asked: an earlier one's pause must not ask for a later one."""
         self._batch: Batch | None = None
         """The acquire under way: whose answer we wait for."""
         self._waiter: Waiter | None = None
@@ -94,6 +95,7 @@ class Hold:
 
     def _ask(self, wait_ms: int) -> None:
         self.state = State.ASKED
+        self._asking += 1
         if self.core.closing:
             self._fail(ClientClosed("the client is closed"))
             return
@@ -123,6 +125,10 @@ class Hold:
                 self._fail(LockTimeout(self.name, self.wait_s))
                 return
         self._ask(left_ms)
+
+    def _ask_later(self, asking: int) -> None:
+        if asking == self._asking:
+            self.ask_again()
 
     @property
     def wait_s(self) -> float | None:
@@ -161,7 +167,7 @@ class Hold:
             elif status == QUEUED:
                 self._queued(seq, sent_ms, deadline_ms)
             elif status in (MOVED, UNREGISTERED):
-                self.core.after(ELSEWHERE_MS if status == MOVED else 0.0, self.ask_again)
+                self.core.after(ELSEWHERE_MS if status == MOVED else 0.0, partial(self._ask_later, self._asking))
             else:
                 self._refused(status, detail)
             if self.group.has_early:

@@ -160,10 +160,11 @@ class Lane:
     # Receiving.
 
     def answered(self, request: int, body: bytes) -> None:
+        # First: what cannot be read ends the connection, and the batch must be there to be sent over the next.
+        answers = decode_answers(body)
         batch = self._in_flight.pop(request, None)
         if batch is None:
             return
-        answers = decode_answers(body)
         if len(answers.statuses) != len(batch.callers):
             self._abandon(batch, OutcomeUnknown("the answer does not fit the question"))
             return

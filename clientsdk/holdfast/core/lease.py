@@ -21,6 +21,9 @@ KEEPALIVE: Final = int(Kind.KEEPALIVE)
 HOLDS: Final = int(Kind.HOLDS)
 _OK = int(Status.OK)
 _CHANGED = int(Status.CHANGED)
+_MOVED = int(Status.MOVED)
+ELSEWHERE_MS: Final = 20.0
+"""Pause before an operation is sent again that met another slot table, for the table to arrive."""
 
 
 def reason_of(detail: object) -> tuple[Reason, str]:
@@ -37,8 +40,8 @@ class Lease:
     holds were fetched since: an answer to anything else says nothing about the holds we did not ask about."""
 
     __slots__ = (
-        "_busy", "_fetching", "_heard", "_promise_ms", "_waiters", "bucket", "change", "group", "number", "over",
-        "renewed_ms", "text", "ttl_ms", "until_ms",
+        "_busy", "_fetching", "_heard", "_promise_ms", "_redeemable_ms", "_waiters", "bucket", "change", "group",
+        "number", "over", "renewed_ms", "text", "ttl_ms", "until_ms",
     )  # fmt: skip
 
     def __init__(self, group: GroupClient, number: int, ttl_ms: int, sent_ms: float, deadline_ms: int) -> None:
@@ -61,6 +64,8 @@ class Lease:
         """Highest change number that an event carried."""
         self._promise_ms = 0.0
         """What a keepalive promised together with ``CHANGED``: believed once the holds are known."""
+        self._redeemable_ms = 0.0
+        """The promise that had been given when the holds were asked for: a later one needs a later look."""
         self._waiters: list[Waiter] = []
 
     # What kinds of leases differ in.
@@ -135,6 +140,12 @@ class Lease:
             self.group.writes.call(self, KEEPALIVE, self.name, self.number, self.change, self.ttl_ms)
             self.group.wheel.add(self, self.until_ms)
 
+    def _renew_again(self) -> None:
+        if not self.over and self.group.leases.get(self.number) is self:
+            self._busy = False
+            if self.wanted:
+                self.renew()
+
     def end(self, reason: Reason, text: str = "") -> None:
         """Nothing is believed of it any more. Happens once."""
         if self.over:
@@ -170,6 +181,10 @@ class Lease:
             self.renewed_ms = sent_ms
             self._promise_ms = max(self._promise_ms, believed_until(sent_ms, deadline_ms))
             self.fetch()
+        elif status == _MOVED:
+            # The router's table is older or newer than ours; the lease lives on where it is.
+            self._busy = True
+            self.group.core.after(ELSEWHERE_MS, self._renew_again)
         else:
             self.end(*reason_of(detail))
 
@@ -208,6 +223,7 @@ class Lease:
         """Ask for the holds; until they are known nothing more is believed than already is."""
         if not self._fetching:
             self._fetching = True
+            self._redeemable_ms = self._promise_ms
             self.before_fetch()
             self.group.reads.call(self, HOLDS, self.name, self.number)
 
@@ -229,6 +245,9 @@ class Lease:
             return
         if self._heard > self.change:
             self.fetch()
+            return
+        self._extend(self._redeemable_ms)
+        if self._promise_ms > self._redeemable_ms:
+            self.fetch()
         else:
-            promise_ms, self._promise_ms = self._promise_ms, 0.0
-            self._extend(promise_ms)
+            self._promise_ms = 0.0

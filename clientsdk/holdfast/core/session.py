@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from holdfast.errors import HoldfastError, Rejected, SessionLost, Unavailable
+from holdfast.errors import HoldfastError, OutcomeUnknown, Rejected, SessionLost, Unavailable
 from holdfast.wire.frames import HoldsView, Kind, Options, Reason, Status
 from holdfast.wire.limits import HOLDS_PAGE_MAX
 
@@ -53,6 +53,17 @@ class SessionCore:
             found = self._parts[group.number] = SessionPart(self, group)
         return found
 
+    def reopen(self, part: SessionPart, deferred: list[tuple[Hold, int]]) -> None:
+        """What was asked for while ``part`` was being ended goes through a new one: nothing known of a lease, and no
+        answer under way, is about another."""
+        if self._parts.get(part.group.number) is part:
+            del self._parts[part.group.number]
+        for hold, wait_ms in deferred:
+            part.forget(hold)
+            fresh = self.part(part.group)
+            hold.lease = fresh
+            fresh.ask(hold, wait_ms)
+
     def drop(self, part: SessionPart) -> None:
         if self._parts.get(part.group.number) is part:
             del self._parts[part.group.number]
@@ -69,6 +80,7 @@ class SessionCore:
         self.closed = True
         if waiter is not None:
             self._ending.append(waiter)
+            self.core.after(self.core.timeout_ms, self._end_overdue)
         for part in list(self._parts.values()):
             part.finish()
         self._settle_ending()
@@ -78,6 +90,9 @@ class SessionCore:
             waiters, self._ending = self._ending, []
             for waiter in waiters:
                 settle(waiter)
+
+    def _end_overdue(self) -> None:
+        self.end_failed(OutcomeUnknown(f"not every group answered within {self.core.timeout_ms / 1000:g} s"))
 
     def end_failed(self, error: HoldfastError) -> None:
         waiters, self._ending = self._ending, []
@@ -233,11 +248,11 @@ class SessionPart(Lease):
                 if row.leaving:
                     self.lost(row.token, Reason(row.leaving), view.text)
                 continue
+            # What nobody here knows or wants is taken back by the cancel that followed its acquire, never by its token:
+            # a reentrant acquire under way may be about to get that same token.
             hold = group.tickets.get(row.seq)
             if hold is not None and hold.lease is self and not row.leaving:
                 hold.granted(row.token)
-            elif not group.writes.is_open(row.seq):
-                group.give_back(row.name, row.token)
         reasons = {token: Reason(reason) for _, token, reason in view.lost}
         whole = len(view.held) < HOLDS_PAGE_MAX or len(view.lost) >= LOST_REMEMBERED_MAX
         for token in self._fetched_tokens - seen if whole else self._fetched_tokens & reasons.keys():
@@ -282,13 +297,16 @@ class SessionPart(Lease):
         self.group.writes.call(self, END, "", self.number)
 
     def _end_answered(self) -> None:
-        self.number = 0
-        self._ending = False
-        if self._deferred:
-            # Asked for again in the meantime.
-            self._open()
+        deferred, self._deferred = self._deferred, []
+        wanted = [(hold, wait_ms) for hold, wait_ms in deferred if hold in self._users]
+        if wanted:
+            self.session.reopen(self, wanted)
         else:
             self.session.drop(self)
+
+    def forget(self, hold: Hold) -> None:
+        """The hold goes through another part."""
+        self._users.discard(hold)
 
     def _end_again(self) -> None:
         if self.group.core.closed or self.group.core.clock() >= self.until_ms:
