@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from holdfast_shard.consensus import records
 from holdfast_shard.consensus.disk import Disk, DiskError, DiskFull, RealDisk
 from holdfast_shard.consensus.journal import Journal, JournalDamaged, JournalFailed, JournalFull, RecoveredGroup
+from holdfast_shard.consensus.records import ENTRY, HEADER, UNTOLD, highest_mark
+from holdfast_shard.consensus.recovery import Recovery
 from tests.simulation.disk import SimAppendFile, SimDisk
 
 Entry = tuple[int, int, bytes]
@@ -219,9 +221,9 @@ def _give_up_the_oldest(self: Journal) -> None:
         self._doomed.append((oldest, self.appended))
 
 
-def _reopen_without_sync(self: Journal) -> None:
-    with mock.patch.object(SimAppendFile, "sync", return_value=None):
-        REOPEN(self)
+def _reopen_without_sync(self: Journal, recovery: Recovery) -> None:
+    with mock.patch.object(SimDisk, "write_again", return_value=None):
+        REOPEN(self, recovery)
 
 
 def _delete_at_once(self: Journal) -> None:
@@ -502,3 +504,52 @@ def test_a_sync_in_another_thread_acknowledges_only_what_was_flushed_before(tmp_
     journal.close()
     _, recovered = Journal.open(RealDisk(tmp_path), segment_bytes=50_000)
     assert indices(recovered) == list(range(2_851, 3_000))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_failed_sync_left_in_memory_only_is_written_again(seed: int) -> None:
+    disk = SimDisk(seed=seed)
+    journal, _ = Journal.open(disk, segment_bytes=1 << 14)
+    journal.append_vote(1, 5, 1)
+    for index in range(2, 12):
+        journal.append_entry(1, index, 5, bytes([index]) * 3000)
+        journal.flush()
+        if index == 11:
+            disk.failing_syncs = 1
+            with pytest.raises(JournalFailed):
+                journal.sync()
+        else:
+            journal.sync()
+    disk.kill()
+    journal, recovered = Journal.open(disk, segment_bytes=1 << 14)
+    claimed = recovered[1].entries
+    assert claimed[-1][0] == 11, "the system shows what it has in memory"
+    disk.crash(Random(seed))
+    _, recovered = Journal.open(disk, segment_bytes=1 << 14)
+    assert recovered[1].entries == claimed
+
+
+def test_a_mark_proves_the_last_record() -> None:
+    disk = SimDisk()
+    journal, _ = Journal.open(disk)
+    journal.append_vote(1, 5, 1)
+    journal.flush()
+    journal.sync()
+    assert not journal.marked
+    journal.mark()
+    assert journal.marked
+    journal.flush()
+    journal.sync()
+    name = segments(disk)[-1]
+    disk.rot(name, disk.read(name).index(b"HFRV"))
+    disk.kill()
+    with pytest.raises(JournalDamaged):
+        Journal.open(disk)
+
+
+def test_megabytes_that_resemble_records_do_not_hold_up_the_start() -> None:
+    """At each look the CRC of all that follows would be taken: hours, for what one client may write."""
+    data = b"\x01" * 3 + b"HFR\0" * (1 << 20)
+    assert highest_mark(data, 0, 1, 1) == 0
+    like = HEADER.pack(0, 1 << 16, 7, 6, 1, ENTRY, 1, 1)
+    assert highest_mark(like * 20_000, 0, 1, 1) == UNTOLD

@@ -17,6 +17,7 @@ from holdfast.wire.frames import Kind, Status, encode
 from holdfast.wire.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_LOOK_S, LINK_SILENT_LOOKS, PROTOCOL_VERSION
 from holdfast.wire.messages import Hello, Msg, Role, decode_refusal
 from holdfast.wire.stream import pack
+from holdfast_shard.consensus.records import HEADER_BYTES, MARK
 from holdfast_shard.formation import FRESH_FILE
 from tests.machine.driver import Op, frame, section
 from tests.node.processes import Caller, NodeProcess, Refused, free_addresses, operate, run, until_leads
@@ -236,6 +237,13 @@ def test_a_flipped_byte_of_what_was_acknowledged_refuses_to_start(cluster: Clust
     journal.write_bytes(data)
     damaged = run("node", "--data", str(cluster.root / "node-1"))
     assert (damaged.returncode, "damaged" in damaged.stderr) == (3, True)
+
+
+def test_what_a_stopped_node_wrote_last_is_proved_by_a_mark(cluster: Cluster) -> None:
+    for node in cluster.nodes.values():
+        assert node.stop() == 0
+        (journal,) = node.directory.glob("journal-*.log")
+        assert journal.read_bytes()[-HEADER_BYTES:][28:32] == MARK
 
 
 async def test_a_node_that_moved_is_found_by_its_announcement(cluster: Cluster) -> None:

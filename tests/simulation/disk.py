@@ -170,6 +170,11 @@ class SimDisk:
         self.check()
         self._file(name).cut(size)
 
+    def write_again(self, name: str, offset: int) -> None:
+        file = self._file(name)
+        file.dirty.update(range(offset // SECTOR_BYTES, (len(file.data) - 1) // SECTOR_BYTES + 1))
+        SimAppendFile(self, file).sync()
+
     def rename(self, old: str, new: str) -> None:
         self.check()
         self._file(old)

@@ -16,6 +16,7 @@ TEMPORARY_SUFFIX: Final = ".tmp"
 """Files of this suffix count for nothing; a crash may leave them behind."""
 
 _BUFFERS_PER_CALL: Final = os.sysconf("SC_IOV_MAX")
+_PART_BYTES: Final = 1 << 20
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _sync_data: Final = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
@@ -77,6 +78,13 @@ class Disk(Protocol):
 
     def truncate(self, name: str, size: int) -> None:
         """Cut a file; durable when this returns."""
+
+    def write_again(self, name: str, offset: int) -> None:
+        """Write what is read from `offset` on once more, in its place; durable when this returns.
+
+        After a failed sync the system may call pages clean that never reached the disk, and a later sync would pass
+        them over (fsyncgate): only writing them makes them dirty again.
+        """
 
     def rename(self, old: str, new: str) -> None:
         """Replaces `new`; durable after `sync_directory`."""
@@ -235,6 +243,16 @@ class RealDisk:
                 os.fsync(file.fileno())
         except OSError as error:
             _fail(error, "truncate", path)
+
+    def write_again(self, name: str, offset: int) -> None:
+        path = self._path / name
+        try:
+            with path.open("r+b", buffering=0) as file:
+                while part := os.pread(file.fileno(), _PART_BYTES, offset):
+                    offset += os.pwrite(file.fileno(), part, offset)
+                os.fsync(file.fileno())
+        except OSError as error:
+            _fail(error, "write", path)
 
     def rename(self, old: str, new: str) -> None:
         try:

@@ -95,10 +95,10 @@ class Journal:
         assert 1024 <= segment_bytes <= SEGMENT_BYTES_MAX
         recovery = Recovery(disk)
         journal = Journal(disk, segment_bytes, recovery)
-        journal._reopen()
+        journal._reopen(recovery)
         return journal, recovery.recovered()
 
-    def _reopen(self) -> None:
+    def _reopen(self, recovery: Recovery) -> None:
         try:
             if self._segment == 0:
                 self._begin_segment()
@@ -107,13 +107,11 @@ class Journal:
             else:
                 self._file = self._disk.append(segment_name(self._segment))
                 self._position = self._file.size
-                # A killed process leaves what it wrote in the page cache: read, but not yet on the disk.
+                # A killed process leaves what it wrote in the page cache, and one whose sync failed leaves it there as
+                # if it were on the disk: what was read counts once it was written and synced here.
                 self._disk.sync_directory()
-                for segment in self._sizes:
-                    earlier = self._disk.append(segment_name(segment))
-                    earlier.sync()
-                    earlier.close()
-                self._file.sync()
+                for name, offset in recovery.unproved():
+                    self._disk.write_again(name, offset)
                 self._collect()
         except DiskError as error:
             raise self._failed(error) from error
@@ -162,6 +160,11 @@ class Journal:
         self._append(RELEASE, group, index)
         log.release(index)
         self._collect()
+
+    @property
+    def marked(self) -> bool:
+        """Whether the last record proves the one before."""
+        return not self._unmarked
 
     def mark(self) -> int:
         """Note how far the journal is synced, unless that is the last thing noted; returns the last write number.

@@ -23,6 +23,13 @@ RELEASE: Final = b"HFRR"
 CARRIED: Final = b"HFRC"
 MARK: Final = b"HFRM"
 
+_KINDS: Final = frozenset({SEGMENT, ENTRY, TRUNCATE, VOTE, START, RELEASE, CARRIED, MARK})
+_NUMBERS_MAX: Final = 1 << 24
+"""More records than that are not written between two syncs."""
+_WORK_FACTOR: Final = 16
+"""So many times its own length are read of what may be records."""
+UNTOLD: Final = 1 << 63
+
 KEPT: Final = b"\x01"
 """Payload of a start whose log held the snapshot's last entry and goes on behind it."""
 REPLACED: Final = b"\x00"
@@ -71,20 +78,37 @@ def is_whole(data: bytes, offset: int, segment: int) -> bool:
     return bool(zlib.crc32(memoryview(data)[offset + 4 : offset + length], place(segment, offset)) == crc)
 
 
-def highest_mark(data: bytes, offset: int, segment: int) -> int:
-    """The highest "synced" of all whole records at or after `offset`, wherever they stand; 0 without any."""
+def highest_mark(data: bytes, offset: int, segment: int, lowest: int) -> int:
+    """The highest "synced" of all whole records at or after `offset`, wherever they stand; 0 without any.
+
+    `lowest` is the lowest number that such a record can have. When bytes that look like records are so many that
+    looking at them all would take for ever, the answer is that there may be one: `UNTOLD`.
+    """
     highest = 0
+    work = _WORK_FACTOR * len(data)
     at = data.find(_MAGIC, offset)
     while at >= 0:
         start = at - _MAGIC_OFFSET
-        if start >= offset and is_whole(data, start, segment):
+        after = at + 1
+        if start >= offset and _may_be(data, start, lowest):
             _, length, _, synced, *_ = HEADER.unpack_from(data, start)
-            highest = max(highest, synced)
-            offset = start + length
-            at = data.find(_MAGIC, offset)
-        else:
-            at = data.find(_MAGIC, at + 1)
+            work -= length
+            if work < 0:
+                return UNTOLD
+            if is_whole(data, start, segment):
+                highest = max(highest, synced)
+                offset = after = start + length
+        at = data.find(_MAGIC, after)
     return highest
+
+
+def _may_be(data: bytes, start: int, lowest: int) -> bool:
+    """A look at the header alone: a client may fill megabytes with what resembles its magic."""
+    if start + HEADER_BYTES > len(data):
+        return False
+    _, length, number, synced, _, kind, _, _ = HEADER.unpack_from(data, start)
+    fits = HEADER_BYTES <= length <= len(data) - start
+    return bool(fits and kind in _KINDS and lowest <= number < lowest + _NUMBERS_MAX and synced < number)
 
 
 def encode_checkpoint(summaries: list[GroupSummary]) -> bytes:

@@ -124,6 +124,8 @@ class Recovery:
         self.torn: TornTail | None = None
         self.last_number = 0
         """Number of the last record."""
+        self._proved = 0
+        """Highest number that a record says was synced."""
         self.last_segment = 0
         """0 when there is none."""
         self.segment_sizes: dict[int, int] = {}
@@ -141,6 +143,26 @@ class Recovery:
             group: RecoveredGroup(replay.log.term, replay.log.voted_for, replay.entries, replay.log.released)
             for group, replay in self._replays.items()
         }
+
+    def unproved(self) -> list[tuple[str, int]]:
+        """(file, offset) from which on no record is known to have been synced, oldest first."""
+        found: list[tuple[str, int]] = []
+        for segment in sorted((*self.segment_sizes, self.last_segment), reverse=True):
+            name = segment_name(segment)
+            offset = self._first_unproved(self._disk.read(name))
+            found.append((name, offset))
+            if offset > 0:
+                break
+        return found[::-1]
+
+    def _first_unproved(self, data: bytes) -> int:
+        at = 0
+        while at < len(data):
+            _, length, number, *_ = HEADER.unpack_from(data, at)
+            if number > self._proved:
+                break
+            at += length
+        return at
 
     def _read(self) -> None:
         for position, segment in enumerate(self._numbers):
@@ -168,7 +190,7 @@ class Recovery:
             expected = HEADER.unpack_from(data)[2]
         at = 0
         while at + HEADER_BYTES <= size:
-            crc, length, number, _, group, kind, index, term = HEADER.unpack_from(data, at)
+            crc, length, number, synced, group, kind, index, term = HEADER.unpack_from(data, at)
             end = at + length
             if length < HEADER_BYTES or end > size or number != expected or (at == 0) != (kind == SEGMENT):
                 break
@@ -186,6 +208,8 @@ class Recovery:
             else:
                 self._apply(kind, group, index, term, data[at + HEADER_BYTES : end], segment, at)
             at = end
+            if synced > self._proved:
+                self._proved = synced
             self.last_number = expected
             expected += 1
         return at
@@ -229,11 +253,11 @@ class Recovery:
         later = self._numbers[position + 1 :]
         expected = self.last_number + 1
         removed = len(data) - offset
-        mark = highest_mark(data or self._disk.read(name), offset, segment)
+        mark = highest_mark(data or self._disk.read(name), offset, segment, expected)
         for following in later:
             data = self._disk.read(segment_name(following))
             removed += len(data)
-            mark = max(mark, highest_mark(data, 0, following))
+            mark = max(mark, highest_mark(data, 0, following, expected))
         if mark >= expected or (position == 0 and offset == 0 and segment > 1):
             raise JournalDamaged(name, offset, f"record {expected} is damaged or missing though it was synced once")
         self.torn = TornTail(name, offset, removed)

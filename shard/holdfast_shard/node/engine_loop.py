@@ -24,6 +24,8 @@ SNAPSHOT_STEP_S = 0.003
 SNAPSHOT_PAUSE_S = 0.002
 TURNS_MAX = 8
 """Rounds of engine and journal in one go before sockets get their turn again."""
+MARK_AFTER_S = 1.0
+"""How long the journal rests before it notes that all of it is synced."""
 TURN_S = 0.01
 """Likewise: a replica that catches up must go on hearing votes and broken connections."""
 
@@ -50,6 +52,9 @@ class EngineLoop:
         self._scheduled = False
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
+        self._written = 0
+        self._written_at = 0.0
+        """Highest write number seen, and since when."""
         members = formation.members_of(node)
         self.machines: dict[int, Machine] = {
             group: MetaMachine(formation.meta()) if group == META_GROUP else LockMachine(formation.genesis(group))
@@ -112,8 +117,18 @@ class EngineLoop:
                 break
         for job in host.take_snapshot_jobs():
             self._write_snapshot(job)
+        self._mark(began)
         self._on_progress()
         self._arm()
+
+    def _mark(self, now: float) -> None:
+        journal = self.journal
+        if journal.appended > self._written:
+            self._written, self._written_at = journal.appended, now
+        elif not journal.marked and now >= self._written_at + MARK_AFTER_S:
+            self._written = journal.mark()
+            journal.flush()
+            self.host.synced(journal.sync(), now)
 
     def _hand_out(self) -> bool:
         applied = self.host.take_applied()
@@ -124,6 +139,8 @@ class EngineLoop:
     def _arm(self) -> None:
         now = time.monotonic()
         at = self.host.wakeup
+        if not self.journal.marked:
+            at = min(at, self._written_at + MARK_AFTER_S)
         for service in self.services.values():
             due = service.wakeup_in_ms(now)
             if due is not None:
@@ -156,6 +173,9 @@ class EngineLoop:
         """Stop, and make durable what was said."""
         self.stop()
         if not self.host.halted:
+            self.journal.flush()
+            self.journal.sync()
+            self.journal.mark()
             self.journal.flush()
             self.journal.sync()
         self.journal.close()
