@@ -33,6 +33,7 @@ from holdfast.info import HolderInfo, LockInfo, SessionInfo
 from holdfast.lock import Lock
 from holdfast.semaphore import Semaphore
 from holdfast.session import Session, SessionLoss
+from holdfast.signals import Signal
 from holdfast.wire.frames import Reason
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "HolderInfo",
     "SessionInfo",
     "Reason",
+    "Signal",
     "HoldfastError",
     "Rejected",
     "OutcomeUnknown",

@@ -7,6 +7,7 @@ from holdfast.wire.frames import Mode, Options
 from holdfast.wire.limits import (
     LOCK_DELAY_MS_MAX,
     METADATA_BYTES_MAX,
+    NAME_BYTES_MAX,
     PERMITS_MAX,
     REASON_BYTES_MAX,
     TOKEN_MAX,
@@ -18,10 +19,10 @@ from holdfast.wire.limits import (
 
 def ttl_ms_of(ttl: float) -> int:
     """Whole milliseconds of a TTL of 0.1 s to 24 h."""
-    ms = round(ttl * 1000)
-    if not TTL_MS_MIN <= ms <= TTL_MS_MAX:
+    # Compared before it is rounded, which NaN and infinity cannot be.
+    if not TTL_MS_MIN / 1000 <= ttl <= TTL_MS_MAX / 1000:
         raise InvalidArgument(f"ttl is {TTL_MS_MIN / 1000:g} to {TTL_MS_MAX // 1000} seconds, not {ttl}")
-    return ms
+    return round(ttl * 1000)
 
 
 def wait_ms_of(wait: float | None) -> int:
@@ -34,7 +35,9 @@ def wait_ms_of(wait: float | None) -> int:
 
 
 def metadata_of(metadata: bytes | str) -> bytes:
-    data = metadata.encode() if isinstance(metadata, str) else bytes(metadata)
+    if not isinstance(metadata, bytes | str):
+        raise InvalidArgument(f"metadata is bytes or text, not {type(metadata).__name__}")
+    data = _utf8(metadata, "metadata") if isinstance(metadata, str) else metadata
     if len(data) > METADATA_BYTES_MAX:
         raise InvalidArgument(f"metadata has at most {METADATA_BYTES_MAX} bytes; this has {len(data)}")
     return data
@@ -46,8 +49,21 @@ def token_of(token: int) -> int:
     return token
 
 
+def prefix_of(prefix: str) -> str:
+    if len(_utf8(prefix, "a prefix")) > NAME_BYTES_MAX:
+        raise InvalidArgument(f"a prefix has at most {NAME_BYTES_MAX} bytes as UTF-8")
+    return prefix
+
+
+def _utf8(text: str, what: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{what} must be text that UTF-8 can hold: {error.reason}") from None
+
+
 def reason_of(reason: str) -> str:
-    if len(reason.encode()) > REASON_BYTES_MAX:
+    if len(_utf8(reason, "a reason")) > REASON_BYTES_MAX:
         raise InvalidArgument(f"a reason has at most {REASON_BYTES_MAX} bytes as UTF-8")
     return reason
 
@@ -64,10 +80,9 @@ def options_of(
     """None when everything is as the service assumes it anyway."""
     if not (shared or metadata or lock_delay or reentrant or capacity):
         return None
-    lock_delay_ms = round(lock_delay * 1000)
-    if not 0 <= lock_delay_ms <= LOCK_DELAY_MS_MAX:
+    if not 0 <= lock_delay <= LOCK_DELAY_MS_MAX / 1000:
         raise InvalidArgument(f"lock_delay is 0 to {LOCK_DELAY_MS_MAX // 1000} seconds, not {lock_delay}")
-    options = Options(metadata=metadata_of(metadata), lock_delay_ms=lock_delay_ms, reentrant=reentrant)
+    options = Options(metadata=metadata_of(metadata), lock_delay_ms=round(lock_delay * 1000), reentrant=reentrant)
     if capacity:
         if not 1 <= permits <= capacity <= PERMITS_MAX:
             raise InvalidArgument(f"permits is 1 to capacity, and capacity at most {PERMITS_MAX}")

@@ -12,7 +12,7 @@ import msgspec
 
 from holdfast.absence import AbsenceCache
 from holdfast.address import key_of, parse_url
-from holdfast.arguments import metadata_of, options_of, reason_of, token_of, ttl_ms_of, wait_ms_of
+from holdfast.arguments import metadata_of, options_of, prefix_of, reason_of, token_of, ttl_ms_of, wait_ms_of
 from holdfast.core.call import Answer, Call
 from holdfast.core.group import GroupClient
 from holdfast.core.refusals import refusal
@@ -241,6 +241,7 @@ class Client:
         Each page is as of its own moment: what changes in between may be missed or shown twice.
         """
         _check_page(page)
+        prefix_of(prefix)
         for group in self._core.all_groups():
             cursor = ""
             while True:

@@ -81,15 +81,25 @@ class Link:
         if self._forked or self.core.closed:
             self.core.forked()
             return
-        if self.core.connected:
-            self.core.let_go()
-            self._flush()
-            try:
-                async with asyncio.timeout(min(FAREWELL_S, self._timeout_s)):
-                    while self.core.connected and self.core.busy:  # noqa: ASYNC110 - once, at the end of a client's life
-                        await asyncio.sleep(0.001)
-            except TimeoutError:
-                pass  # the leases run out by themselves
+        try:
+            if self.core.connected:
+                await self._farewell()
+        finally:
+            self._end()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _farewell(self) -> None:
+        self.core.let_go()
+        self._flush()
+        try:
+            async with asyncio.timeout(min(FAREWELL_S, self._timeout_s)):
+                while self.core.connected and self.core.busy:  # noqa: ASYNC110 - once, at the end of a client's life
+                    await asyncio.sleep(0.001)
+        except TimeoutError:
+            pass  # the leases run out by themselves
+
+    def _end(self) -> None:
         self.core.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -97,7 +107,6 @@ class Link:
             self._connection.close()
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
 
     def forked(self) -> None:
         self._forked = True
@@ -142,7 +151,7 @@ class Link:
                     await self._dial(host, port)
                 except (Unauthenticated, VersionMismatch) as error:
                     self._refused_for_good(error)
-                except (OSError, TimeoutError, HoldfastError, ssl.SSLError) as error:
+                except (OSError, TimeoutError, HoldfastError, UnicodeError) as error:
                     self.core.trouble = f"{host}:{port}: {error or type(error).__name__}"
                 else:
                     failures = 0

@@ -15,6 +15,7 @@ pass ``lock.token`` along with every write, and let the store refuse one that is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -99,19 +100,22 @@ class Lock:
         """``await lock.lost`` ends, with the reason, when the lock is not held any more (``RELEASED`` when let go)."""
         if self._lost is None:
             self._lost = Signal()
-            if self._hold.state == State.LOST:
-                self._lost.set(self._hold.reason)
+            hold = self._hold
+            if hold.token and hold.state in (State.IDLE, State.RELEASING, State.LOST):
+                self._lost.set(hold.reason or Reason.RELEASED)
         return self._lost
 
     def on_lost(self, callback: LostCallback) -> None:
-        """Call ``callback(reason)`` in the event loop when the lock is lost otherwise than by a release of ours."""
+        """Call ``callback(reason)`` in the event loop when the lock is lost, also by the end of our own session."""
         if self._callbacks is None:
             self._callbacks = []
         self._callbacks.append(callback)
 
     def _not_held(self) -> LockLost | NotHeld:
         hold = self._hold
-        if hold.state == State.LOST:
+        if hold.core.closed and hold.state == State.HELD:
+            return NotHeld(f"lock {hold.name!r} is not held: the client was closed, or belongs to the parent process")
+        if hold.state == State.LOST or hold.reason:
             return LockLost(hold.name, hold.token, hold.reason, hold.text)
         if hold.state == State.HELD:
             return LockLost(hold.name, hold.token, Reason.EXPIRED, "it could not be renewed in time")
@@ -128,9 +132,11 @@ class Lock:
         """
         hold = self._hold
         hold.core.check_open()
+        hold.check_clock()
         if hold.state not in (State.IDLE, State.LOST):
             raise AlreadyHeld(f"this lock object of {hold.name!r} is in use; make another with client.lock()")
-        self._lost = None
+        if self._lost is not None and self._lost.is_set():
+            self._lost = None
         waiter = self._link.loop.create_future()
         hold.acquire(waiter)
         try:
@@ -187,6 +193,8 @@ class Lock:
     # async with.
 
     async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise AlreadyHeld(f"this object of lock {self.name!r} is in a block already; make another")
         if not self.held:
             await self.acquire()
         task = asyncio.current_task()
@@ -200,24 +208,11 @@ class Lock:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        hold = self._hold
-        hold.check_clock()
-        if hold.state == State.HELD:
-            waiter = self._link.loop.create_future()
-            hold.release(waiter)
-            if self._lost is not None:
-                self._lost.set(Reason.RELEASED)
-            try:
-                await waiter
-            except (OutcomeUnknown, Rejected):
-                pass  # it goes on in the background, and the lease runs out at the latest
+        cancelled, self._cancelled = self._cancelled, False
+        lost = await self.leave(lost_for_certain=cancelled)
+        if lost is None:
             return
-        if hold.state != State.LOST:
-            return  # released in the body
-        lost = self._not_held()
-        self.let_go()
-        if self._cancelled:
-            self._cancelled = False
+        if cancelled:
             assert task is not None
             cancelled_by_others = task.uncancel() > self._cancelling
             if exc is not None and (cancelled_by_others or exc_type is not asyncio.CancelledError):
@@ -227,6 +222,25 @@ class Lock:
             return
         raise lost from exc
 
+    async def leave(self, *, lost_for_certain: bool = False) -> LockLost | NotHeld | None:
+        """The end of a block: let go, or say that the lock was lost. None when all is well, also when it was released
+        within the block. A release that gets no answer is carried out in the background, or the lease runs out."""
+        hold = self._hold
+        hold.check_clock()
+        if hold.state == State.HELD:
+            waiter = self._link.loop.create_future()
+            hold.release(waiter)
+            if self._lost is not None:
+                self._lost.set(Reason.RELEASED)
+            with contextlib.suppress(OutcomeUnknown, Rejected):
+                await waiter
+            return None
+        if hold.state != State.LOST and not lost_for_certain:
+            return None
+        lost = self._not_held()
+        self.let_go()
+        return lost
+
     # The core's listener.
 
     def hold_lost(self, reason: Reason, text: str) -> None:
@@ -234,9 +248,18 @@ class Lock:
             self._lost.set(reason)
         for callback in self._callbacks or ():
             self._link.loop.call_soon(callback, reason)
-        if self._task is not None:
+        task, current = self._task, asyncio.current_task(self._link.loop)
+        if task is not None and current is not None and current is task:
+            # A call of its own found out. Python 3.11 cannot take back the cancel of a running task (uncancel leaves it
+            # pending), so it is cancelled at its next await, if it is in the block then.
+            self._link.loop.call_soon(self._cancel_body, current)
+        elif task is not None:
+            self._cancel_body(task)
+
+    def _cancel_body(self, task: asyncio.Task[object]) -> None:
+        if self._task is task and not self._cancelled:
             self._cancelled = True
-            self._task.cancel()
+            task.cancel()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self._hold.state.name.lower()}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from holdfast.arguments import options_of, wait_ms_of
 from holdfast.core.session import SessionCore
-from holdfast.errors import InvalidArgument
+from holdfast.errors import InvalidArgument, OutcomeUnknown, Rejected
 from holdfast.lock import Lock
 from holdfast.semaphore import Semaphore
 from holdfast.signals import Signal
@@ -114,7 +115,8 @@ class Session:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.end()
+        with contextlib.suppress(OutcomeUnknown, Rejected):
+            await self.end()
 
     def session_lost(self, reason: Reason, names: tuple[str, ...], text: str) -> None:
         """The core's listener."""

@@ -7,6 +7,8 @@ threads do. What is lost is told by ``lock.lost``, an event that any thread may 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -16,7 +18,7 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 import holdfast.client
 import holdfast.lock
 import holdfast.session
-from holdfast.errors import ClientClosed, LockTimeout
+from holdfast.errors import AlreadyHeld, ClientClosed, LockTimeout, OutcomeUnknown, Rejected
 from holdfast.info import LockInfo, SessionInfo
 from holdfast.wire.frames import Reason
 from holdfast.wire.limits import LIST_PAGE_MAX
@@ -98,30 +100,56 @@ class _Loop:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._stopped = False
+        """Nothing is handed to the loop any more."""
         self._thread = threading.Thread(target=self._run, name="holdfast", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self.loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``; interrupting the caller cancels it."""
-        if self.loop.is_closed() or not self._thread.is_alive():
+        if threading.current_thread() is self._thread:
             work.close()
-            raise ClientClosed("the client is closed, or belongs to the process that this one was forked from")
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+            raise RuntimeError("a callback must not block the client's own thread, in which it runs: use another")
+        future = self._hand_over(work)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise _closed() from None
         except BaseException:
             future.cancel()
             raise
 
-    def stop(self) -> None:
+    def _hand_over(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        # In a forked child the thread is gone, and the lock may be held for ever by one that is gone too.
         if self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
+            with self._lock:
+                if not self._stopped:
+                    return asyncio.run_coroutine_threadsafe(work, self.loop)
+        work.close()
+        raise _closed()
+
+    def stop(self) -> None:
+        if not self._thread.is_alive():
+            return
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+
+def _closed() -> ClientClosed:
+    return ClientClosed("the client is closed, or belongs to the process that this one was forked from")
 
 
 class Lock:
@@ -136,6 +164,7 @@ class Lock:
         self._lock = lock
         self.lost = threading.Event()
         """Set when the lock was held and is so no longer, other than by a release of ours."""
+        self._entered = False
         lock.on_lost(self._note)
 
     def _note(self, reason: Reason) -> None:
@@ -165,7 +194,7 @@ class Lock:
         return self._lock.id
 
     def on_lost(self, callback: Callable[[Reason], object]) -> None:
-        """Call ``callback(reason)``, in the client's own thread, when the lock is lost."""
+        """Call ``callback(reason)``, in the client's own thread, when the lock is lost. It must not block."""
         self._lock.on_lost(callback)
 
     def acquire(self) -> Self:
@@ -183,12 +212,20 @@ class Lock:
         self._loop.run(self._lock.renew())
 
     def __enter__(self) -> Self:
-        return self.acquire()
+        if self._entered:
+            raise AlreadyHeld(f"this object of lock {self.name!r} is in a block already; make another")
+        if not self.held:
+            self.acquire()
+        self._entered = True
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        self._entered = False
+        lost = self._loop.run(self._lock.leave())
+        if lost is not None and error is None:
+            raise lost
 
 
 class Session:
@@ -199,6 +236,10 @@ class Session:
         self._session = session
         self.lost = threading.Event()
         session.on_lost(lambda loss: self.lost.set())
+
+    def on_lost(self, callback: Callable[[holdfast.session.SessionLoss], object]) -> None:
+        """Call ``callback(loss)``, in the client's own thread, whenever a part of the session is lost."""
+        self._session.on_lost(callback)
 
     @property
     def id(self) -> str:
@@ -226,7 +267,8 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.end()
+        with contextlib.suppress(OutcomeUnknown, Rejected):
+            self.end()
 
 
 class Client:

@@ -197,3 +197,14 @@ async def test_a_signal_that_comes_before_the_command_runs_is_the_commands(guard
     foreground = Foreground(["sleep", "60"], {}, guardian)
     os.kill(os.getpid(), signal.SIGTERM)
     assert await foreground.run() == 128 + signal.SIGTERM
+
+
+async def test_a_command_that_is_stopped_and_continued_at_once_is_waited_for(guardian: Guardian) -> None:
+    foreground = Foreground(["sleep", "0.3"], {}, guardian)
+    running = asyncio.ensure_future(foreground.run())
+    await asyncio.sleep(0.05)
+    for _ in range(200):
+        foreground.signal(signal.SIGSTOP)
+        foreground.signal(signal.SIGCONT)
+    async with asyncio.timeout(5):
+        assert await running == 0

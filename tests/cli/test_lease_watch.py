@@ -51,6 +51,16 @@ async def test_a_command_that_ends_in_time_is_left_alone(guardian: Guardian) -> 
     assert await watch.run(Foreground(["sh", "-c", "exit 5"], {}, guardian)) == (5, False)
 
 
+async def test_nothing_begins_under_a_lease_that_is_over(guardian: Guardian, tmp_path: Path) -> None:
+    lease = Lease()
+    lease.lost.set_result(None)
+    watch = LeaseWatch(TTL_S, lease.remaining, lease.lost, guardian)
+    began = tmp_path / "began"
+    _, stopped = await watch.run(Foreground(["touch", str(began)], {}, guardian))
+    assert stopped
+    assert not began.exists()
+
+
 async def test_an_unrenewed_lease_ends_the_command_first(guardian: Guardian) -> None:
     lease = Lease()
     watch = LeaseWatch(TTL_S, lease.remaining, lease.lost, guardian)

@@ -15,7 +15,7 @@ import pytest
 import holdfast
 import holdfast.sync
 from holdfast.cluster import LocalCluster
-from holdfast.errors import ClientClosed, LockLost
+from holdfast.errors import AlreadyHeld, ClientClosed, LockLost
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,63 @@ def test_the_calls_of_the_mirror(client: holdfast.sync.Client) -> None:
         assert lock.token
     client.release(stolen.id)
     assert not client.get("plain").holders
+
+
+def test_blocks_of_threads_end_as_those_of_coroutines_do(client: holdfast.sync.Client) -> None:
+    tried = client.try_lock("block")
+    assert tried is not None
+    with tried, pytest.raises(AlreadyHeld), tried:
+        pass
+    with client.steal("block"):
+        assert client.get("block").held
+    with client.lock("block") as lock:
+        lock.release()
+    with pytest.raises(ZeroDivisionError), client.lock("block", ttl=0.2, renew=False) as lock:
+        assert lock.lost.wait(5)
+        raise ZeroDivisionError
+    with pytest.raises(LockLost), client.lock("block", ttl=0.2, renew=False) as lock:
+        assert lock.lost.wait(5)
+
+
+def test_a_callback_that_would_block_the_clients_thread_is_told(client: holdfast.sync.Client) -> None:
+    told: list[BaseException] = []
+    done = threading.Event()
+
+    def callback(reason: holdfast.Reason) -> None:
+        try:
+            client.get("callback")
+        except RuntimeError as error:
+            told.append(error)
+        done.set()
+
+    lock = client.lock("callback", ttl=0.2, renew=False)
+    lock.on_lost(callback)
+    lock.acquire()
+    assert done.wait(5)
+    assert len(told) == 1
+    assert not client.get("callback").held
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_calls_that_race_with_close_end(cluster: LocalCluster, attempt: int) -> None:
+    client = holdfast.sync.connect(cluster.url, cluster.api_key)
+    ended: list[type[BaseException]] = []
+
+    def work() -> None:
+        try:
+            while True:
+                client.get("race")
+        except holdfast.HoldfastError as error:
+            ended.append(type(error))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.001 * attempt)
+    client.close()
+    for thread in threads:
+        thread.join(5)
+    assert ended == [ClientClosed] * 4
 
 
 def test_a_forked_child_holds_nothing_and_does_not_disturb_its_parent(client: holdfast.sync.Client) -> None:

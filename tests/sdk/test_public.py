@@ -19,7 +19,7 @@ ERRORS = {
 }  # fmt: skip
 REST = {
     "Client", "HolderInfo", "Lock", "LockInfo", "Reason", "Semaphore", "Session", "SessionInfo", "SessionLoss",
-    "connect",
+    "Signal", "connect",
 }  # fmt: skip
 
 
@@ -38,8 +38,8 @@ def public(kind: type) -> set[str]:
     ("kind", "threads", "missing"),
     [
         (holdfast.Client, holdfast.sync.Client, {"closed"}),
-        (holdfast.Session, holdfast.sync.Session, {"core", "on_lost", "session_lost", "lost"}),
-        (holdfast.Lock, holdfast.sync.Lock, {"hold_lost", "let_go", "lost"}),
+        (holdfast.Session, holdfast.sync.Session, {"core", "session_lost", "lost"}),
+        (holdfast.Lock, holdfast.sync.Lock, {"hold_lost", "leave", "let_go", "lost"}),
     ],
 )
 def test_threads_have_what_coroutines_have(kind: type, threads: type, missing: set[str]) -> None:

@@ -143,7 +143,9 @@ class Foreground:
             found = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
             if found is None or found.si_code != os.CLD_STOPPED:
                 break
-            os.waitid(os.P_PID, pid, os.WSTOPPED)
+            with contextlib.suppress(ChildProcessError):
+                # It may have been continued, or killed, since: then there is nothing to take note of.
+                os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
             self._loop.call_soon_threadsafe(self._stopped, found.si_status)
         self._loop.call_soon_threadsafe(self._ended.set_result, None)
 

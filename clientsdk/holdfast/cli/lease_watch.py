@@ -53,6 +53,10 @@ class LeaseWatch:
 
     async def run(self, command: Foreground) -> tuple[int, bool]:
         """The command's exit code, and whether it was stopped because of the lease."""
+        self._look()
+        if self._left(1.0) <= 0 or self._lost.done():
+            # Stopped, perhaps, between the grant and now: nothing may begin under a lease that is over.
+            return 0, True
         running = asyncio.ensure_future(command.run())
         try:
             if await self._ended_in_time(running):

@@ -14,7 +14,7 @@ import typer
 
 import holdfast
 from holdfast.cluster import Guardian
-from holdfast.errors import HoldfastError, LockTimeout
+from holdfast.errors import HoldfastError, LockLost, LockTimeout
 
 from . import credentials
 from .durations import seconds
@@ -71,6 +71,8 @@ async def hold(
             if told:
                 raise _stopped(told)
             return await _run(held, command, ttl_s)
+        except LockLost as error:
+            raise Stop(Exit.LOST, str(error)) from None
         finally:
             await _release(held)
 

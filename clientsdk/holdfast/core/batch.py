@@ -14,6 +14,8 @@ _OPTIONS_BYTES: Final = 96
 _FULL_BYTES: Final = SECTION_BYTES_MAX - 16_384
 """A batch takes no more once it is this large: whatever the last operation carries, the section stays within bounds."""
 
+RETRY_MS_MAX: Final = 500.0
+"""Longest pause before something is sent again; at least this before what was refused for good is tried anew."""
 RELEASE: Final = int(Kind.RELEASE)
 
 

@@ -10,12 +10,14 @@ from holdfast.wire.errors import HoldfastError, Rejected
 from holdfast.wire.frames import Event, EventKind, Kind, Reason, Section, Status, decode_answers, encode
 from holdfast.wire.messages import GroupRole, Msg, Refusal, Request
 
-from .lane import OVERDUE_MS, RETRY_MS_MAX, Lane, WriteLane
+from .batch import RETRY_MS_MAX
+from .lane import OVERDUE_MS, Lane, WriteLane
 from .lease import Lease
 
 if TYPE_CHECKING:
     from .client import ClientCore
     from .hold import Hold
+    from .session import SessionPart
 
 RELEASE: Final = int(Kind.RELEASE)
 CANCEL: Final = int(Kind.CANCEL)
@@ -32,6 +34,8 @@ class GroupClient:
         self.writes = WriteLane(core, number, self.unregistered)
         self.reads = Lane(core, number)
         self.leases: dict[int, Lease] = {}
+        self.opening: set[SessionPart] = set()
+        """Parts of sessions whose opening is not answered."""
         self.tickets: dict[int, Hold] = {}
         """Acquires that wait, by seq."""
         self._early: dict[int, list[Event]] = {}
@@ -111,6 +115,8 @@ class GroupClient:
 
     def let_go(self) -> None:
         """End every lease at once: the client is being closed."""
+        for part in list(self.opening):
+            part.finish()
         for lease in list(self.leases.values()):
             number = lease.number
             lease.end(Reason.RELEASED, "the client was closed")
@@ -238,4 +244,4 @@ class _Errand:
 
     def failed(self, kind: int, error: HoldfastError) -> None:
         if isinstance(error, Rejected):
-            self._issue()
+            self._group.core.after(RETRY_MS_MAX, self._issue)

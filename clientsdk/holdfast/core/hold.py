@@ -12,7 +12,7 @@ from holdfast.errors import ClientClosed, HoldfastError, LockLost, LockTimeout, 
 from holdfast.wire.frames import Kind, Options, Reason, Status, TicketRow
 from holdfast.wire.limits import WAIT_MS_MAX
 
-from .batch import Batch, Waiter, fail, settle
+from .batch import RETRY_MS_MAX, Batch, Waiter, fail, settle
 from .lease import ELSEWHERE_MS, Lease, reason_of
 from .plain_lease import PlainLease
 from .refusals import refusal
@@ -209,9 +209,9 @@ class Hold:
             fail(self._release_waiter, error)
             self._release_waiter = None
             if isinstance(error, Rejected):
-                self._release_again()
+                self.core.after(RETRY_MS_MAX, self._release_again)
         elif kind == TICKETS and self.state == State.WAITING:
-            self.ask_ticket()
+            self.core.after(RETRY_MS_MAX, self._ask_ticket_again)
 
     # Tickets.
 
@@ -257,14 +257,20 @@ class Hold:
         row = msgspec.convert(detail, TicketRow)
         if row.seq != self.seq or row.status == QUEUED:
             return
-        if row.status == OK and not row.reason:
+        if row.status == OK:
             self.granted(row.token)
+            if row.reason:
+                self.lose(Reason(row.reason))
         else:
             self.ticket_ended(Reason(row.reason))
 
     def ask_ticket(self) -> None:
         """Ask what has become of the ticket."""
         self.group.reads.call(self, TICKETS, self.name, self.lease_number, self.seq)
+
+    def _ask_ticket_again(self) -> None:
+        if self.state == State.WAITING and not self.core.closed:
+            self.ask_ticket()
 
     def wait_over(self) -> None:
         """Nobody has told us what became of the ticket, and its time is over."""
@@ -281,7 +287,7 @@ class Hold:
         elif self.state == State.WAITING:
             self._drop_ticket()
             self.group.cancel(self.seq, self.name, self.lease_number)
-        elif self.state == State.HELD:
+        elif self.state in (State.HELD, State.LOST):
             self.release(None)
             return
         else:

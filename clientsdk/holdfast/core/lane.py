@@ -13,12 +13,12 @@ from typing import Final, Protocol
 
 import msgspec
 
-from holdfast.wire.errors import Code, HoldfastError, OutcomeUnknown, Unavailable
+from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, OutcomeUnknown, Unavailable
 from holdfast.wire.frames import Options, Section, Status, decode_answers, encode
 from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, DEADLINE_MS_MAX
 from holdfast.wire.messages import Msg, Refusal, Request
 
-from .batch import Batch, Caller
+from .batch import RETRY_MS_MAX, Batch, Caller
 
 SECTIONS_IN_FLIGHT_MAX: Final = 2
 """One on its way and one being answered: more would only cut the same operations into smaller sections."""
@@ -26,7 +26,6 @@ PATIENCE_MS_MIN: Final = 100.0
 OVERDUE_MS: Final = 2000.0
 """A router answers within the patience it was given; one that has not done so for this much longer never will."""
 RETRY_MS: Final = 10.0
-RETRY_MS_MAX: Final = 500.0
 SHARED_PATIENCE: Final = 8
 """A batch that waits takes newcomers for this fraction of their patience only, for they share its deadline."""
 
@@ -130,7 +129,12 @@ class Lane:
             batch = queue.popleft()
             if batch is self._open:
                 self._open = None
-            self._seal(batch, now_ms)
+            try:
+                self._seal(batch, now_ms)
+            except (ValueError, OverflowError) as error:
+                # What callers pass is checked before it comes here: this is for what was overlooked.
+                self._abandon(batch, InvalidArgument(f"these operations cannot be written: {error}"))
+                continue
             self._send(batch, now_ms)
 
     def _has_room(self, batch: Batch) -> bool:
@@ -141,13 +145,13 @@ class Lane:
 
     def _encode(self, batch: Batch, now_ms: float, floor: int, seqs: list[int]) -> None:
         batch.client = self.client
-        batch.sent_ms = now_ms
         batch.section = encode(
             Section(
                 self.client, floor, bytes(batch.kinds), seqs, batch.names, batch.leases, batch.tokens, batch.ttls,
                 batch.waits, batch.options,
             )
         )  # fmt: skip
+        batch.sent_ms = now_ms
 
     def _send(self, batch: Batch, now_ms: float) -> None:
         batch.attempts += 1
@@ -355,9 +359,10 @@ class WriteLane(Lane):
 
     def _seal(self, batch: Batch, now_ms: float) -> None:
         first = batch.first_seq = self.next_seq
-        self.next_seq = first + len(batch.callers)
+        after = first + len(batch.callers)
+        self._encode(batch, now_ms, self.floor, list(range(first, after)))
+        self.next_seq = after
         self._unanswered[first] = batch
-        self._encode(batch, now_ms, self.floor, list(range(first, self.next_seq)))
 
     def _forget(self, batch: Batch) -> None:
         if batch.sent_ms and batch.client == self.client:

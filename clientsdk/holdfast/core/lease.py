@@ -9,7 +9,7 @@ import msgspec
 from holdfast.wire.errors import HoldfastError, Rejected
 from holdfast.wire.frames import HoldsView, Kind, Reason, Status
 
-from .batch import Waiter, fail, settle
+from .batch import RETRY_MS_MAX, Waiter, fail, settle
 from .belief import believed_until, renewal_due
 from .wheel import UNTIMED
 
@@ -202,8 +202,7 @@ class Lease:
         for waiter in waiters:
             fail(waiter, error)
         if kind == HOLDS:
-            self._fetching = False
-            self.fetch()
+            self.group.core.after(RETRY_MS_MAX, self._fetch_again)
         elif isinstance(error, Rejected):
             # No copy of this keepalive is under way: the next one may go at once.
             self._busy = False
@@ -226,6 +225,11 @@ class Lease:
             self._redeemable_ms = self._promise_ms
             self.before_fetch()
             self.group.reads.call(self, HOLDS, self.name, self.number)
+
+    def _fetch_again(self) -> None:
+        if not self.over and self.group.leases.get(self.number) is self:
+            self._fetching = False
+            self.fetch()
 
     def before_fetch(self) -> None:
         """The holds are about to be asked for."""

@@ -8,7 +8,7 @@ from holdfast.errors import HoldfastError, OutcomeUnknown, Rejected, SessionLost
 from holdfast.wire.frames import HoldsView, Kind, Options, Reason, Status
 from holdfast.wire.limits import HOLDS_PAGE_MAX
 
-from .batch import Waiter, fail, settle
+from .batch import RETRY_MS_MAX, Waiter, fail, settle
 from .belief import SESSION_RENEWAL_MS_MAX, believed_until, renewal_due
 from .group import END, GroupClient
 from .hold import Hold
@@ -78,6 +78,9 @@ class SessionCore:
     def end(self, waiter: Waiter | None) -> None:
         """Let go of everything at once; the waiter ends when every group has said so."""
         self.closed = True
+        if self.core.closed:
+            settle(waiter)
+            return
         if waiter is not None:
             self._ending.append(waiter)
             self.core.after(self.core.timeout_ms, self._end_overdue)
@@ -144,11 +147,13 @@ class SessionPart(Lease):
 
     def _open(self) -> None:
         self._opening = True
+        self.group.opening.add(self)
         options = Options(session=self.session.id, metadata=self.session.metadata)
         self.group.writes.call(self, OPEN, ttl_ms=self.ttl_ms, options=options)
 
     def _opened(self, status: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float) -> None:
         self._opening = False
+        self.group.opening.discard(self)
         if status == _UNREGISTERED:
             self._open()
             return
@@ -216,13 +221,14 @@ class SessionPart(Lease):
         if kind == OPEN:
             if isinstance(error, Rejected):
                 self._opening = False
+                self.group.opening.discard(self)
             else:
                 error = Unavailable(f"the session could not be opened: {error}")
             self._refuse_deferred(error)
         elif kind == END:
             self.session.end_failed(error)
             if isinstance(error, Rejected):
-                self._end_again()
+                self.group.core.after(RETRY_MS_MAX, self._end_again)
         elif not self._ending:
             super().failed(kind, error)
 

@@ -89,6 +89,11 @@ class Reason(enum.IntEnum):
     TIMED_OUT = 7
     REFUSED = 8
 
+    @classmethod
+    def _missing_(cls, value: object) -> Reason | None:
+        """A reason that only a newer release knows is no error here."""
+        return cls.NONE if isinstance(value, int) else None
+
 
 class EventKind(enum.IntEnum):
     GRANTED = 1
