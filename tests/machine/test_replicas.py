@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from holdfast.wire import limits
 from holdfast.wire.frames import Kind, Options
 from holdfast_shard.machine import LockMachine, build_entry
+from holdfast_shard.machine.export import CHUNK_BYTES
 from tests.machine import invariants
 from tests.machine.driver import GENESIS, Client, Cluster, Op, frame, section
 
@@ -211,6 +212,25 @@ def test_the_clock_goes_on_from_where_the_new_term_found_it() -> None:
     cluster.elapsed = 100
     cluster.entry()
     assert cluster.machine.clock_ms == 5700
+
+
+def test_a_slot_and_a_client_of_any_size_are_written_in_chunks_of_bounded_size() -> None:
+    """All names of one tag share a slot; sixty megabytes of it once were one chunk, and a megabyte more was none."""
+    cluster = Cluster()
+    client = cluster.client()
+    fat = Options(metadata=b"m" * 1024)
+    for at in range(0, 6000, 1000):
+        ops = [Op(Kind.ACQUIRE, at + n + 1, f"{{tag}}/{at + n}", ttl=600_000, options=fat) for n in range(1000)]
+        client.run(ops, floor=at + 1)
+    other = cluster.client()
+    for n in range(3000):
+        other.open(n.to_bytes(16, "big"), metadata=b"m" * 1024)
+    chunks = list(cluster.machine.export())
+    assert max(map(len, chunks)) < CHUNK_BYTES + (64 << 10)
+    restored = LockMachine(GENESIS)
+    restored.restore(chunks)
+    assert restored.rows_digest() == cluster.machine.rows_digest()
+    assert restored.counts() == cluster.machine.counts()
 
 
 def test_ten_thousand_leases_that_end_together_are_bounded_entries_and_nobody_else_waits() -> None:

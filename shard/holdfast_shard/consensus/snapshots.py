@@ -209,8 +209,9 @@ class SnapshotWriter:
         draft.write(header + _CRC.pack(zlib.crc32(header)))
 
     def write(self, chunk: bytes) -> None:
-        """At most 64 MiB."""
-        assert len(chunk) <= CHUNK_BYTES_MAX
+        """At most 64 MiB. Raises ValueError beyond: a state machine cuts its rows smaller than that."""
+        if len(chunk) > CHUNK_BYTES_MAX:
+            raise ValueError(f"a chunk of a snapshot has at most {CHUNK_BYTES_MAX} bytes, this one {len(chunk)}")
         length = len(chunk).to_bytes(4, "little")
         self._draft.write(length + _CRC.pack(zlib.crc32(chunk, zlib.crc32(length))))
         self._draft.write(chunk)

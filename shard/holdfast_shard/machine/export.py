@@ -1,15 +1,17 @@
-"""Snapshots of the ledger, piece by piece: globals, 256 buckets of clients, 4,096 slots.
+"""Snapshots of the ledger, piece by piece: globals, 256 buckets of clients with their sessions, 4,096 slots.
 
 A piece that is about to change while a snapshot is being written is encoded first (the ledger's ``keeper``), so that
-the whole is the state of one index though apply goes on. Plain leases are written with their lock, sessions with their
-client. Counts and timers are not written: rows say all that they are made of.
+the whole is the state of one index though apply goes on. A piece is written in chunks of bounded size, for one tag may
+put any number of names in one slot. Plain leases are written with their lock, sessions apart from their client. Counts
+and timers are not written: rows say all that they are made of.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from operator import attrgetter
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -19,9 +21,14 @@ from holdfast.wire.limits import SLOTS
 from .ledger import CLIENT_BUCKETS, Ledger
 from .rows import CACHE, Answer, Client, Hold, Lease, Lock, Session, Taken, Waiter
 
-GLOBALS, CLIENTS, LOCKS = 0, 1, 2
+GLOBALS, CLIENTS, LOCKS, SESSIONS = 0, 1, 2, 3
+
+CHUNK_BYTES: Final = 1 << 20
+"""A chunk ends with the row that makes it this large; the largest row (10,000 holders, 10,000 waiters) has 30 MiB."""
 
 T = TypeVar("T")
+
+_number_of = attrgetter("number")
 
 
 class _Row(msgspec.Struct, array_like=True, gc=False):
@@ -56,6 +63,7 @@ class GlobalsRow(_Row, Generic[T]):
 
 
 class SessionRow(_Row):
+    client: int
     number: int
     session: bytes
     ttl: int
@@ -75,7 +83,6 @@ class ClientRow(_Row):
     seen: int
     answers: list[tuple[int, Answer]]
     ended: list[tuple[int, int, int, str]]
-    sessions: list[SessionRow]
 
 
 class LeaseRow(_Row):
@@ -126,6 +133,7 @@ class LockRow(_Row):
 
 _decode_piece = msgspec.msgpack.Decoder(tuple[int, int, msgspec.Raw]).decode
 _decode_clients = msgspec.msgpack.Decoder(list[ClientRow]).decode
+_decode_sessions = msgspec.msgpack.Decoder(list[SessionRow]).decode
 _decode_locks = msgspec.msgpack.Decoder(list[LockRow]).decode
 
 
@@ -155,14 +163,25 @@ class Export:
             return
         self._todo[piece] = False
         if piece < CLIENT_BUCKETS:
-            clients = [_client_row(client) for client in self._ledger.clients[piece].values()]
-            if clients:
-                self._early.append(encode((CLIENTS, piece, clients)))
+            clients = self._ledger.clients[piece].values()
+            self._write(CLIENTS, piece, (_client_row(client) for client in clients))
+            self._write(SESSIONS, piece, (_session_row(lease) for client in clients for lease in _sessions(client)))
         else:
             slot = piece - CLIENT_BUCKETS
-            locks = [_lock_row(lock) for names in self._ledger.tables[slot].values() for lock in names.values()]
-            if locks:
-                self._early.append(encode((LOCKS, slot, locks)))
+            rows = (_lock_row(lock) for names in self._ledger.tables[slot].values() for lock in names.values())
+            self._write(LOCKS, slot, rows)
+
+    def _write(self, kind: int, number: int, rows: Iterable[_Row]) -> None:
+        part: list[msgspec.Raw] = []
+        size = 0
+        for row in rows:
+            part.append(msgspec.Raw(encode(row)))
+            size += len(part[-1])
+            if size >= CHUNK_BYTES:
+                self._early.append(encode((kind, number, part)))
+                part, size = [], 0
+        if part:
+            self._early.append(encode((kind, number, part)))
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -200,14 +219,17 @@ def _client_row(client: Client) -> ClientRow:
         client.seen,
         list(client.answers.items()),
         [(number, *entry) for number, entry in client.ended.items()],
-        [_session_row(lease) for lease in client.leases.values() if isinstance(lease, Session)],
     )
+
+
+def _sessions(client: Client) -> Iterator[Session]:
+    return (lease for lease in client.leases.values() if isinstance(lease, Session))
 
 
 def _session_row(lease: Session) -> SessionRow:
     return SessionRow(
-        lease.number, lease.session, lease.ttl, lease.deadline, lease.change, lease.dead, lease.doomed, lease.text,
-        lease.metadata, lease.lost,
+        lease.client.number, lease.number, lease.session, lease.ttl, lease.deadline, lease.change, lease.dead,
+        lease.doomed, lease.text, lease.metadata, lease.lost,
     )  # fmt: skip
 
 
@@ -257,6 +279,7 @@ class _Import:
         self._ledger = Ledger()
         self._locks: list[tuple[int, LockRow]] = []
         self._clients: list[ClientRow] = []
+        self._sessions: list[SessionRow] = []
 
     def run(self, chunks: Iterable[bytes], head: type[T]) -> tuple[Ledger, T]:
         decode_globals = msgspec.msgpack.Decoder(GlobalsRow[head]).decode  # type: ignore[valid-type]
@@ -267,6 +290,8 @@ class _Import:
                 found = decode_globals(rows)
             elif kind == CLIENTS:
                 self._clients += _decode_clients(rows)
+            elif kind == SESSIONS:
+                self._sessions += _decode_sessions(rows)
             elif kind == LOCKS:
                 self._locks += [(number, row) for row in _decode_locks(rows)]
         if found is None:
@@ -274,6 +299,8 @@ class _Import:
         self._globals(found)
         for client in self._clients:
             self._client(client)
+        for session in self._sessions:
+            self._session(session)
         for slot, lock in self._locks:
             self._lock(slot, lock)
         self._in_order()
@@ -295,10 +322,9 @@ class _Import:
         client.ended = {number: (when, reason, text) for number, when, reason, text in row.ended}
         self._ledger.clients_of(client)[client.number] = client
         self._ledger.timers.add(client, client.due_key()[0])
-        for session in row.sessions:
-            self._session(client, session)
 
-    def _session(self, client: Client, row: SessionRow) -> None:
+    def _session(self, row: SessionRow) -> None:
+        client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]
         lease = Session(client, row.number, row.session, row.ttl, row.deadline)
         lease.change, lease.dead, lease.doomed, lease.text = row.change, row.dead, row.doomed, row.text
         lease.metadata, lease.lost = row.metadata, row.lost
@@ -392,8 +418,8 @@ def canonical(ledger: Ledger) -> Iterator[bytes]:
         for _, client in sorted(bucket.items()):
             row = _client_row(client)
             row.answers.sort()
-            row.sessions.sort(key=lambda session: session.number)
             yield encode(row)
+            yield from (encode(_session_row(lease)) for lease in sorted(_sessions(client), key=_number_of))
     for table in ledger.tables:
         for _, names in sorted(table.items()):
             for _, lock in sorted(names.items()):

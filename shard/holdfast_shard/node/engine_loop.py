@@ -1,7 +1,7 @@
 """The turn of the loop: what came in goes through engine and journal, and what follows goes out.
 
 All of it runs on the event loop. The journal is synced inline by default: on the disks measured a sync costs less than
-waking a thread (``docs/adr/0003-sync-inline.md``).
+waking a thread (``docs/adr/0003-sync-inline-or-thread.md``).
 """
 
 from __future__ import annotations

@@ -204,6 +204,11 @@ class GroupService:
             for frame in (*frames, *reads):
                 self._refuse(frame)
             raise
+        stale = self._flights.pop(proposal.index, None)
+        if stale is not None:
+            # Of an earlier office: what was proposed at this index then is in no log that could still win.
+            for frame in (*stale.frames, *stale.reads):
+                self._refuse(frame)
         self._flights[proposal.index] = _Flight(proposal.term, frames, reads)
 
     def _skip_covered(self) -> None:
