@@ -98,6 +98,7 @@ class EngineLoop:
     def _work(self) -> None:
         host, journal, services = self.host, self.journal, self.services
         began = time.monotonic()
+        self._mark(began)
         for _ in range(TURNS_MAX):
             now = time.monotonic()
             host.step(now)
@@ -117,18 +118,16 @@ class EngineLoop:
                 break
         for job in host.take_snapshot_jobs():
             self._write_snapshot(job)
-        self._mark(began)
         self._on_progress()
         self._arm()
 
     def _mark(self, now: float) -> None:
+        """Before the engine's step, which counts every write that is to be synced."""
         journal = self.journal
         if journal.appended > self._written:
             self._written, self._written_at = journal.appended, now
         elif not journal.marked and now >= self._written_at + MARK_AFTER_S:
             self._written = journal.mark()
-            journal.flush()
-            self.host.synced(journal.sync(), now)
 
     def _hand_out(self) -> bool:
         applied = self.host.take_applied()
