@@ -6,9 +6,10 @@ one whose identity is not the one that the formation names, is refused.
 
 from __future__ import annotations
 
-import os
+import errno
 import secrets
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import msgspec
 
 from holdfast.wire.messages import GroupRecord, MetaRecord, NodeRecord, SlotTable, TenantRecord
 
+from .consensus.disk import DiskFull, RealDisk
 from .machine import Genesis
 from .placement import pack_slots, place_slots, unpack_slots
 
@@ -43,6 +45,8 @@ class Formation(msgspec.Struct, frozen=True):
     groups: tuple[GroupRecord, ...]
     slots: bytes
     tenants: tuple[TenantRecord, ...]
+    replaced: tuple[int, ...] = ()
+    """Nodes whose identity is of :func:`replace_node`: an empty disk of theirs is not as formed and may not vote."""
 
     def node(self, number: int) -> NodeRecord:
         for record in self.nodes:
@@ -95,8 +99,7 @@ def new_formation(addresses: Sequence[str], groups: int, replicas: int) -> tuple
 
 
 def write_formation(formation: Formation, path: Path) -> None:
-    data = msgspec.json.format(msgspec.json.encode(formation), indent=1)
-    _write_private(path, data)
+    _write(path, msgspec.json.format(msgspec.json.encode(formation), indent=1))
 
 
 def read_formation(path: Path) -> Formation:
@@ -116,15 +119,21 @@ def read_formation(path: Path) -> Formation:
 def write_directory(formation: Formation, node: int, directory: Path, *, fresh: bool = False) -> None:
     """Make the data directory of one node. Raises :class:`FormationError` when it holds anything already."""
     try:
+        new = [path for path in (directory, *directory.parents) if not path.exists()]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise FormationError(f"{directory} is not empty; a data directory is made once")
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"disk full: cannot make {directory}; free space on that volume") from None
         raise FormationError(f"cannot make {directory}: {error.strerror}") from None
-    write_formation(formation, directory / FORMATION_FILE)
-    _write_private(directory / IDENTITY_FILE, formation.node(node).identity.encode())
+    for path in new:
+        _sync_names(path.parent)
     if fresh:
-        _write_private(directory / FRESH_FILE, b"")
+        # First: there is no moment at which this directory could be started as one that may vote.
+        _write(directory / FRESH_FILE, b"")
+    write_formation(formation, directory / FORMATION_FILE)
+    _write(directory / IDENTITY_FILE, formation.node(node).identity.encode())
 
 
 def load_directory(directory: Path) -> tuple[Formation, NodeRecord]:
@@ -146,19 +155,33 @@ def load_directory(directory: Path) -> tuple[Formation, NodeRecord]:
     )
 
 
-def require_journal(directory: Path, *, has_journal: bool) -> None:
-    """Raises :class:`FormationError` when a journal had begun here and is gone: a node that forgot its votes and
-    entries must never take part under its old identity."""
-    if not has_journal and (directory / BEGUN_FILE).exists():
+def require_journal(directory: Path, formation: Formation, node: int, *, has_journal: bool) -> None:
+    """Raises :class:`FormationError` when this directory has forgotten what a node must remember: a node that forgot
+    its votes and entries must never take part under its old identity, nor a replacement vote before it caught up."""
+    begun = (directory / BEGUN_FILE).exists()
+    if begun and not has_journal:
         raise FormationError(
             f"{directory} has lost its journal: replace this node (docs/operations.md), do not start it empty"
+        )
+    if node in formation.replaced and not begun and not (directory / FRESH_FILE).exists():
+        raise FormationError(
+            f"{directory} replaces a lost disk, but its file {FRESH_FILE!r} is gone and nothing shows that it has "
+            "caught up: replace this node again (docs/operations.md), do not start it"
         )
 
 
 def note_journal(directory: Path) -> None:
     """The journal has begun. Written after its first file, so that a crash between the two loses nothing."""
     if not (directory / BEGUN_FILE).exists():
-        _write_private(directory / BEGUN_FILE, b"")
+        _write(directory / BEGUN_FILE, b"")
+
+
+def note_caught_up(directory: Path) -> None:
+    """The replicas of a replacement hold what their groups hold: it may vote, also after a restart."""
+    with closing(RealDisk(directory)) as disk:
+        with suppress(FileNotFoundError):
+            disk.remove(FRESH_FILE)
+        disk.sync_directory()
 
 
 def replace_node(node: int, survivors: Sequence[Path], target: Path) -> str:
@@ -186,19 +209,20 @@ def replace_node(node: int, survivors: Sequence[Path], target: Path) -> str:
         NodeRecord(record.node, record.address, identity if record.node == node else record.identity)
         for record in first.nodes
     )
-    replaced = msgspec.structs.replace(first, nodes=nodes)
-    write_directory(replaced, node, target, fresh=True)
+    after = msgspec.structs.replace(first, nodes=nodes, replaced=tuple(sorted({*first.replaced, node})))
+    write_directory(after, node, target, fresh=True)
     for path, _, _ in formations:
-        write_formation(replaced, path / FORMATION_FILE)
+        write_formation(after, path / FORMATION_FILE)
     return identity
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    fd = os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(part, path)
+def _write(path: Path, data: bytes) -> None:
+    """Readable by its owner only, whole or not at all, and kept through a power loss from here on. Raises
+    :class:`DiskFull`, :class:`DiskError`."""
+    with closing(RealDisk(path.parent)) as disk:
+        disk.write_atomic(path.name, data)
+
+
+def _sync_names(directory: Path) -> None:
+    with closing(RealDisk(directory)) as disk:
+        disk.sync_directory()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from holdfast.wire.limits import SLOTS
+from holdfast_shard.consensus.disk import DiskFull
 from holdfast_shard.formation import (
     BEGUN_FILE,
     FORMATION_FILE,
@@ -17,6 +22,7 @@ from holdfast_shard.formation import (
     key_hash,
     load_directory,
     new_formation,
+    note_caught_up,
     note_journal,
     read_formation,
     replace_node,
@@ -107,12 +113,12 @@ def test_a_damaged_formation_says_so(tmp_path: Path, damage: bytes) -> None:
 
 
 def test_a_directory_that_lost_its_journal_is_refused(tmp_path: Path) -> None:
-    _, paths = formed(tmp_path)
-    require_journal(paths[0], has_journal=False)
+    formation, paths = formed(tmp_path)
+    require_journal(paths[0], formation, 1, has_journal=False)
     note_journal(paths[0])
-    require_journal(paths[0], has_journal=True)
+    require_journal(paths[0], formation, 1, has_journal=True)
     with pytest.raises(FormationError, match="lost its journal"):
-        require_journal(paths[0], has_journal=False)
+        require_journal(paths[0], formation, 1, has_journal=False)
     assert (paths[0] / BEGUN_FILE).exists()
 
 
@@ -126,6 +132,111 @@ def test_a_replaced_node_has_a_new_identity_everywhere_and_the_old_disk_is_refus
     (lost / FORMATION_FILE).write_bytes((new / FORMATION_FILE).read_bytes())
     with pytest.raises(FormationError, match="was replaced"):
         load_directory(lost)
+
+
+def test_a_replacement_that_lost_its_mark_is_refused(tmp_path: Path) -> None:
+    _, paths = formed(tmp_path)
+    new = tmp_path / "new"
+    replace_node(2, [paths[0], paths[2]], new)
+    formation, record = load_directory(new)
+    require_journal(new, formation, 2, has_journal=False)
+    mark = new / FRESH_FILE
+    mark.rename(aside := tmp_path / "aside")
+    for has_journal in (False, True):
+        with pytest.raises(FormationError, match="replace this node again"):
+            require_journal(new, formation, record.node, has_journal=has_journal)
+    require_journal(paths[0], formation, 1, has_journal=False)
+    aside.rename(mark)
+    note_journal(new)
+    note_caught_up(new)
+    assert not mark.exists()
+    require_journal(new, formation, 2, has_journal=True)
+
+
+def test_a_node_replaced_twice_and_another_are_all_remembered(tmp_path: Path) -> None:
+    _, paths = formed(tmp_path)
+    replace_node(2, [paths[0], paths[2]], tmp_path / "second")
+    replace_node(3, [paths[0], tmp_path / "second"], tmp_path / "third")
+    replace_node(2, [paths[0], tmp_path / "third"], tmp_path / "again")
+    assert load_directory(tmp_path / "again")[0].replaced == (2, 3)
+
+
+class Directories:
+    """What of real directories is certain to survive a power loss: the names of each as of its last sync."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kept: dict[Path, set[str]] = {}
+        self.at_sync: Callable[[], None] = lambda: None
+        fsync = os.fsync
+
+        def remember(fd: int) -> None:
+            fsync(fd)
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+                self.kept[path] = set(os.listdir(path))
+                self.at_sync()
+
+        monkeypatch.setattr(os, "fsync", remember)
+
+
+def test_what_is_written_survives_a_power_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directories = Directories(monkeypatch)
+    _, paths = formed(tmp_path / "a" / "b")
+    new = tmp_path / "new"
+    replace_node(2, [paths[0], paths[2]], new)
+    assert directories.kept[new] == {FORMATION_FILE, IDENTITY_FILE, FRESH_FILE}
+    assert directories.kept[tmp_path / "a" / "b"] >= {"node-1"}
+    assert "b" in directories.kept[tmp_path / "a"]
+    assert "new" in directories.kept[tmp_path]
+    note_journal(new)
+    assert BEGUN_FILE in directories.kept[new]
+    note_caught_up(new)
+    assert FRESH_FILE not in directories.kept[new]
+
+
+def test_a_replaced_formation_is_synced_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, paths = formed(tmp_path)
+    directories = Directories(monkeypatch)
+    replace_node(2, [paths[0], paths[2]], tmp_path / "new")
+    assert {paths[0], paths[2]} <= directories.kept.keys()
+
+
+def test_no_moment_of_a_replacement_leaves_a_directory_that_may_vote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, paths = formed(tmp_path)
+    directories = Directories(monkeypatch)
+    new = tmp_path / "new"
+
+    def look() -> None:
+        if (new / IDENTITY_FILE).exists():
+            assert FRESH_FILE in directories.kept[new]
+
+    directories.at_sync = look
+    replace_node(2, [paths[0], paths[2]], new)
+    assert (new / IDENTITY_FILE).exists()
+
+
+def test_a_write_that_comes_short_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    formation, _ = new_formation(ADDRESSES, 2, 3)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:100]))
+    write_directory(formation, 1, tmp_path / "node-1")
+    assert load_directory(tmp_path / "node-1")[0] == formation
+
+
+@pytest.mark.parametrize("doing", [note_journal, note_caught_up])
+def test_a_full_disk_says_so(doing: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    formation, _ = new_formation(ADDRESSES, 2, 3)
+    write_directory(formation, 1, tmp_path, fresh=True)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for call in ("replace", "unlink"):
+        monkeypatch.setattr(os, call, full)
+    with pytest.raises(DiskFull, match="disk full"):
+        doing(tmp_path)
 
 
 def test_a_replacement_needs_every_survivor_of_one_cluster(tmp_path: Path) -> None:

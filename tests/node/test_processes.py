@@ -18,7 +18,7 @@ from holdfast.wire.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_LOOK_S, 
 from holdfast.wire.messages import Hello, Msg, Role, decode_refusal
 from holdfast.wire.stream import pack
 from holdfast_shard.consensus.records import HEADER_BYTES, MARK
-from holdfast_shard.formation import FRESH_FILE
+from holdfast_shard.formation import BEGUN_FILE, FRESH_FILE
 from tests.machine.driver import Op, frame, section
 from tests.node.processes import Caller, NodeProcess, Refused, free_addresses, operate, run, until_leads
 
@@ -227,6 +227,14 @@ def test_a_node_says_why_it_cannot_start(cluster: Cluster, tmp_path: Path) -> No
         journal.unlink()
     lost = run("node", "--data", str(directory))
     assert (lost.returncode, "lost its journal" in lost.stderr) == (3, True)
+
+
+def test_a_directory_that_cannot_be_written_ends_with_the_code_of_a_failed_disk(tmp_path: Path) -> None:
+    formed = run("form", "--nodes", free_addresses(1)[0], "--replicas", "1", "--out", str(tmp_path))
+    assert formed.returncode == 0
+    (tmp_path / "node-1" / f"{BEGUN_FILE}.tmp").mkdir()
+    failed = run("node", "--data", str(tmp_path / "node-1"))
+    assert (failed.returncode, "Traceback" in failed.stderr) == (4, False), failed.stderr
 
 
 def test_a_flipped_byte_of_what_was_acknowledged_refuses_to_start(cluster: Cluster) -> None:

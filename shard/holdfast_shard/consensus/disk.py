@@ -225,7 +225,10 @@ class RealDisk:
 
     def write_atomic(self, name: str, data: bytes) -> None:
         temporary = name + TEMPORARY_SUFFIX
-        (self._path / temporary).unlink(missing_ok=True)
+        try:
+            (self._path / temporary).unlink(missing_ok=True)
+        except OSError as error:
+            _fail(error, "remove", self._path / temporary)
         file = self.append(temporary)
         try:
             file.write(data)

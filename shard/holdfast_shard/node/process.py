@@ -16,7 +16,7 @@ from holdfast.wire.messages import GroupRole, Msg
 
 from ..consensus import ReplicaConfig, Role
 from ..consensus.disk import RealDisk
-from ..formation import FRESH_FILE, META_GROUP, load_directory, note_journal, require_journal
+from ..formation import FRESH_FILE, META_GROUP, load_directory, note_caught_up, note_journal, require_journal
 from ..machine import MetaMachine
 from .announce import announce
 from .engine_loop import EngineLoop
@@ -43,14 +43,15 @@ class Node:
         self.address = listen or self.record.address
         disk = RealDisk(directory)
         disk.lock()
-        require_journal(directory, has_journal=any(name.startswith("journal") for name in disk.names()))
+        number = self.record.node
+        has_journal = any(name.startswith("journal") for name in disk.names())
+        require_journal(directory, self.formation, number, has_journal=has_journal)
         self._failure: BaseException | None = None
-        self._fresh_file = directory / FRESH_FILE
-        self._fresh = self._fresh_file.exists()
+        self._directory = directory
+        self._fresh = (directory / FRESH_FILE).exists()
         self._stopping = asyncio.Event()
         self._roles: list[GroupRole] = []
         self._meta_version = 0
-        number = self.record.node
         self.engine = EngineLoop(
             self.formation,
             number,
@@ -160,7 +161,7 @@ class Node:
             self.listener.broadcast(Msg.ROLES, encode(roles))
         if self._fresh and all(replica.may_vote for replica in self.engine.host.replicas.values()):
             self._fresh = False
-            self._fresh_file.unlink()
+            note_caught_up(self._directory)
             log.info("this replacement has caught up and takes part in elections")
         machine = self.engine.machines.get(META_GROUP)
         if isinstance(machine, MetaMachine) and machine.record.version != self._meta_version:
