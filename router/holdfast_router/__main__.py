@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import json
+import socket
+import ssl
 import sys
 from pathlib import Path
 
 import uvloop
 
+from holdfast.wire.addresses import split_address
+
 from .logs import configure_logs
-from .process import FormationUnreadable, Router, Tls, listening_line, read_formation
+from .process import FormationUnreadable, Router, TlsUnusable, listening_line, read_formation, tls_context
 
 EXIT_USAGE, EXIT_DATA, EXIT_PORT = 2, 3, 5
+
+
+class _NoSuchHost(Exception):
+    pass
 
 
 class _PortTaken(Exception):
@@ -30,17 +37,16 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(options: argparse.Namespace) -> None:
-    host, _, port = options.listen.rpartition(":")
-    tls = Tls(options.tls_cert, options.tls_key) if options.tls_cert is not None else None
+async def _run(options: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
     router = Router(read_formation(options.formation))
     try:
-        await router.listen(host, int(port), tls)
+        await router.listen(*split_address(options.listen, port_min=0), tls)
+    except (socket.gaierror, UnicodeError) as error:
+        await router.close()
+        raise _NoSuchHost(f"cannot listen on {options.listen}: {error}; give an address of this machine") from None
     except OSError as error:
         await router.close()
-        if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
-            raise _PortTaken(f"cannot listen on {options.listen}: {error.strerror}") from None
-        raise
+        raise _PortTaken(f"cannot listen on {options.listen}: {error.strerror or error}") from None
     print(json.dumps(listening_line(router)), flush=True)
     await router.serve()
 
@@ -48,16 +54,22 @@ async def _run(options: argparse.Namespace) -> None:
 def main() -> int:
     parser = _arguments()
     options = parser.parse_args()
-    host, _, port = options.listen.rpartition(":")
-    if not host or not port.isdecimal():
-        parser.error(f"--listen takes HOST:PORT, not {options.listen!r}")
     if (options.tls_cert is None) != (options.tls_key is None):
         parser.error("--tls-cert and --tls-key go together")
     configure_logs()
     try:
-        uvloop.run(_run(options))
+        split_address(options.listen, port_min=0)
+        tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert is not None else None
+    except ValueError as error:
+        parser.error(f"argument --listen: {error}")
+    except TlsUnusable as error:
+        parser.error(str(error))
+    try:
+        uvloop.run(_run(options, tls))
     except FormationUnreadable as error:
         return _fail(EXIT_DATA, error)
+    except _NoSuchHost as error:
+        return _fail(EXIT_USAGE, error)
     except _PortTaken as error:
         return _fail(EXIT_PORT, error)
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -9,11 +9,11 @@ import os
 import signal
 import ssl
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from holdfast.wire.addresses import split_address
 from holdfast.wire.errors import Code, HoldfastError
 from holdfast.wire.frames import Answers, Event, Kind, Status, decode_answers, decode_events, encode
 from holdfast.wire.messages import (
@@ -60,24 +60,43 @@ class FormationUnreadable(Exception):
 
 def read_formation(path: Path) -> FormationFile:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=FormationFile)
+        formation = msgspec.json.decode(path.read_bytes(), type=FormationFile)
+        for node in formation.nodes:
+            split_address(node.address)
     except OSError as error:
         raise FormationUnreadable(f"cannot read {path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise FormationUnreadable(f"{path} is no formation file: {error}") from None
+    if not formation.nodes:
+        raise FormationUnreadable(f"{path} names no nodes")
+    return formation
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
-    certificate: Path
-    key: Path
+class TlsUnusable(Exception):
+    """Certificate or key cannot be used."""
 
-    def context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(self.certificate, self.key)
-        context.set_alpn_protocols([ALPN])
-        return context
+
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Raises :class:`TlsUnusable`."""
+    for option, path in (("--tls-cert", certificate), ("--tls-key", key)):
+        try:
+            path.open("rb").close()
+        except OSError as error:  # of the files, for ssl does not say which
+            raise TlsUnusable(f"cannot read {option} {path}: {error.strerror}") from None
+
+    def no_password() -> str:
+        raise TlsUnusable(f"--tls-key {key} is encrypted, and a router cannot be asked for a password: decrypt it")
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(certificate, key, no_password)
+    except OSError as error:
+        raise TlsUnusable(
+            f"--tls-cert {certificate} and --tls-key {key} have to be a certificate and its key, both PEM: {error}"
+        ) from None
+    context.set_alpn_protocols([ALPN])
+    return context
 
 
 class _StatusesOf(msgspec.Struct, array_like=True, gc=False):
@@ -128,11 +147,9 @@ class Router:
         )
         self._upstream.keep({record.node: record.address for record in formation.nodes})
 
-    async def listen(self, host: str, port: int, tls: Tls | None) -> None:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         """Raises ``OSError`` when the port is taken."""
-        self._server = await self._loop.create_server(
-            self._front.protocol, host, port, backlog=1024, ssl=tls.context() if tls is not None else None
-        )
+        self._server = await self._loop.create_server(self._front.protocol, host, port, backlog=1024, ssl=tls)
         name = self._server.sockets[0].getsockname()
         self.address = f"{name[0]}:{name[1]}"
         gc.collect()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import json
+import socket
 import sys
 from pathlib import Path
 
 import uvloop
+
+from holdfast.wire.addresses import split_address
 
 from .consensus import LogDamaged
 from .consensus.disk import DirectoryInUse, DiskError, DiskFull
@@ -32,7 +34,7 @@ def _arguments() -> argparse.ArgumentParser:
     form.add_argument("--out", type=Path, required=True, help="gets node-1, node-2, … and formation.json")
     node = commands.add_parser("node", help="run a node")
     node.add_argument("--data", type=Path, required=True)
-    node.add_argument("--listen", help="HOST:PORT when it is not the formation's")
+    node.add_argument("--listen", type=_listen, metavar="HOST:PORT", help="when it is not the formation's")
     replace = commands.add_parser("replace", help="give a lost node a new, empty disk; all nodes stopped")
     replace.add_argument("--node", type=int, required=True)
     replace.add_argument("--data", type=Path, nargs="+", required=True, help="directories of all surviving nodes")
@@ -40,12 +42,21 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def _listen(text: str) -> str:
+    try:
+        split_address(text, port_min=0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _form(options: argparse.Namespace) -> None:
     addresses = [address.strip() for address in options.nodes.split(",")]
     for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise FormationError(f"{address!r} is no HOST:PORT")
+        try:
+            split_address(address)
+        except ValueError as error:
+            raise FormationError(str(error)) from None
     formation, key = new_formation(addresses, options.groups, options.replicas)
     for record in formation.nodes:
         write_directory(formation, record.node, options.out / f"node-{record.node}")
@@ -57,20 +68,21 @@ def _form(options: argparse.Namespace) -> None:
 
 
 async def _run(options: argparse.Namespace) -> None:
-    if options.listen is not None:
-        host, _, port = options.listen.rpartition(":")
-        if not host or not port.isdecimal():
-            raise FormationError(f"--listen takes HOST:PORT, not {options.listen!r}")
     node = Node(options.data, options.listen)
     try:
         await node.run()
+    except (socket.gaierror, UnicodeError) as error:
+        await node.close()
+        raise _NoSuchHost(f"cannot listen on {node.address}: {error}; give an address of this machine") from None
     except OSError as error:
         await node.close()
-        if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
-            raise _PortTaken(f"cannot listen on {node.address}: {error.strerror}") from None
-        raise
+        raise _PortTaken(f"cannot listen on {node.address}: {error.strerror or error}") from None
     print(json.dumps(listening_line(node)), flush=True)
     await node.serve()
+
+
+class _NoSuchHost(Exception):
+    pass
 
 
 class _PortTaken(Exception):
@@ -88,6 +100,8 @@ def main() -> int:
         else:
             configure_logs()
             uvloop.run(_run(options))
+    except _NoSuchHost as error:
+        return _fail(EXIT_USAGE, error)
     except _PortTaken as error:
         return _fail(EXIT_PORT, error)
     except FormationError as error:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from holdfast.wire.addresses import split_address
+from holdfast.wire.limits import SLOTS
 from holdfast.wire.messages import GroupRecord, MetaRecord, NodeRecord, SlotTable, TenantRecord
 
 from .consensus.disk import DiskFull, RealDisk
@@ -31,6 +33,8 @@ BEGUN_FILE = "begun"
 FRESH_FILE = "fresh"
 """Present in a directory that replaces a lost one, until its replicas have caught up."""
 META_REPLICAS_MAX = 5
+GROUPS_MAX = 4096
+KEY_HASH_BYTES = 32
 
 
 class FormationError(Exception):
@@ -67,7 +71,7 @@ class Formation(msgspec.Struct, frozen=True):
 
 
 def key_hash(key: str) -> bytes:
-    return blake2b(key.encode(), digest_size=32).digest()
+    return blake2b(key.encode(), digest_size=KEY_HASH_BYTES).digest()
 
 
 def new_formation(addresses: Sequence[str], groups: int, replicas: int) -> tuple[Formation, str]:
@@ -77,8 +81,8 @@ def new_formation(addresses: Sequence[str], groups: int, replicas: int) -> tuple
         raise FormationError(f"replicas is 1, 3 or 5, not {replicas}: an even number adds cost and no safety")
     if replicas > nodes:
         raise FormationError(f"{replicas} replicas need as many nodes; there are {nodes}")
-    if not 1 <= groups <= 4096:
-        raise FormationError(f"groups is 1 to 4096, not {groups}")
+    if not 1 <= groups <= GROUPS_MAX:
+        raise FormationError(f"groups is 1 to {GROUPS_MAX}, not {groups}")
     if len(set(addresses)) != nodes:
         raise FormationError("every node needs an address of its own")
     records = tuple(
@@ -113,7 +117,51 @@ def read_formation(path: Path) -> Formation:
         raise FormationError(f"{path} is no formation file ({error}); restore it from another node's copy") from None
     if formation.version != FORMATION_VERSION:
         raise FormationError(f"{path} is of version {formation.version}; this program knows {FORMATION_VERSION}")
+    try:
+        _check(formation)
+    except ValueError as error:
+        raise FormationError(f"{path} is damaged ({error}); restore it from another node's copy") from None
     return formation
+
+
+def _check(formation: Formation) -> None:
+    """Raises ``ValueError`` when the parts do not fit: whoever has read a formation may rely on it."""
+    if not formation.cluster or not formation.secret:
+        raise ValueError("the cluster has no id or no secret")
+    nodes = {record.node for record in formation.nodes}
+    if not nodes or min(nodes) < 1:
+        raise ValueError("nodes are numbered from 1")
+    _check_unlike("node", [record.node for record in formation.nodes])
+    _check_unlike("address", [record.address for record in formation.nodes])
+    _check_unlike("identity", [record.identity for record in formation.nodes])
+    for node in formation.nodes:
+        split_address(node.address)
+        if not node.identity:
+            raise ValueError(f"node {node.node} has no identity")
+    groups = {record.group for record in formation.groups}
+    _check_unlike("group", [record.group for record in formation.groups])
+    if not all(META_GROUP <= group <= GROUPS_MAX for group in groups) or META_GROUP not in groups:
+        raise ValueError(f"groups are 0, the meta group, to {GROUPS_MAX}")
+    for group in formation.groups:
+        _check_unlike(f"member of group {group.group}", group.members)
+        if not group.members or not nodes.issuperset(group.members):
+            raise ValueError(f"the members {list(group.members)} of group {group.group} are not all nodes")
+    if len(formation.slots) != 2 * SLOTS:
+        raise ValueError(f"the slot table has {len(formation.slots)} bytes, not {2 * SLOTS}")
+    strangers = set(unpack_slots(formation.slots)) - (groups - {META_GROUP})
+    if strangers:
+        raise ValueError(f"slots belong to {sorted(strangers)}, which are no lock groups")
+    _check_unlike("tenant", [record.tenant for record in formation.tenants])
+    for tenant in formation.tenants:
+        if tenant.tenant < 1 or not all(len(digest) == KEY_HASH_BYTES for digest in tenant.key_hashes):
+            raise ValueError(f"tenant {tenant.tenant} has an impossible number or key")
+    if not nodes.issuperset(formation.replaced):
+        raise ValueError("a node that is none was replaced")
+
+
+def _check_unlike(what: str, values: Sequence[object]) -> None:
+    if len(set(values)) != len(values):
+        raise ValueError(f"one {what} stands there twice")
 
 
 def write_directory(formation: Formation, node: int, directory: Path, *, fresh: bool = False) -> None:
@@ -141,9 +189,10 @@ def load_directory(directory: Path) -> tuple[Formation, NodeRecord]:
     formation = read_formation(directory / FORMATION_FILE)
     try:
         identity = (directory / IDENTITY_FILE).read_text().strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise FormationError(
-            f"cannot read {directory / IDENTITY_FILE}: {error.strerror}. A directory that lost its identity may have "
+            f"cannot read {directory / IDENTITY_FILE}: {why}. A directory that lost its identity may have "
             "lost more: replace the node (docs/operations.md)"
         ) from None
     for record in formation.nodes:

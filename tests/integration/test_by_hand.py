@@ -110,3 +110,15 @@ def test_a_taken_port(tmp_path: Path) -> None:
     assert (node.returncode, router.returncode) == (5, 5)
     assert f"cannot listen on {address}" in node.stderr
     assert f"cannot listen on {address}" in router.stderr
+
+
+def test_the_commands_end_with_the_codes_of_the_servers(tmp_path: Path) -> None:
+    holdfast("node", "form", "--nodes", "127.0.0.1:7001", "--replicas", "1", "--out", str(tmp_path))
+    data, formation = str(tmp_path / "node-1"), str(tmp_path / "formation.json")
+    for listen in ("127.0.0.1:99999", "no.such.host.invalid:1", ""):
+        assert holdfast("node", "run", "--data", data, "--listen", listen).returncode == 2
+        assert holdfast("router", "--formation", formation, "--listen", listen).returncode == 2
+    missing = str(tmp_path / "none")
+    assert holdfast("router", "--formation", formation, "--tls-cert", missing, "--tls-key", missing).returncode == 2
+    (tmp_path / "node-1" / "identity").write_bytes(b"\xff")
+    assert holdfast("node", "run", "--data", data).returncode == 3

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast.wire.limits import SLOTS
@@ -28,6 +31,7 @@ from holdfast_shard.formation import (
     replace_node,
     require_journal,
     write_directory,
+    write_formation,
 )
 from holdfast_shard.placement import place_slots, unpack_slots
 
@@ -110,6 +114,60 @@ def test_a_damaged_formation_says_so(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / FORMATION_FILE).write_bytes(damage)
     with pytest.raises(FormationError, match="no formation file"):
         read_formation(tmp_path / FORMATION_FILE)
+
+
+def records(formation: Formation) -> dict[str, Any]:
+    decoded: dict[str, Any] = msgspec.to_builtins(formation)
+    return decoded
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("cluster", "", "no id"),
+        ("nodes", [], "numbered from 1"),
+        ("nodes", [[0, "127.0.0.1:1", "a"]], "numbered from 1"),
+        ("nodes", [[1, "127.0.0.1:1", "a"], [1, "127.0.0.1:2", "b"]], "node stands there twice"),
+        ("nodes", [[1, "127.0.0.1:1", "a"], [2, "127.0.0.1:2", "a"]], "identity stands there twice"),
+        ("nodes", [[1, "127.0.0.1:1", "a"], [2, "127.0.0.1:1", "b"]], "address stands there twice"),
+        ("nodes", [[1, "127.0.0.1:1", ""]], "no identity"),
+        ("nodes", [[1, "nonsense", "a"]], "no HOST:PORT"),
+        ("nodes", [[1, "127.0.0.1:0", "a"]], "1 to 65535"),
+        ("nodes", [[1, "127.0.0.1:65536", "a"]], "1 to 65535"),
+        ("groups", [[0, [1]], [1, [1, 2, 4]]], "not all nodes"),
+        ("groups", [[0, [1]], [1, []]], "not all nodes"),
+        ("groups", [[0, [1]], [1, [1, 1, 2]]], "member of group 1 stands there twice"),
+        ("groups", [[1, [1]], [2, [1]]], "the meta group"),
+        ("groups", [[0, [1]], [1, [1]]], r"slots belong to \[2\]"),
+        ("groups", [[0, [1]], [1, [1]], [1, [2]]], "group stands there twice"),
+        ("groups", [[0, [1]], [1, [1]], [4097, [1]]], "to 4096"),
+        ("slots", "AAAA", "has 3 bytes, not 8192"),
+        ("slots", base64.b64encode(bytes(2 * SLOTS)).decode(), r"slots belong to \[0\]"),
+        ("tenants", [[0, "default", []]], "impossible number"),
+        ("tenants", [[1, "default", ["AAAA"]]], "impossible number or key"),
+        ("replaced", [9], "replaced"),
+    ],
+)
+def test_a_formation_whose_parts_do_not_fit_is_refused(tmp_path: Path, field: str, value: object, words: str) -> None:
+    formation, _ = new_formation(ADDRESSES, 2, 3)
+    (tmp_path / FORMATION_FILE).write_bytes(msgspec.json.encode({**records(formation), field: value}))
+    with pytest.raises(FormationError, match=words) as caught:
+        read_formation(tmp_path / FORMATION_FILE)
+    assert "restore it from another node's copy" in str(caught.value)
+
+
+def test_every_formation_that_can_be_made_can_be_read(tmp_path: Path) -> None:
+    for nodes, groups, replicas in ((1, 1, 1), (2, 3, 1), (5, 64, 5)):
+        formation, _ = new_formation([f"[::1]:{port}" for port in range(7001, 7001 + nodes)], groups, replicas)
+        write_formation(formation, tmp_path / FORMATION_FILE)
+        assert read_formation(tmp_path / FORMATION_FILE) == formation
+
+
+def test_a_damaged_identity_says_so(tmp_path: Path) -> None:
+    _, paths = formed(tmp_path)
+    (paths[0] / IDENTITY_FILE).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FormationError, match="identity: it is no text"):
+        load_directory(paths[0])
 
 
 def test_a_directory_that_lost_its_journal_is_refused(tmp_path: Path) -> None:

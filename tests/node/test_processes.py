@@ -229,6 +229,33 @@ def test_a_node_says_why_it_cannot_start(cluster: Cluster, tmp_path: Path) -> No
     assert (lost.returncode, "lost its journal" in lost.stderr) == (3, True)
 
 
+@pytest.mark.parametrize(
+    ("listen", "words"),
+    [
+        ("127.0.0.1:99999", "0 to 65535"),
+        ("nonsense", "HOST:PORT"),
+        (":7001", "HOST:PORT"),
+        ("no.such.host.invalid:7001", "cannot listen on no.such.host.invalid:7001"),
+        ("a..b:7001", "cannot listen on a..b:7001"),
+    ],
+)
+def test_where_nobody_can_listen_is_a_wrong_argument(listen: str, words: str, tmp_path: Path) -> None:
+    run("form", "--nodes", free_addresses(1)[0], "--replicas", "1", "--out", str(tmp_path))
+    wrong = run("node", "--data", str(tmp_path / "node-1"), "--listen", listen)
+    assert (wrong.returncode, words in wrong.stderr, "Traceback" in wrong.stderr) == (2, True, False), wrong.stderr
+
+
+def test_a_damaged_directory_is_one_sentence_and_its_code(tmp_path: Path) -> None:
+    run("form", "--nodes", free_addresses(1)[0], "--replicas", "1", "--out", str(tmp_path))
+    directory = tmp_path / "node-1"
+    for name, damage in (("formation.json", b'{"slots": ""}'), ("identity", b"\xff\xfe\x00")):
+        before = (directory / name).read_bytes()
+        (directory / name).write_bytes(damage)
+        damaged = run("node", "--data", str(directory))
+        assert (damaged.returncode, damaged.stderr.count("\n")) == (3, 1), damaged.stderr
+        (directory / name).write_bytes(before)
+
+
 def test_a_directory_that_cannot_be_written_ends_with_the_code_of_a_failed_disk(tmp_path: Path) -> None:
     formed = run("form", "--nodes", free_addresses(1)[0], "--replicas", "1", "--out", str(tmp_path))
     assert formed.returncode == 0

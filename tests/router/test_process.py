@@ -307,3 +307,37 @@ def test_a_router_says_why_it_cannot_start(service: Service, tmp_path: Path) -> 
     assert (missing.returncode, "cannot read" in missing.stderr) == (3, True)
     assert start("--formation", formation, "--listen", "nonsense").returncode == 2
     assert start("--formation", formation, "--tls-cert", "x").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--listen", "127.0.0.1:99999"], "0 to 65535"),
+        (["--listen", "no.such.host.invalid:1"], "cannot listen on no.such.host.invalid:1"),
+        (["--tls-cert", "NONE", "--tls-key", "NONE"], "cannot read --tls-cert NONE"),
+        (["--tls-cert", "JUNK", "--tls-key", "NONE"], "cannot read --tls-key NONE"),
+        (["--tls-cert", "JUNK", "--tls-key", "JUNK"], "both PEM"),
+        (["--tls-cert", "CERT", "--tls-key", "ENCRYPTED"], "is encrypted"),
+    ],
+)
+def test_wrong_arguments_are_said_in_words(service: Service, tmp_path: Path, arguments: list[str], words: str) -> None:
+    (tmp_path / "JUNK").write_text("junk")
+    if "CERT" in arguments:
+        certify = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=test"
+        files = ["-out", str(tmp_path / "CERT"), "-keyout", str(tmp_path / "ENCRYPTED"), "-passout", "pass:secret"]
+        subprocess.run([*certify.split(), *files], check=True, capture_output=True)
+    command = [sys.executable, "-m", "holdfast_router", "--formation", str(service.root / "formation.json"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    wrong = subprocess.run(
+        command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+        check=False,
+    )  # fmt: skip
+    assert (wrong.returncode, words in wrong.stderr, "Traceback" in wrong.stderr) == (2, True, False), wrong.stderr
+
+
+def test_a_router_refuses_a_formation_with_an_address_that_is_none(service: Service, tmp_path: Path) -> None:
+    formation = {**service.formation, "nodes": [[1, "127.0.0.1:99999", "x"]]}
+    (tmp_path / "formation.json").write_text(json.dumps(formation))
+    command = [sys.executable, "-m", "holdfast_router", "--formation", str(tmp_path / "formation.json")]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (refused.returncode, "1 to 65535" in refused.stderr) == (3, True), refused.stderr

@@ -44,7 +44,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a node until TERM or INT."""
-    _become("holdfast_shard", "node", "--data", str(data), *(["--listen", listen] if listen else []))
+    _become("holdfast_shard", "node", "--data", str(data), *(["--listen", listen] if listen is not None else []))
 
 
 @node.command()

@@ -11,6 +11,7 @@ import signal
 import time
 from pathlib import Path
 
+from holdfast.wire.addresses import split_address
 from holdfast.wire.frames import encode
 from holdfast.wire.messages import GroupRole, Msg
 
@@ -88,8 +89,7 @@ class Node:
 
     async def run(self) -> tuple[str, int]:
         """Listen and begin to take part; returns the address."""
-        host, _, port = self.address.rpartition(":")
-        address = await self.listener.listen(host, int(port))
+        address = await self.listener.listen(*split_address(self.address, port_min=0))
         self.address = f"{address[0]}:{address[1]}"
         self.peers.start()
         self.engine.wake()
