@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import ipaddress
 import json
 import socket
 import sys
@@ -28,13 +30,14 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m holdfast_shard", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     form = commands.add_parser("form", help="write the data directories of a new cluster")
-    form.add_argument("--nodes", required=True, help="addresses, HOST:PORT,HOST:PORT,…")
+    form.add_argument("--nodes", type=_nodes, required=True, metavar="HOST:PORT,…", help="where each node will listen")
     form.add_argument("--groups", type=int, default=2)
     form.add_argument("--replicas", type=int, default=3)
     form.add_argument("--out", type=Path, required=True, help="gets node-1, node-2, … and formation.json")
     node = commands.add_parser("node", help="run a node")
     node.add_argument("--data", type=Path, required=True)
-    node.add_argument("--listen", type=_listen, metavar="HOST:PORT", help="when it is not the formation's")
+    node.add_argument("--listen", type=_listen, metavar="HOST:PORT", help="when it is not the formation's address")
+    node.add_argument("--advertise", type=_reachable, metavar="HOST:PORT", help="where others find it, when elsewhere")
     replace = commands.add_parser("replace", help="give a lost node a new, empty disk; all nodes stopped")
     replace.add_argument("--node", type=int, required=True)
     replace.add_argument("--data", type=Path, nargs="+", required=True, help="directories of all surviving nodes")
@@ -43,21 +46,41 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def _listen(text: str) -> str:
+    return _address(text, port_min=0)
+
+
+def _reachable(text: str) -> str:
+    address = _address(text, port_min=1)
+    if _is_wildcard(address):
+        raise argparse.ArgumentTypeError(
+            f"nobody can connect to {text}: name the address at which others reach the node"
+        )
+    return address
+
+
+def _nodes(text: str) -> list[str]:
+    return [_reachable(address.strip()) for address in text.split(",")]
+
+
+def _address(text: str, port_min: int) -> str:
     try:
-        split_address(text, port_min=0)
+        host, port = split_address(text, port_min=port_min)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+    return f"{host}:{port}"
+
+
+def _is_wildcard(address: str) -> bool:
+    host, _ = split_address(address, port_min=0)
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_unspecified
+    with contextlib.suppress(OSError):
+        return socket.inet_aton(host) == bytes(4)  # "0" and the like
+    return False
 
 
 def _form(options: argparse.Namespace) -> None:
-    addresses = [address.strip() for address in options.nodes.split(",")]
-    for address in addresses:
-        try:
-            split_address(address)
-        except ValueError as error:
-            raise FormationError(str(error)) from None
-    formation, key = new_formation(addresses, options.groups, options.replicas)
+    formation, key = new_formation(options.nodes, options.groups, options.replicas)
     for record in formation.nodes:
         write_directory(formation, record.node, options.out / f"node-{record.node}")
     write_formation(formation, options.out / FORMATION_FILE)
@@ -68,15 +91,15 @@ def _form(options: argparse.Namespace) -> None:
 
 
 async def _run(options: argparse.Namespace) -> None:
-    node = Node(options.data, options.listen)
+    node = Node(options.data, options.listen, options.advertise)
     try:
         await node.run()
     except (socket.gaierror, UnicodeError) as error:
         await node.close()
-        raise _NoSuchHost(f"cannot listen on {node.address}: {error}; give an address of this machine") from None
+        raise _NoSuchHost(f"cannot listen on {node.listening}: {error}; give an address of this machine") from None
     except OSError as error:
         await node.close()
-        raise _PortTaken(f"cannot listen on {node.address}: {error.strerror or error}") from None
+        raise _PortTaken(f"cannot listen on {node.listening}: {error.strerror or error}") from None
     print(json.dumps(listening_line(node)), flush=True)
     await node.serve()
 
@@ -90,7 +113,10 @@ class _PortTaken(Exception):
 
 
 def main() -> int:
-    options = _arguments().parse_args()
+    parser = _arguments()
+    options = parser.parse_args()
+    if options.command == "node" and options.listen and not options.advertise and _is_wildcard(options.listen):
+        parser.error(f"--listen {options.listen} is no address for others to connect to: add --advertise HOST:PORT")
     try:
         if options.command == "form":
             _form(options)

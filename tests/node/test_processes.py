@@ -15,7 +15,7 @@ import pytest
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Kind, Status, encode
 from holdfast.wire.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_LOOK_S, LINK_SILENT_LOOKS, PROTOCOL_VERSION
-from holdfast.wire.messages import Hello, Msg, Role, decode_refusal
+from holdfast.wire.messages import Hello, MetaRecord, Msg, Role, decode_meta, decode_refusal
 from holdfast.wire.stream import pack
 from holdfast_shard.consensus.records import HEADER_BYTES, MARK
 from holdfast_shard.formation import BEGUN_FILE, FRESH_FILE
@@ -26,12 +26,11 @@ REGISTER = frame(1, section(0, 0, [Op(Kind.REGISTER)]))
 
 
 class Cluster:
-    def __init__(self, root: Path, nodes: int = 3) -> None:
+    def __init__(self, root: Path, nodes: int = 3, replicas: int | None = None) -> None:
         self.root = root
         self.addresses = free_addresses(nodes)
-        formed = run(
-            "form", "--nodes", ",".join(self.addresses), "--groups", "1", "--replicas", str(nodes), "--out", str(root)
-        )
+        shape = ["--groups", "1", "--replicas", str(replicas or nodes)]
+        formed = run("form", "--nodes", ",".join(self.addresses), *shape, "--out", str(root))
         assert formed.returncode == 0, formed.stderr
         self.formation: dict[str, Any] = json.loads((root / "formation.json").read_text())
         self.nodes = {number: NodeProcess(root / f"node-{number}") for number in range(1, nodes + 1)}
@@ -307,3 +306,81 @@ async def test_a_node_that_moved_is_found_by_its_announcement(cluster: Cluster) 
         kind, _, _, body = await caller.next()
         if kind == Msg.META and address.encode() in body:
             break
+
+
+async def until_meta(cluster: Cluster, node: int, address: str) -> MetaRecord:
+    """What node 1 tells routers, once it says that ``node`` is at ``address``."""
+    caller = Caller()
+    async with asyncio.timeout(20):
+        await caller.dial(cluster.nodes[1].address)
+        await caller.hello(cluster.formation)
+        while True:
+            kind, _, _, body = await caller.next()
+            if kind == Msg.META:
+                record = decode_meta(body)
+                if record.nodes[node - 1].address == address:
+                    return record
+
+
+def restart(cluster: Cluster, number: int, *extra: str) -> None:
+    cluster.nodes.pop(number).stop()
+    cluster.nodes[number] = NodeProcess(cluster.root / f"node-{number}", *extra)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Cluster]:
+    """Node 1 has the meta group, node 2 has no replica of it."""
+    cluster = Cluster(tmp_path / "cluster", nodes=2, replicas=1)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_node_that_comes_back_to_its_place_takes_its_announcement_back(two: Cluster, number: int) -> None:
+    (elsewhere,) = free_addresses(1)
+    restart(two, number, "--listen", elsewhere)
+    moved = await until_meta(two, number, elsewhere)
+    restart(two, number)
+    back = await until_meta(two, number, two.addresses[number - 1])
+    assert (moved.version, back.version) == (2, 3)
+    restart(two, number)
+    assert (await until_meta(two, number, two.addresses[number - 1])).version == 3
+    restart(two, number, "--listen", elsewhere)
+    assert (await until_meta(two, number, elsewhere)).version == 4, "what is known is announced at no cost"
+
+
+async def test_what_is_advertised_is_kept_as_given(two: Cluster) -> None:
+    port = int(free_addresses(1)[0].rpartition(":")[2])
+    restart(two, 1, "--listen", f"0.0.0.0:{port}", "--advertise", f"node-1.example:{port}")
+    assert two.nodes[1].address == f"0.0.0.0:{port}"
+    await until_meta(two, 1, f"node-1.example:{port}")
+    restart(two, 1, "--listen", f"localhost:{port}")
+    await until_meta(two, 1, f"localhost:{port}")
+    restart(two, 1, "--listen", "127.0.0.1:0")
+    await until_meta(two, 1, two.nodes[1].address)
+    restart(two, 1, "--advertise", "node-1.example:1")
+    assert two.nodes[1].address == two.addresses[0]
+    await until_meta(two, 1, "node-1.example:1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--listen", "0.0.0.0:7001"],
+        ["--listen", "0:7001"],
+        ["--listen", ":::7001"],
+        ["--listen", "[::]:7001"],
+        ["--listen", "0.0.0.0:7001", "--advertise", "0.0.0.0:7001"],
+        ["--listen", "127.0.0.1:7001", "--advertise", "[::]:7001"],
+        ["--advertise", "node-1.example:0"],
+        ["--advertise", "node-1.example"],
+    ],
+)
+def test_an_address_that_nobody_can_connect_to_is_not_announced(arguments: list[str], tmp_path: Path) -> None:
+    refused = run("node", "--data", str(tmp_path / "missing"), *arguments)
+    assert (refused.returncode, "HOST:PORT" in refused.stderr, "--advertise" in refused.stderr) == (2, True, True)
+
+
+def test_a_cluster_is_not_formed_of_addresses_that_nobody_can_connect_to(tmp_path: Path) -> None:
+    refused = run("form", "--nodes", "0.0.0.0:7001", "--replicas", "1", "--out", str(tmp_path))
+    assert (refused.returncode, "nobody can connect" in refused.stderr) == (2, True)

@@ -42,9 +42,13 @@ def run(
     listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="When it is not the formation's address.")
     ] = None,
+    advertise: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where others find it, when that is not where it listens.")
+    ] = None,
 ) -> None:
     """Run a node until TERM or INT."""
-    _become("holdfast_shard", "node", "--data", str(data), *(["--listen", listen] if listen is not None else []))
+    where = [*_option("--listen", listen), *_option("--advertise", advertise)]
+    _become("holdfast_shard", "node", "--data", str(data), *where)
 
 
 @node.command()
@@ -64,8 +68,12 @@ def router(
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, PEM.")] = None,
 ) -> None:
     """Run a router until TERM or INT. Run as many as needed; they share nothing."""
-    tls = [*(["--tls-cert", str(tls_cert)] if tls_cert else []), *(["--tls-key", str(tls_key)] if tls_key else [])]
+    tls = [*_option("--tls-cert", tls_cert), *_option("--tls-key", tls_key)]
     _become("holdfast_router", "--formation", str(formation), "--listen", listen, *tls)
+
+
+def _option(name: str, value: object | None) -> list[str]:
+    return [] if value is None else [name, str(value)]
 
 
 def _become(package: str, *arguments: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Telling the meta group where this node listens, when that is not what it knows."""
+"""Telling the meta group where others find this node, when that is not what it knows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from holdfast.wire.addresses import split_address
 from holdfast.wire.frames import Kind, Section, Stamped, Status, decode_answer_list, encode
 from holdfast.wire.limits import PROTOCOL_VERSION
-from holdfast.wire.messages import Hello, Msg, NodeRecord, Role
+from holdfast.wire.messages import Hello, Msg, Role
 from holdfast.wire.stream import Connection
 
 from ..formation import META_GROUP, Formation
@@ -18,17 +19,39 @@ RETRY_S = 0.5
 ANSWER_TIMEOUT_S = 3.0
 
 
-async def announce(formation: Formation, me: NodeRecord, address: str, meta_addresses: Callable[[], list[str]]) -> None:
-    """Returns when the meta group knows; tries its members in turn until one of them, the leader, has applied it."""
-    if address == me.address:
-        return
-    columns = Section(0, 0, bytes([Kind.ANNOUNCE]), [0], [address], [0], [me.node], [0], [0], {})
+async def announce(
+    formation: Formation,
+    node: int,
+    address: str,
+    *,
+    known: Callable[[], str | None],
+    changed: asyncio.Event,
+    meta_addresses: Callable[[], list[str]],
+) -> None:
+    """Have the meta group say that ``node`` is at ``address``; to say it again costs no version.
+
+    ``known`` is what this node's own replica of the meta group says, None without one. What it says at a start is old:
+    an announcement of an earlier start may still be on its way to it. So with a replica this watches, woken by
+    ``changed``, until cancelled; without one it returns when the leader has applied the one announcement.
+    """
+    columns = Section(0, 0, bytes([Kind.ANNOUNCE]), [0], [address], [0], [node], [0], [0], {})
     frame = encode([Stamped(0, b"\xff\xff", columns)])
     while True:
-        for target in meta_addresses():
-            if await _try(formation, target, frame):
-                return
-        await asyncio.sleep(RETRY_S)
+        changed.clear()
+        if known() == address:
+            await changed.wait()
+        elif await _tell(formation, meta_addresses(), frame) and known() is None:
+            return
+        else:
+            await asyncio.sleep(RETRY_S)
+
+
+async def _tell(formation: Formation, targets: list[str], frame: bytes) -> bool:
+    """Ask the members in turn until one of them, the leader, has applied it."""
+    for target in targets:
+        if await _try(formation, target, frame):
+            return True
+    return False
 
 
 async def _try(formation: Formation, target: str, frame: bytes) -> bool:
@@ -45,11 +68,11 @@ async def _try(formation: Formation, target: str, frame: bytes) -> bool:
         elif kind == Msg.REFUSED:
             settle(False)
 
-    host, _, port = target.rpartition(":")
     try:
+        host, port = split_address(target)
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             _, connection = await loop.create_connection(
-                lambda: Connection(on_message, lambda _, __: settle(False)), host, int(port)
+                lambda: Connection(on_message, lambda _, __: settle(False)), host, port
             )
             try:
                 hello = Hello(PROTOCOL_VERSION, Role.ROUTER, formation.secret, formation.cluster)
@@ -58,7 +81,7 @@ async def _try(formation: Formation, target: str, frame: bytes) -> bool:
                 return await answered
             finally:
                 connection.close()
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, ValueError):
         return False
 
 

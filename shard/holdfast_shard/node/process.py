@@ -36,12 +36,18 @@ log = logging.getLogger("holdfast.node")
 
 
 class Node:
-    """Create inside a running loop, then :meth:`run`."""
+    """Create inside a running loop, then :meth:`run`.
 
-    def __init__(self, directory: Path, listen: str | None) -> None:
+    ``listen`` where it is not the formation's address, ``advertise`` where others find it elsewhere than it listens.
+    """
+
+    def __init__(self, directory: Path, listen: str | None, advertise: str | None) -> None:
         self._loop = asyncio.get_running_loop()
         self.formation, self.record = load_directory(directory)
-        self.address = listen or self.record.address
+        self.listening = listen or self.record.address
+        self.address = advertise or self.listening
+        """Where others find it; as given, for a name may be right where the number behind it is not."""
+        self._advertised = advertise is not None
         disk = RealDisk(directory)
         disk.lock()
         number = self.record.node
@@ -53,6 +59,7 @@ class Node:
         self._stopping = asyncio.Event()
         self._roles: list[GroupRole] = []
         self._meta_version = 0
+        self._meta_changed = asyncio.Event()
         self.engine = EngineLoop(
             self.formation,
             number,
@@ -89,8 +96,11 @@ class Node:
 
     async def run(self) -> tuple[str, int]:
         """Listen and begin to take part; returns the address."""
-        address = await self.listener.listen(*split_address(self.address, port_min=0))
-        self.address = f"{address[0]}:{address[1]}"
+        host, port = split_address(self.listening, port_min=0)
+        address = await self.listener.listen(host, port)
+        self.listening = f"{address[0]}:{address[1]}"
+        if port == 0 and not self._advertised:
+            self.address = f"{host}:{address[1]}"
         self.peers.start()
         self.engine.wake()
         # What lives from here on lives long: keep the collector from walking it, and from walking often.
@@ -103,7 +113,7 @@ class Node:
         """Until TERM, INT or a failure; raises what failed."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
-        announcing = asyncio.create_task(announce(self.formation, self.record, self.address, self._meta_addresses))
+        announcing = asyncio.create_task(self._announce(), name="announce")
         await self._stopping.wait()
         announcing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -113,6 +123,16 @@ class Node:
         await self.close()
         if self._failure is not None:
             raise self._failure
+
+    async def _announce(self) -> None:
+        await announce(
+            self.formation,
+            self.record.node,
+            self.address,
+            known=lambda: self._address_of(self.record.node) if META_GROUP in self.engine.machines else None,
+            changed=self._meta_changed,
+            meta_addresses=self._meta_addresses,
+        )
 
     async def _leave_office(self) -> None:
         """A planned stop is no failure that others first have to notice."""
@@ -166,6 +186,7 @@ class Node:
         machine = self.engine.machines.get(META_GROUP)
         if isinstance(machine, MetaMachine) and machine.record.version != self._meta_version:
             self._meta_version = machine.record.version
+            self._meta_changed.set()
             self.listener.broadcast(Msg.META, encode(machine.record))
 
     def _fatal(self, error: BaseException) -> None:
@@ -188,7 +209,7 @@ class Node:
 
     def _meta_addresses(self) -> list[str]:
         members = next(record.members for record in self.formation.groups if record.group == META_GROUP)
-        return [self.address if member == self.record.node else self._address_of(member) for member in members]
+        return [self.listening if member == self.record.node else self._address_of(member) for member in members]
 
     def status(self) -> dict[str, object]:
         table = {}
@@ -219,4 +240,10 @@ class Node:
 
 
 def listening_line(node: Node) -> dict[str, object]:
-    return {"event": "listening", "node": node.record.node, "address": node.address, "pid": os.getpid()}
+    return {
+        "event": "listening",
+        "node": node.record.node,
+        "address": node.listening,
+        "advertised": node.address,
+        "pid": os.getpid(),
+    }
