@@ -82,31 +82,32 @@ class Link:
             self.core.forked()
             return
         try:
-            if self.core.connected:
-                await self._farewell()
+            async with asyncio.timeout(min(FAREWELL_S, self._timeout_s)):
+                if self.core.connected:
+                    self.core.let_go()
+                    self._flush()
+                    while self.core.connected and self.core.busy:  # noqa: ASYNC110 - once, at the end of a client's life
+                        await asyncio.sleep(0.001)
+                self._end_core()
+                if self._connection is not None:
+                    self._connection.close()
+                    # Not at once: TLS tells the other side, and hears its answer.
+                    await asyncio.shield(self._broken)
+        except TimeoutError:
+            pass  # the leases run out by themselves
         finally:
-            self._end()
+            self._end_core()
+            if self._connection is not None:
+                self._connection.abort()
+            if self._task is not None:
+                self._task.cancel()
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    async def _farewell(self) -> None:
-        self.core.let_go()
-        self._flush()
-        try:
-            async with asyncio.timeout(min(FAREWELL_S, self._timeout_s)):
-                while self.core.connected and self.core.busy:  # noqa: ASYNC110 - once, at the end of a client's life
-                    await asyncio.sleep(0.001)
-        except TimeoutError:
-            pass  # the leases run out by themselves
-
-    def _end(self) -> None:
+    def _end_core(self) -> None:
         self.core.close()
         if self._timer is not None:
             self._timer.cancel()
-        if self._connection is not None:
-            self._connection.close()
-        if self._task is not None:
-            self._task.cancel()
 
     def forked(self) -> None:
         self._forked = True
@@ -144,6 +145,8 @@ class Link:
     async def _run(self) -> None:
         """Stay connected until closed: every router in turn, with pauses that grow while none answers."""
         self._rng.shuffle(self._hosts)
+        # Should the caller's patience end with that of the first try.
+        self.core.trouble = "{}:{}: {}".format(*self._hosts[0], _why(TimeoutError(), self._tls is not None))
         failures = 0
         while True:
             for host, port in list(self._hosts):
@@ -152,7 +155,7 @@ class Link:
                 except (Unauthenticated, VersionMismatch) as error:
                     self._refused_for_good(error)
                 except (OSError, TimeoutError, HoldfastError, UnicodeError) as error:
-                    self.core.trouble = f"{host}:{port}: {error or type(error).__name__}"
+                    self.core.trouble = f"{host}:{port}: {_why(error, self._tls is not None)}"
                 else:
                     failures = 0
                     await self._broken
@@ -215,12 +218,30 @@ class Link:
             return
         why = str(error) if error is not None else "the router closed the connection"
         if self._greeted is not None and not self._greeted.done():
+            if self._tls is None and not isinstance(error, HoldfastError):
+                # So does a router with TLS, which cannot read what a client without it says, nor say so.
+                why += " before it said anything (if it is run with TLS, the URL begins with holdfasts://)"
             self._greeted.set_exception(Unavailable(why))
         self._connection = None
         if self.core.connected:
             self.core.stop(f"{connection.peer}: {why}")
         if not self._broken.done():
             self._broken.set_result(None)
+
+
+def _why(error: Exception, tls: bool) -> str:
+    """Why there is no connection, in words that name TLS where that is the cause."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"TLS: the router's certificate cannot be verified: {error.verify_message} "
+            "(pass tls=, an SSLContext that trusts it)"
+        )
+    # One that does not speak TLS may also just hang up, even before what it says about it is read.
+    hung_up = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
+    if isinstance(error, ssl.SSLError) or (tls and hung_up):
+        what = getattr(error, "reason", None) or getattr(error, "strerror", None) or "the router closed the connection"
+        return f"TLS: {what} (if the router is run without TLS, the URL begins with holdfast://)"
+    return str(error) or f"no WELCOME in time{', with TLS' if tls else ''}"
 
 
 def _default_tls() -> ssl.SSLContext:
