@@ -337,4 +337,7 @@ def connect(
     longest = DEADLINE_MS_MAX / 1000
     if not 0 < timeout <= longest:
         raise InvalidArgument(f"timeout is more than 0 and at most {longest:g} seconds, not {timeout}")
-    return Connecting(Link(parse_url(url), key_of(api_key), timeout, tls))
+    address = parse_url(url)
+    if tls is not None and not address.tls:
+        raise InvalidArgument("tls was passed, but the url begins with holdfast://: it must begin with holdfasts://")
+    return Connecting(Link(address, key_of(api_key), timeout, tls))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 
 import pytest
@@ -159,3 +160,8 @@ async def test_a_prefix_that_cannot_be_written(client: holdfast.Client) -> None:
 async def test_a_host_that_cannot_be_one_is_named() -> None:
     with pytest.raises(HoldfastError, match="label"):
         await holdfast.connect("holdfast://" + "a" * 70 + ":8420", KEY, timeout=0.3)
+
+
+def test_a_context_for_tls_is_not_ignored() -> None:
+    with pytest.raises(InvalidArgument, match="holdfasts://"):
+        holdfast.connect("holdfast://127.0.0.1:1", KEY, tls=ssl.create_default_context())
