@@ -167,4 +167,5 @@ def test_a_follower_that_lost_what_it_acknowledged_is_refused() -> None:
     cluster.run(1.0)
     assert leader.host.replicas[1].term == term
     assert leader.host.replicas[1].status()["lost_acknowledged"] == [liar.number]
+    assert leader.host.replicas[1].forgetful == {liar.number}
     cluster.put(b"the others go on")

@@ -169,6 +169,11 @@ class Replica:
     def disk_stalled(self) -> bool:
         return self._host.disk_stalled
 
+    @property
+    def forgetful(self) -> set[int]:
+        """Members that claim less than they acknowledged to this leader: their disks have lost something."""
+        return self.replication.forgetful
+
     def is_majority(self, count: int) -> bool:
         return count * 2 > len(self.members)
 

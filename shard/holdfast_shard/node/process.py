@@ -57,6 +57,7 @@ class Node:
         self._directory = directory
         self._fresh = (directory / FRESH_FILE).exists()
         self._stopping = asyncio.Event()
+        self._complained: set[int] = set()
         self._roles: list[GroupRole] = []
         self._meta_version = 0
         self._meta_changed = asyncio.Event()
@@ -170,12 +171,20 @@ class Node:
             return
         self.engine.wake()
 
+    def _complain(self) -> None:
+        for group, replica in self.engine.host.replicas.items():
+            for member in replica.forgetful - self._complained:
+                self._complained.add(member)
+                text = "a member has lost what it acknowledged: stop it and replace its disk (holdfast node replace)"
+                log.critical(text, extra={"group": group, "member": member})
+
     def _progress(self) -> None:
         self.listener.answer()
         roles = [
             GroupRole(group, replica.term, replica.leader or 0, replica.ready)
             for group, replica in self.engine.host.replicas.items()
         ]
+        self._complain()
         if roles != self._roles:
             self._roles = roles
             self.listener.broadcast(Msg.ROLES, encode(roles))
