@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 import holdfast
 from holdfast import Unavailable
@@ -32,19 +33,20 @@ class Service:
         out = root / "cluster"
         shape = ["--nodes", f"127.0.0.1:{port}", "--groups", "1", "--replicas", "1"]
         self.key = str(json.loads(command("node", "form", *shape, "--out", str(out)).stdout)["api_key"])
-        self.certificate, key = root / "certificate.pem", root / "key.pem"
-        certify = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=router"
-        files = ["-out", str(self.certificate), "-keyout", str(key)]
-        extension = ["-addext", "subjectAltName=IP:127.0.0.1"]
-        subprocess.run([*certify.split(), *extension, *files], check=True, capture_output=True)
+        authority = trustme.CA()
+        self.authority, certificate, key = root / "authority.pem", root / "certificate.pem", root / "key.pem"
+        authority.cert_pem.write_to_path(self.authority)
+        issued = authority.issue_cert("127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(certificate)
+        issued.private_key_pem.write_to_path(key)
         deployment.run("node", "node", "run", "--data", str(out / "node-1"))
         router = ["router", "--formation", str(out / "formation.json"), "--listen", "127.0.0.1:0"]
-        self.with_tls = deployment.run("tls", *router, "--tls-cert", str(self.certificate), "--tls-key", str(key))
+        self.with_tls = deployment.run("tls", *router, "--tls-cert", str(certificate), "--tls-key", str(key))
         self.without = deployment.run("plain", *router)
 
     @property
     def trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.certificate))
+        return ssl.create_default_context(cafile=str(self.authority))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_a_client_that_was_closed_leaves_no_connection_behind(service: Service) 
     program = f"""
 import asyncio, ssl, holdfast
 async def main():
-    trust = ssl.create_default_context(cafile={str(service.certificate)!r})
+    trust = ssl.create_default_context(cafile={str(service.authority)!r})
     async with holdfast.connect("holdfasts://{service.with_tls}", {service.key!r}, tls=trust) as client:
         async with client.lock("d"):
             pass
@@ -95,7 +97,7 @@ for _ in range(5):
 
 def test_the_command_line_trusts_what_the_system_trusts(service: Service) -> None:
     settings = {**os.environ, "HOLDFAST_URL": f"holdfasts://{service.with_tls}", "HOLDFAST_API_KEY": service.key}
-    trusting = {**settings, "SSL_CERT_FILE": str(service.certificate)}
+    trusting = {**settings, "SSL_CERT_FILE": str(service.authority)}
     assert command("lock", "b", "--", "true", environment=trusting).returncode == 0
     status = command("status", environment=trusting)
     assert status.returncode == 0, status.stderr
@@ -106,7 +108,7 @@ def test_the_command_line_trusts_what_the_system_trusts(service: Service) -> Non
 async def test_a_certificate_that_is_not_trusted(service: Service) -> None:
     told = await refused(f"holdfasts://{service.with_tls}", service.key)
     assert service.with_tls in told
-    assert "TLS: the router's certificate cannot be verified: self-signed certificate" in told
+    assert "TLS: the router's certificate cannot be verified: unable to get local issuer certificate" in told
     assert "tls=" in told
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import (
@@ -323,9 +325,12 @@ def test_a_router_says_why_it_cannot_start(service: Service, tmp_path: Path) -> 
 def test_wrong_arguments_are_said_in_words(service: Service, tmp_path: Path, arguments: list[str], words: str) -> None:
     (tmp_path / "JUNK").write_text("junk")
     if "CERT" in arguments:
-        certify = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=test"
-        files = ["-out", str(tmp_path / "CERT"), "-keyout", str(tmp_path / "ENCRYPTED"), "-passout", "pass:secret"]
-        subprocess.run([*certify.split(), *files], check=True, capture_output=True)
+        issued = trustme.CA().issue_cert("127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / "CERT")
+        key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+        secret = serialization.BestAvailableEncryption(b"secret")
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+        (tmp_path / "ENCRYPTED").write_bytes(key.private_bytes(*form, secret))
     command = [sys.executable, "-m", "holdfast_router", "--formation", str(service.root / "formation.json"), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     wrong = subprocess.run(
