@@ -12,10 +12,11 @@ import msgspec
 from holdfast.wire.frames import Allotment, Answers, Event, Kind, Options, Section, Stamped, Status, encode
 from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, OPERATIONS_PER_SECTION_MAX, SLOTS
 
-from . import export
+from . import restore
 from .answering import PLAIN_OPTIONS, invalid, refused
 from .envelope import Envelope, ReadBudget, all_answered, whole
 from .expiry import Expiry
+from .export import Export, canonical
 from .inspection import Inspection
 from .ledger import Ledger
 from .operations import NAMED, Operations
@@ -214,11 +215,11 @@ class LockMachine(Envelope):
             SNAPSHOT_VERSION, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest,
             self.digest_index, bytes(self._owned),
         )  # fmt: skip
-        return iter(export.Export(self._ledger, head))
+        return iter(Export(self._ledger, head))
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state. Raises ``ValueError`` on anything that :meth:`export` did not write; the state stays."""
-        ledger, head = export.read(chunks, Head)
+        ledger, head = restore.read(chunks, Head)
         if head.version != SNAPSHOT_VERSION:
             raise ValueError(f"snapshots of version {head.version} are not known here")
         if len(head.owned) != SLOTS:
@@ -231,7 +232,7 @@ class LockMachine(Envelope):
     def rows_digest(self) -> bytes:
         """A digest of every row, equal on replicas of equal state however they came to it. As dear as a snapshot."""
         digest = blake2b(digest_size=16)
-        for chunk in export.canonical(self._ledger):
+        for chunk in canonical(self._ledger):
             digest.update(chunk)
         return digest.digest()
 

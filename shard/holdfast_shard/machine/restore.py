@@ -1,0 +1,180 @@
+"""The ledger of a snapshot: counts and timers are made anew from its rows."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from .ledger import CLIENT_BUCKETS, Ledger
+from .rows import CACHE, Client, Hold, Lease, Lock, Session, Taken, Waiter
+from .snapshot_rows import (
+    CLIENTS,
+    GLOBALS,
+    LOCKS,
+    SESSIONS,
+    ClientRow,
+    DyingRow,
+    GlobalsRow,
+    HoldRow,
+    LeaseRow,
+    LockRow,
+    SessionRow,
+    WaiterRow,
+)
+
+T = TypeVar("T")
+
+_decode_piece = msgspec.msgpack.Decoder(tuple[int, int, msgspec.Raw]).decode
+_decode_clients = msgspec.msgpack.Decoder(list[ClientRow]).decode
+_decode_sessions = msgspec.msgpack.Decoder(list[SessionRow]).decode
+_decode_locks = msgspec.msgpack.Decoder(list[LockRow]).decode
+
+
+def read(chunks: Iterable[bytes], head: type[T]) -> tuple[Ledger, T]:
+    """The ledger of a snapshot, and the head it was written with. Raises ``ValueError`` on anything else."""
+    try:
+        return _Import().run(chunks, head)
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError) as error:
+        raise ValueError(f"this is no snapshot of a lock machine: {error!r}") from error
+
+
+class _Import:
+    """Locks may arrive before the clients they name, so rows are kept until all are there."""
+
+    def __init__(self) -> None:
+        self._ledger = Ledger()
+        self._locks: list[tuple[int, LockRow]] = []
+        self._clients: list[ClientRow] = []
+        self._sessions: list[SessionRow] = []
+
+    def run(self, chunks: Iterable[bytes], head: type[T]) -> tuple[Ledger, T]:
+        decode_globals = msgspec.msgpack.Decoder(GlobalsRow[head]).decode  # type: ignore[valid-type]
+        found: GlobalsRow[T] | None = None
+        for chunk in chunks:
+            kind, number, rows = _decode_piece(chunk)
+            if kind == GLOBALS:
+                found = decode_globals(rows)
+            elif kind == CLIENTS:
+                self._clients += _decode_clients(rows)
+            elif kind == SESSIONS:
+                self._sessions += _decode_sessions(rows)
+            elif kind == LOCKS:
+                self._locks += [(number, row) for row in _decode_locks(rows)]
+        if found is None:
+            raise ValueError("a snapshot has a piece of globals")
+        self._globals(found)
+        for client in self._clients:
+            self._client(client)
+        for session in self._sessions:
+            self._session(session)
+        for slot, lock in self._locks:
+            self._lock(slot, lock)
+        self._in_order()
+        self._ledger.dying.extend(self._dying(row) for row in found.dying)
+        return self._ledger, found.head
+
+    def _globals(self, row: GlobalsRow[Any]) -> None:
+        ledger = self._ledger = Ledger(row.clock)
+        ledger.counter = row.counter
+        for allotted in row.tenants:
+            tenant = ledger.tenant(allotted.number)
+            tenant.version, tenant.held_max = allotted.version, allotted.held_max
+            tenant.waiters_max, tenant.sessions_max = allotted.waiters_max, allotted.sessions_max
+
+    def _client(self, row: ClientRow) -> None:
+        client = Client(row.number, self._ledger.tenant(row.tenant), row.seen)
+        client.floor = row.floor
+        client.answers = dict(row.answers)
+        client.ended = {number: (when, reason, text) for number, when, reason, text in row.ended}
+        self._ledger.clients_of(client)[client.number] = client
+        self._ledger.timers.add(client, client.due_key()[0])
+
+    def _session(self, row: SessionRow) -> None:
+        client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]
+        lease = Session(client, row.number, row.session, row.ttl, row.deadline)
+        lease.change, lease.dead, lease.doomed, lease.text = row.change, row.dead, row.doomed, row.text
+        lease.metadata, lease.lost = row.metadata, row.lost
+        client.leases[lease.number] = lease
+        if not lease.dead:
+            client.tenant.sessions += 1
+            self._ledger.sessions.setdefault(client.tenant.number, {})[lease.session] = lease
+            self._ledger.timers.add(lease, lease.deadline)
+
+    def _lease(self, row: LeaseRow) -> Lease:
+        client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]
+        if row.plain is None:
+            return client.leases[row.number]
+        deadline, change, dead = row.plain
+        lease = client.leases[row.number] = Lease(client, row.number, deadline)
+        lease.change, lease.dead = change, dead
+        if not dead:
+            self._ledger.timers.add(lease, deadline)
+        return lease
+
+    def _lock(self, slot: int, row: LockRow) -> None:
+        ledger = self._ledger
+        lock = ledger.row(ledger.tenant(row.tenant), slot, row.name)
+        lock.capacity, lock.closed_until = row.capacity, row.closed_until
+        if lock.closed_until > ledger.clock:
+            ledger.timers.add(lock, lock.closed_until)
+        for hold in row.holders:
+            self._hold(lock, hold)
+        if row.queue:
+            lock.queue = OrderedDict()
+        for waiter in row.queue:
+            self._waiter(lock, waiter)
+
+    def _hold(self, lock: Lock, row: HoldRow) -> None:
+        lease = self._lease(row.lease)
+        hold = Hold(lock, lease, row.seq, row.token, row.mode, row.permits, row.since)
+        hold.asked, hold.count, hold.metadata = row.asked, row.count, row.metadata
+        hold.lock_delay, hold.why = row.lock_delay, row.why
+        lock.holders.append(hold)
+        lock.used += hold.permits
+        lease.attach(hold)
+        if row.taken is not None:
+            hold.taken = Taken(*row.taken)
+        over = self._ledger.is_over(hold)
+        if hold.mode != CACHE and not over:
+            lock.tenant.held += 1
+        if hold.taken is not None and hold.taken.until > self._ledger.clock:
+            self._ledger.timers.add(hold, hold.taken.until)
+
+    def _waiter(self, lock: Lock, row: WaiterRow) -> None:
+        lease = self._lease(row.lease)
+        waiter = Waiter(lock, lease, row.seq, row.asked, row.until)
+        waiter.mode, waiter.permits, waiter.capacity = row.mode, row.permits, row.capacity
+        waiter.metadata, waiter.lock_delay = row.metadata, row.lock_delay
+        waiter.steals, waiter.patient = row.steals, row.patient
+        assert lock.queue is not None
+        lock.queue[(lease.client.number, waiter.seq)] = waiter
+        lease.attach(waiter)
+        if not self._ledger.is_void(waiter):
+            lock.tenant.waiters += 1
+        if waiter.until > self._ledger.clock:
+            self._ledger.timers.add(waiter, waiter.until)
+
+    def _in_order(self) -> None:
+        """Rows came by slot: a session's holds stand in the order of their tokens."""
+        for sessions in self._ledger.clients:
+            for client in sessions.values():
+                for lease in client.leases.values():
+                    if isinstance(lease, Session):
+                        lease.held = dict(sorted(lease.held.items()))
+
+    def _dying(self, row: DyingRow) -> Lease | Hold | Waiter:
+        client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]
+        if not row.name:
+            return client.leases[row.lease]
+        lock = self._ledger.tables[row.slot][client.tenant.number][row.name]
+        found: Hold | Waiter | None = None
+        if row.token:
+            found = self._ledger.hold_of(lock, row.token)
+        elif lock.queue is not None:
+            found = lock.queue.get((row.client, row.seq))
+        if found is None:
+            raise ValueError(f"this snapshot names a row that it lacks: {row}")
+        return found
