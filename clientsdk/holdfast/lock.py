@@ -121,6 +121,10 @@ class Lock:
             return LockLost(hold.name, hold.token, Reason.EXPIRED, "it could not be renewed in time")
         return NotHeld(f"lock {hold.name!r} is not held")
 
+    def notice(self) -> None:
+        """Take note of an end of belief that no timer has noticed yet."""
+        self._hold.check_clock()
+
     # Holding.
 
     async def acquire(self) -> Self:

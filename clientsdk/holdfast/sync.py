@@ -199,9 +199,15 @@ class Lock:
 
     def acquire(self) -> Self:
         """Wait until the lock is held. Raises as :meth:`holdfast.Lock.acquire`."""
-        self.lost.clear()
-        self._loop.run(self._lock.acquire())
+        self._loop.run(self._acquire())
         return self
+
+    async def _acquire(self) -> None:
+        # An end of the hold before, unnoticed so far, is told first: it must not be taken for one of the next.
+        self._lock.notice()
+        await asyncio.sleep(0)
+        self.lost.clear()
+        await self._lock.acquire()
 
     def release(self) -> None:
         """Let go. Raises as :meth:`holdfast.Lock.release`."""

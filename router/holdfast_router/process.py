@@ -15,7 +15,7 @@ import msgspec
 
 from holdfast.wire.addresses import split_address
 from holdfast.wire.errors import Code, HoldfastError
-from holdfast.wire.frames import Answers, Event, Kind, Status, decode_answers, decode_events, encode
+from holdfast.wire.frames import FIRST_READ, Answers, Event, Kind, Status, decode_answers, decode_events, encode
 from holdfast.wire.messages import (
     GroupRecord,
     GroupRole,
@@ -190,7 +190,12 @@ class Router:
             caller.answered()
             self._front.refuse(caller.connection, group, request, refusal_of(error))
             return
-        client = -1 if decoded.kinds == bytes([Kind.REGISTER]) else decoded.client
+        client = decoded.client
+        if decoded.kinds == bytes([Kind.REGISTER]):
+            client = -1
+        elif decoded.kinds[0] >= FIRST_READ and decoded.kinds[0] not in (Kind.HOLDS, Kind.TICKETS):
+            # Other reads are answered whoever asks: they prove nothing about the number.
+            client = 0
         deadline = self._loop.time() + deadline_s
         dispatch.submit(Item(caller, request, kind, body, deadline, client, len(decoded.kinds)))
         self._wake()
@@ -218,7 +223,7 @@ class Router:
             caller.connection.send(Msg.STATUS, 0, request, self._status_body)
 
     async def _gather_status(self) -> None:
-        addresses = self._upstream.addresses
+        addresses = dict(self._upstream.addresses)
         found = await asyncio.gather(*(self._upstream.status(node, STATUS_TIMEOUT_S) for node in addresses))
         nodes = [
             status if status is not None else {"node": node, "address": address, "up": False, "groups": []}

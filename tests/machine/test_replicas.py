@@ -254,6 +254,24 @@ def test_ten_thousand_leases_that_end_together_are_bounded_entries_and_nobody_el
     assert cluster.machine.counts()["held"] == 1
 
 
+def test_waiters_of_many_names_that_time_out_together_are_bounded_entries() -> None:
+    cluster = Cluster()
+    holder, waiter = cluster.client(), cluster.client()
+    names = [f"n{n}" for n in range(10)]
+    holder.run([Op(Kind.ACQUIRE, n + 1, name, ttl=600_000) for n, name in enumerate(names)])
+    for at in range(0, 5000, 1000):
+        ops = [Op(Kind.ACQUIRE, at + n + 1, names[n % 10], ttl=600_000, wait=10_000) for n in range(1000)]
+        waiter.run(ops, floor=at + 1)
+    assert cluster.machine.counts()["waiters"] == 5000
+    cluster.elapsed += 20_000
+    ended = []
+    for _ in range(6):
+        ended.append(len(cluster.entry().events))
+        assert cluster.machine.counts()["waiters"] == 0
+        invariants.check(cluster.machine)
+    assert ended == [1000] * 5 + [0]
+
+
 def test_a_machine_forgets_what_was_released() -> None:
     cluster = Cluster()
     client = cluster.client()

@@ -79,3 +79,19 @@ def test_far_deadlines_need_few_buckets() -> None:
     for number in range(100_000):
         timers.add(Item(number, number * 864), number * 864)
     assert len(timers._buckets) < 600
+
+
+def test_what_was_discarded_may_have_the_key_of_what_came_later() -> None:
+    """A leader looks at what comes next and sweeps what is stale, a follower does not: both must take the same."""
+    for looks in (True, False):
+        timers = Timers()
+        first = Item(7, 1151)
+        timers.add(first, first.due)
+        assert timers.take(1030) == []
+        timers.discard(first)
+        second = Item(7, 1151)
+        timers.add(second, second.due)
+        if looks:
+            timers.next_due()
+        assert timers.take(1060) == []
+        assert timers.take(1200) == [second]

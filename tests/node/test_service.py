@@ -218,3 +218,16 @@ def test_a_caller_that_is_gone_has_nothing_proposed_any_more() -> None:
     leader.service.turn(0.0)
     leader.commit()
     assert [reply.caller for reply in leader.service.replies] == ["here"]
+
+
+def test_what_waits_while_the_window_has_room_makes_the_next_turn_due() -> None:
+    leader = Leader()
+    assert leader.service.wakeup_in_ms(0.0) is None
+    leader.service.write(Frame("r", 1, REGISTER))
+    assert leader.service.wakeup_in_ms(0.0) == 0
+    for _ in range(ENTRIES_IN_FLIGHT_MAX):
+        leader.service.turn(0.0)
+        leader.service.write(Frame("r", 1, REGISTER))
+    assert leader.service.wakeup_in_ms(0.0) is None, "only an applied entry makes room"
+    leader.ready = False
+    assert leader.service.wakeup_in_ms(0.0) == 0, "to be refused"

@@ -39,7 +39,7 @@ def public(kind: type) -> set[str]:
     [
         (holdfast.Client, holdfast.sync.Client, {"closed"}),
         (holdfast.Session, holdfast.sync.Session, {"core", "session_lost", "lost"}),
-        (holdfast.Lock, holdfast.sync.Lock, {"hold_lost", "leave", "let_go", "lost"}),
+        (holdfast.Lock, holdfast.sync.Lock, {"hold_lost", "leave", "let_go", "lost", "notice"}),
     ],
 )
 def test_threads_have_what_coroutines_have(kind: type, threads: type, missing: set[str]) -> None:

@@ -7,12 +7,12 @@ import pytest
 
 from holdfast.core.call import Call
 from holdfast.core.state import State
-from holdfast.errors import ClientClosed, OutcomeUnknown
+from holdfast.errors import ClientClosed, OutcomeUnknown, SessionLost
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import EventKind, Kind
 from holdfast.wire.messages import Refusal
 from tests.sdk.service import name_in
-from tests.sdk.world import Lock, Peer, Promise, World
+from tests.sdk.world import Lock, Peer, Promise, Session, World
 
 TTL = 10_000
 A, B = name_in(1, "a"), name_in(1, "b")
@@ -180,3 +180,77 @@ def test_what_was_given_up_in_a_pause_is_not_asked_for_again(world: World, peer:
     world.step(40)
     world.flush()
     assert sum(section.kinds.count(Kind.ACQUIRE) for section in peer.sent) == 1
+
+
+def ending(world: World, peer: Peer) -> tuple[Session, Promise]:
+    """A session whose idle part is being ended, and an acquire through it that waits for that."""
+    session = peer.session(TTL)
+    first = held(peer.lock(A, session=session))
+    part = first.hold.lease
+    assert part is not None
+    first.release()
+    world.settle()
+    part.unwanted()
+    world.flush()
+    asked = peer.lock(B, session=session).acquire()
+    world.flush()
+    return session, asked
+
+
+def test_closing_while_a_part_is_being_ended_settles_who_waits_for_it(world: World, peer: Peer) -> None:
+    _, asked = ending(world, peer)
+    peer.core.let_go()
+    peer.core.close()
+    assert isinstance(asked.error, ClientClosed)
+
+
+def test_a_part_that_ends_while_its_client_closes_is_not_opened_anew(world: World, peer: Peer) -> None:
+    _, asked = ending(world, peer)
+    peer.core.let_go()
+    world.settle()
+    assert isinstance(asked.error, ClientClosed)
+    peer.core.close()
+    assert world.leaders[1].machine.counts()["held"] == 0
+
+
+def test_ending_a_session_whose_part_is_being_ended_settles(world: World, peer: Peer) -> None:
+    session, asked = ending(world, peer)
+    ended = Promise()
+    session.core.end(ended)
+    world.settle()
+    assert ended.done()
+    assert ended.error is None
+    assert isinstance(asked.error, SessionLost)
+
+
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN])
+def test_who_waits_for_a_part_to_end_has_a_deadline(world: World, peer: Peer, code: Code) -> None:
+    world.refuse = lambda group, kinds: Refusal(code, "no leader") if Kind.END in kinds else None
+    session, asked = ending(world, peer)
+    world.pass_time(3 * TTL)
+    assert asked.done()
+    world.refuse = lambda group, kinds: None
+    world.pass_time(2 * TTL)
+    assert held(peer.lock(B, session=session))
+
+
+def test_a_renewal_by_hand_that_met_another_slot_table_is_answered(world: World, peer: Peer) -> None:
+    lock = peer.lock(A, TTL, renew=False)
+    held(lock)
+    moved_once(world)
+    renewed = Promise()
+    assert lock.hold.lease is not None
+    lock.hold.lease.renew(renewed)
+    world.pass_time(1000)
+    assert renewed.done()
+    assert renewed.error is None
+
+
+def test_a_look_at_the_holds_that_met_another_slot_table_loses_nothing(world: World, peer: Peer) -> None:
+    lock = held(peer.lock(A, TTL))
+    moved_once(world)
+    assert lock.hold.lease is not None
+    lock.hold.lease.fetch()
+    world.pass_time(1000)
+    assert lock.losses == []
+    assert lock.believed

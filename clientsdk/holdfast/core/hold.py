@@ -252,6 +252,8 @@ class Hold:
 
     def _ticket(self, status: int, detail: Any) -> None:
         """What the group says of our ticket."""
+        if self.state == State.WAITING and status == MOVED:
+            self.core.after(ELSEWHERE_MS, self._ask_ticket_again)
         if self.state != State.WAITING or status != OK:
             return
         row = msgspec.convert(detail, TicketRow)

@@ -143,8 +143,10 @@ class Lease:
     def _renew_again(self) -> None:
         if not self.over and self.group.leases.get(self.number) is self:
             self._busy = False
-            if self.wanted:
+            if self.wanted or self._waiters:
                 self.renew()
+            else:
+                self.schedule()
 
     def end(self, reason: Reason, text: str = "") -> None:
         """Nothing is believed of it any more. Happens once."""
@@ -235,6 +237,10 @@ class Lease:
         """The holds are about to be asked for."""
 
     def _fetched(self, status: int, detail: Any) -> None:
+        if status == _MOVED:
+            # Some name that travelled with it met another slot table.
+            self.group.core.after(ELSEWHERE_MS, self._fetch_again)
+            return
         self._fetching = False
         if status != _OK:
             self.end(Reason.EXPIRED, "the service does not know this client any more")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from holdfast.errors import HoldfastError, OutcomeUnknown, Rejected, SessionLost, Unavailable
+from holdfast.errors import ClientClosed, HoldfastError, OutcomeUnknown, Rejected, SessionLost, Unavailable
 from holdfast.wire.frames import HoldsView, Kind, Options, Reason, Status
 from holdfast.wire.limits import HOLDS_PAGE_MAX
 
@@ -56,6 +57,11 @@ class SessionCore:
     def reopen(self, part: SessionPart, deferred: list[tuple[Hold, int]]) -> None:
         """What was asked for while ``part`` was being ended goes through a new one: nothing known of a lease, and no
         answer under way, is about another."""
+        if self.closed or self.over or self.core.closing:
+            for hold, _ in deferred:
+                hold.refuse(self.refusal())
+            self.drop(part)
+            return
         if self._parts.get(part.group.number) is part:
             del self._parts[part.group.number]
         for hold, wait_ms in deferred:
@@ -63,6 +69,12 @@ class SessionCore:
             fresh = self.part(part.group)
             hold.lease = fresh
             fresh.ask(hold, wait_ms)
+
+    def refusal(self) -> HoldfastError:
+        """Why nothing is acquired through this session any more."""
+        if self.core.closing:
+            return ClientClosed("the client was closed")
+        return SessionLost(self.over or Reason.RELEASED, (), self.text or "the session was ended")
 
     def drop(self, part: SessionPart) -> None:
         if self._parts.get(part.group.number) is part:
@@ -83,7 +95,8 @@ class SessionCore:
             return
         if waiter is not None:
             self._ending.append(waiter)
-            self.core.after(self.core.timeout_ms, self._end_overdue)
+            due_ms = self.core.clock() + self.core.timeout_ms
+            self.core.after(self.core.timeout_ms, partial(self._end_overdue, waiter, due_ms))
         for part in list(self._parts.values()):
             part.finish()
         self._settle_ending()
@@ -94,8 +107,16 @@ class SessionCore:
             for waiter in waiters:
                 settle(waiter)
 
-    def _end_overdue(self) -> None:
-        self.end_failed(OutcomeUnknown(f"not every group answered within {self.core.timeout_ms / 1000:g} s"))
+    def _end_overdue(self, waiter: Waiter, due_ms: float) -> None:
+        if waiter not in self._ending:
+            return
+        left_ms = due_ms - self.core.clock()
+        if left_ms > 0 and not self.core.closed:
+            # Called early, because the client is closing: it still has a moment to be answered.
+            self.core.after(left_ms, partial(self._end_overdue, waiter, due_ms))
+            return
+        self._ending.remove(waiter)
+        fail(waiter, OutcomeUnknown(f"not every group answered within {self.core.timeout_ms / 1000:g} s"))
 
     def end_failed(self, error: HoldfastError) -> None:
         waiters, self._ending = self._ending, []
@@ -133,9 +154,11 @@ class SessionPart(Lease):
 
     def ask(self, hold: Hold, wait_ms: int) -> None:
         """Send an acquire through this part, once it is open."""
-        if self.session.closed or self.session.over:
-            session = self.session
-            hold.refuse(SessionLost(session.over or Reason.RELEASED, (), session.text or "the session was ended"))
+        session = self.session
+        if session.closed or session.over or session.core.closing:
+            if not (self._users or self.number or self._opening):
+                session.drop(self)
+            hold.refuse(session.refusal())
             return
         self._users.add(hold)
         if self.number and not self._ending:
@@ -175,7 +198,7 @@ class SessionPart(Lease):
 
     def _refuse_deferred(self, error: HoldfastError) -> None:
         deferred, self._deferred = self._deferred, []
-        if not self._opening:
+        if not self._opening and not self._ending:
             self.session.drop(self)
         for hold, _ in deferred:
             if hold in self._users:
@@ -229,6 +252,9 @@ class SessionPart(Lease):
             self.session.end_failed(error)
             if isinstance(error, Rejected):
                 self.group.core.after(RETRY_MS_MAX, self._end_again)
+            if not isinstance(error, ClientClosed):
+                error = Unavailable(f"the session could not be opened anew: {error}")
+            self._refuse_deferred(error)
         elif not self._ending:
             super().failed(kind, error)
 
@@ -316,6 +342,6 @@ class SessionPart(Lease):
 
     def _end_again(self) -> None:
         if self.group.core.closed or self.group.core.clock() >= self.until_ms:
-            self.session.drop(self)
+            self._end_answered()
         else:
             self._send_end()

@@ -10,18 +10,16 @@ from .timers import Timed
 
 
 class Expiry:
-    __slots__ = ("_budget", "_ledger")
+    __slots__ = ("_ledger",)
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._budget = 0
-        """Holds and waiters that this entry may still free."""
 
     def advance(self, clock: int) -> None:
         """The group clock has come to ``clock``; called once at the beginning of an entry."""
         ledger = self._ledger
         ledger.clock = clock
-        self._budget = limits.FREED_PER_ENTRY_MAX
+        ledger.budget = limits.FREED_PER_ENTRY_MAX
         due = ledger.timers.take(clock)
         if due:
             self._mark(due)
@@ -72,7 +70,7 @@ class Expiry:
     def settle(self) -> None:
         """Free what is over, up to ``FREED_PER_ENTRY_MAX`` holds and waiters for one entry."""
         dying = self._ledger.dying
-        while dying and self._budget > 0:
+        while dying and self._ledger.budget > 0:
             item = dying[0]
             if isinstance(item, Lease):
                 if not self._drain(item):
@@ -88,13 +86,13 @@ class Expiry:
         """Free what a lease has that is dead, or of one that is being ended the waiters; False when the budget ran out
         first."""
         for waiter in lease.waiters():
-            if self._budget <= 0:
+            if self._ledger.budget <= 0:
                 return False
             self._end_ticket(waiter, lease.dead or lease.doomed)
         if not lease.dead:
             return True
         for hold in lease.holds():
-            if self._budget <= 0:
+            if self._ledger.budget <= 0:
                 return False
             self._free_hold(hold)
         if lease.client.leases.get(lease.number) is lease:
@@ -102,11 +100,11 @@ class Expiry:
         return True
 
     def _free_hold(self, hold: Hold) -> None:
-        self._budget -= 1
+        self._ledger.budget -= 1
         self._ledger.release_dead(hold)
 
     def _end_ticket(self, waiter: Waiter, reason: int) -> None:
-        self._budget -= 1
+        self._ledger.budget -= 1
         lock = waiter.lock
         self._ledger.end_ticket(waiter, reason)
         self._ledger.pass_on(lock)

@@ -55,6 +55,8 @@ class Ledger:
         self.dying: deque[Lease | Hold | Waiter] = deque()
         """Over, and still to be freed: dead leases, holds and waiters whose deadline has passed, and sessions that are
         being ended, for their waiters. What was freed meanwhile may still stand here."""
+        self.budget = 0
+        """Holds and waiters whose time is over that this entry may still free; the rest waits for the next."""
         self.events: list[Event] = []
         self.keeper: Keeper | None = None
 
@@ -366,6 +368,10 @@ class Ledger:
             while lock.queue is not None:
                 waiter = next(iter(lock.queue.values()))
                 if self.is_void(waiter):
+                    if self.budget <= 0:
+                        # It stands among the dying: the entry that frees it passes on from there.
+                        break
+                    self.budget -= 1
                     self.end_ticket(waiter, TIMED_OUT)
                 elif not self.fits(lock, waiter.mode, waiter.permits):
                     if waiter.patient or lock.holders[0].mode == CACHE:

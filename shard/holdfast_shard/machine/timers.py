@@ -38,14 +38,16 @@ NEAR: Final[Bucket] = {}
 
 
 class Timers:
-    __slots__ = ("_buckets", "_clock", "_near", "_order", "_soonest", "_soonest_due")
+    __slots__ = ("_buckets", "_clock", "_near", "_order", "_pushed", "_soonest", "_soonest_due")
 
     def __init__(self, clock: int = 0) -> None:
         self._clock = clock
         self._buckets: dict[int, Bucket] = {}
         """By where they begin. Invariant: ``_order`` has each of these numbers once."""
         self._order: list[int] = []
-        self._near: list[tuple[Key, Timed]] = []
+        self._near: list[tuple[Key, int, Timed]] = []
+        """With a running number: what was discarded stays here for a while, and may have the key of a later item."""
+        self._pushed = 0
         self._soonest: Timed | None = None
         """While it stands where it stood and is due when it was: the first of its bucket."""
         self._soonest_due = 0
@@ -83,7 +85,7 @@ class Timers:
         """When to call :meth:`take` next; early by a bucket's width at most."""
         near, order, buckets = self._near, self._order, self._buckets
         while near:
-            key, item = near[0]
+            key, _, item = near[0]
             if item.bucket is NEAR and item.due_key() == key:
                 break
             heappop(near)
@@ -123,7 +125,7 @@ class Timers:
         due: list[tuple[Key, Timed]] = []
         near, order = self._near, self._order
         while near and near[0][0][0] <= clock:
-            _, item = heappop(near)
+            _, _, item = heappop(near)
             if item.bucket is NEAR:
                 self._take_or_place(item, due)
         while order and order[0] <= clock:
@@ -144,6 +146,7 @@ class Timers:
         key = item.due_key()
         if key[0] - self._clock < 1 << GRAIN_BITS:
             item.bucket = NEAR
-            heappush(self._near, (key, item))
+            self._pushed += 1
+            heappush(self._near, (key, self._pushed, item))
         else:
             self.add(item, key[0])

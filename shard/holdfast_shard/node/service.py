@@ -173,7 +173,8 @@ class GroupService:
 
     def wakeup_in_ms(self, now: float) -> int | None:
         """Milliseconds until the next turn is due; None when only input or an applied entry makes one due."""
-        if self._readable:
+        waiting = bool(self._pending or self._reads)
+        if self._readable or (waiting and (not self._replica.ready or len(self._flights) < ENTRIES_IN_FLIGHT_MAX)):
             return 0
         if self._flights or not self._replica.ready:
             return None
