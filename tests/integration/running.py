@@ -36,7 +36,9 @@ def holdfast(
 def environment_in(directory: Path) -> dict[str, str]:
     """Of a user who has no settings and whose state directory is ``directory``."""
     hidden = {"HOLDFAST_URL", "HOLDFAST_API_KEY"}
-    return {**{k: v for k, v in os.environ.items() if k not in hidden}, "XDG_STATE_HOME": str(directory)}
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    # A killed "up" cannot remove its temporary directory: it goes with the test's.
+    return {**kept, "XDG_STATE_HOME": str(directory), "TMPDIR": str(directory)}
 
 
 class Up:
