@@ -137,7 +137,6 @@ class Router:
         self._upstream = Upstream(
             formation.cluster,
             formation.secret,
-            on_up=lambda node: None,
             on_down=self._on_node_down,
             on_meta=self._on_meta,
             on_roles=self._on_roles,

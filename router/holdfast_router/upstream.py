@@ -36,7 +36,6 @@ class Upstream:
         cluster: str,
         secret: str,
         *,
-        on_up: Callable[[int], None],
         on_down: Callable[[int], None],
         on_meta: Callable[[MetaRecord], None],
         on_roles: Callable[[int, list[GroupRole]], None],
@@ -46,7 +45,6 @@ class Upstream:
     ) -> None:
         self._cluster = cluster
         self._secret = secret
-        self._on_up = on_up
         self._on_down = on_down
         self._on_meta = on_meta
         self._on_roles = on_roles
@@ -58,7 +56,6 @@ class Upstream:
         self._live: dict[int, Connection] = {}
         self._statuses: dict[int, asyncio.Future[bytes]] = {}
         self._next_request = 0
-        self._requests: dict[int, int] = {}
 
     def keep(self, addresses: dict[int, str]) -> None:
         """Stay connected to these nodes, at these addresses."""
@@ -103,7 +100,6 @@ class Upstream:
     def _dialer(self, node: int) -> Dialer:
         def on_welcome(connection: Connection, welcome: Welcome) -> None:
             self._live[node] = connection
-            self._on_up(node)
 
         def on_closed(connection: Connection) -> None:
             if self._live.get(node) is connection:

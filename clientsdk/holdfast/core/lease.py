@@ -99,9 +99,6 @@ class Lease:
         """``hold`` has left."""
         raise NotImplementedError
 
-    def holds_token(self, token: int) -> bool:
-        raise NotImplementedError
-
     def lost(self, token: int, reason: Reason, text: str) -> None:
         """The hold ``token`` is gone or going; token 0: all of it."""
         raise NotImplementedError

@@ -41,9 +41,6 @@ class PlainLease(Lease):
         """It runs out by itself."""
         self.group.wheel.add(self, self.until_ms)
 
-    def holds_token(self, token: int) -> bool:
-        return self._hold.token == token
-
     def lost(self, token: int, reason: Reason, text: str) -> None:
         if self._hold.state == State.HELD:
             self._hold.lose(reason, text)

@@ -258,9 +258,6 @@ class SessionPart(Lease):
         elif not self._ending:
             super().failed(kind, error)
 
-    def holds_token(self, token: int) -> bool:
-        return token in self._holds
-
     def lost(self, token: int, reason: Reason, text: str) -> None:
         if token == 0:
             self.end(reason, text)

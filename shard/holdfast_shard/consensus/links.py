@@ -34,7 +34,6 @@ class Link:
         """Highest message number per connection number of theirs, since this connection began."""
         self._greet = False
         self.outbox: list[Message] = []
-        self.dropped = 0
 
     @property
     def established(self) -> bool:

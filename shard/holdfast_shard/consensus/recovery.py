@@ -8,6 +8,7 @@ which number the journal was known to be synced when it was written, and that is
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -124,8 +125,8 @@ class Recovery:
         self.torn: TornTail | None = None
         self.last_number = 0
         """Number of the last record."""
-        self._proved = 0
-        """Highest number that a record says was synced."""
+        self._unproved: deque[tuple[int, int, int]] = deque()
+        """(number, segment, offset) of the records that none behind them says to have been synced."""
         self.last_segment = 0
         """0 when there is none."""
         self.segment_sizes: dict[int, int] = {}
@@ -146,23 +147,10 @@ class Recovery:
 
     def unproved(self) -> list[tuple[str, int]]:
         """(file, offset) from which on no record is known to have been synced, oldest first."""
-        found: list[tuple[str, int]] = []
-        for segment in sorted((*self.segment_sizes, self.last_segment), reverse=True):
-            name = segment_name(segment)
-            offset = self._first_unproved(self._disk.read(name))
-            found.append((name, offset))
-            if offset > 0:
-                break
-        return found[::-1]
-
-    def _first_unproved(self, data: bytes) -> int:
-        at = 0
-        while at < len(data):
-            _, length, number, *_ = HEADER.unpack_from(data, at)
-            if number > self._proved:
-                break
-            at += length
-        return at
+        first: dict[int, int] = {}
+        for _, segment, offset in self._unproved:
+            first.setdefault(segment, offset)
+        return [(segment_name(segment), offset) for segment, offset in first.items()]
 
     def _read(self) -> None:
         for position, segment in enumerate(self._numbers):
@@ -184,7 +172,7 @@ class Recovery:
         view = memoryview(data)
         size = len(data)
         crc_base = place(segment, 0)
-        replays = self._replays
+        replays, unproved = self._replays, self._unproved
         expected = self.last_number + 1
         if first and size >= HEADER_BYTES:
             expected = HEADER.unpack_from(data)[2]
@@ -207,9 +195,10 @@ class Recovery:
                 log.append(index, term, segment, length)
             else:
                 self._apply(kind, group, index, term, data[at + HEADER_BYTES : end], segment, at)
+            unproved.append((number, segment, at))
+            while unproved[0][0] <= synced:
+                unproved.popleft()
             at = end
-            if synced > self._proved:
-                self._proved = synced
             self.last_number = expected
             expected += 1
         return at

@@ -23,8 +23,6 @@ from .operations import NAMED, Operations
 from .rows import Answer, Client, Tenant
 
 SNAPSHOT_VERSION = 1
-NO_SLOT = 0xFFFF
-_NO_CLIENT = Client(0, Tenant(0), 0)
 
 
 @dataclass(frozen=True, slots=True)

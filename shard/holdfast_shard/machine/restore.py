@@ -51,6 +51,7 @@ class _Import:
         self._sessions: list[SessionRow] = []
 
     def run(self, chunks: Iterable[bytes], head: type[T]) -> tuple[Ledger, T]:
+        # A class that comes as an argument is a type to msgspec, but none to mypy.
         decode_globals = msgspec.msgpack.Decoder(GlobalsRow[head]).decode  # type: ignore[valid-type]
         found: GlobalsRow[T] | None = None
         for chunk in chunks:
