@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import time
 from collections.abc import Callable
 from hashlib import blake2b
 
 import msgspec
 
+from holdfast.wire.complaints import Complaints
 from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch
 from holdfast.wire.frames import encode
 from holdfast.wire.limits import (
@@ -40,7 +40,6 @@ META_WAIT_S = 5.0
 OUTSTANDING_MAX = 256
 """Requests of one connection under way; beyond, the router reads no more from it until answers have left."""
 REQUEST_BYTES_MAX = SECTION_BYTES_MAX + 64
-LOG_EVERY_S = 60.0
 
 _NOT_YET = Refusal(Code.UNAVAILABLE, "this router has not reached its cluster's meta group yet", 1000)
 
@@ -95,7 +94,7 @@ class Front:
         self._callers: dict[Connection, Downstream] = {}
         self._early: dict[Connection, Hello] = {}
         """Callers that came before the router knew its cluster."""
-        self._logged: dict[str, float] = {}
+        self._complaints = Complaints()
 
     def protocol(self) -> Connection:
         return Connection(self._on_message, self._on_closed, on_open=self._on_open, body_bytes_max=HELLO_BYTES_MAX)
@@ -237,11 +236,7 @@ class Front:
 
     def _log_refused(self, connection: Connection, why: str) -> None:
         address = connection.peer.rpartition(":")[0]
-        now = time.monotonic()
-        if now - self._logged.get(address, -LOG_EVERY_S) >= LOG_EVERY_S:
-            if len(self._logged) > 10_000:
-                self._logged.clear()
-            self._logged[address] = now
+        if self._complaints.due(address):
             log.warning("refused a caller", extra={"address": address, "why": why})
 
 

@@ -89,6 +89,17 @@ def test_blocks_of_threads_end_as_those_of_coroutines_do(client: holdfast.sync.C
         assert lock.lost.wait(5)
 
 
+def test_an_old_loss_is_not_taken_for_one_of_the_next_hold(client: holdfast.sync.Client) -> None:
+    lock = client.lock("again", ttl=0.2, renew=False)
+    for _ in range(5):
+        lock.acquire()
+        while lock.held:
+            time.sleep(0.0005)
+        lock.acquire()
+        assert not lock.lost.is_set()
+        lock.release()
+
+
 def test_a_callback_that_would_block_the_clients_thread_is_told(client: holdfast.sync.Client) -> None:
     told: list[BaseException] = []
     done = threading.Event()

@@ -212,9 +212,10 @@ async def test_bad_requests_are_refused_and_the_connection_is_kept(service: Serv
 async def test_whoever_claims_anothers_client_number_neither_gets_nor_diverts_its_events(
     service: Service, through: str
 ) -> None:
-    one, two, thief = Sdk(), Sdk(), Sdk()
+    one, two, thief, colleague = Sdk(), Sdk(), Sdk(), Sdk()
     await one.open(service)
     await two.open(service)
+    await colleague.open(service)
     with service.another_router() as address:
         await thief.open(service, key=OTHER_KEY, address=address if through == "another router" else "")
         name = f"secret/{through}"
@@ -222,7 +223,8 @@ async def test_whoever_claims_anothers_client_number_neither_gets_nor_diverts_it
         first, second = await one.register(group), await two.register(group)
         held = await one.answers(group, section(first, 1, [Op(Kind.ACQUIRE, 1, name)]))
         await two.answers(group, section(second, 1, [Op(Kind.ACQUIRE, 1, name, wait=30_000)]))
-        await thief.request(group, section(second, 1, [Op(Kind.SESSIONS)]), kind=Msg.READ)
+        for claims in (thief, colleague):
+            await claims.request(group, section(second, 1, [Op(Kind.SESSIONS)]), kind=Msg.READ)
         refused = await thief.answers(group, section(second, 1, [Op(Kind.KEEPALIVE, 1)]))
         assert refused.statuses == bytes([Status.UNREGISTERED])
         await one.answers(group, section(first, 2, [Op(Kind.RELEASE, 2, name, token=held.tokens[0])]))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 
 import msgspec
 
+from holdfast.wire.complaints import Complaints
 from holdfast.wire.errors import BadMessage, HoldfastError
 from holdfast.wire.frames import encode
-from holdfast.wire.limits import LINK_COMPLAINT_S, LINK_DIAL_S, LINK_RETRY_S_MAX, LINK_RETRY_S_MIN
+from holdfast.wire.limits import LINK_DIAL_S, LINK_RETRY_S_MAX, LINK_RETRY_S_MIN
 from holdfast.wire.messages import Hello, Msg, Welcome, decode_refusal, decode_welcome
 from holdfast.wire.stream import Connection
 
@@ -41,7 +41,7 @@ class Dialer:
         self._on_trouble = on_trouble
         self._welcomed = False
         """Whether the connection of this turn was."""
-        self._told: dict[tuple[type[Exception], int | None], float] = {}
+        self._complaints = Complaints()
 
     async def run(self) -> None:
         pause_s = LINK_RETRY_S_MIN
@@ -115,7 +115,5 @@ class Dialer:
 
     def _complain(self, address: str, trouble: Exception) -> None:
         reason = (type(trouble), getattr(trouble, "errno", None))
-        now = time.monotonic()
-        if now - self._told.get(reason, -LINK_COMPLAINT_S) >= LINK_COMPLAINT_S:
-            self._told[reason] = now
+        if self._complaints.due(reason):
             self._on_trouble(f"{address}: {str(trouble) or f'no WELCOME within {LINK_DIAL_S:g} s'}")

@@ -81,7 +81,7 @@ LINK_RETRY_S_MIN: Final = 0.05
 LINK_RETRY_S_MAX: Final = 1.0
 """Pause between two tries: doubled each time, the shortest again after a WELCOME."""
 LINK_COMPLAINT_S: Final = 60.0
-"""The same reason why there is no link is logged once in this time, for each peer."""
+"""The same reason why there is no link, or a caller refused from the same address, is logged once in this time."""
 
 LIST_PAGE_MAX: Final = 1000
 HOLDS_PAGE_MAX: Final = 10_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import time
 from collections.abc import Callable
 
 import msgspec
 
+from holdfast.wire.complaints import Complaints
 from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch, WrongCluster
 from holdfast.wire.frames import Event, encode
 from holdfast.wire.limits import (
@@ -35,8 +35,6 @@ from ..formation import Formation
 from .service import Frame, GroupService
 
 HELLO_TIMEOUT_S = 5.0
-LOG_EVERY_S = 60.0
-"""A refused address is logged once in this time."""
 ROUTES_MAX = 2_000_000
 
 log = logging.getLogger("holdfast.node")
@@ -96,7 +94,7 @@ class Listener:
         self._callers: dict[Connection, Caller] = {}
         self._routes: dict[int, dict[tuple[int, int], Caller]] = {group: {} for group in services}
         """Per group: (tenant, client number) -> the router it was last heard from. Bounded; events may be lost."""
-        self._logged: dict[str, float] = {}
+        self._complaints = Complaints()
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Raises ``OSError`` when the port is taken."""
@@ -261,11 +259,7 @@ class Listener:
 
     def _log_refused(self, connection: Connection, why: str) -> None:
         address = connection.peer.rpartition(":")[0]
-        now = time.monotonic()
-        if now - self._logged.get(address, -LOG_EVERY_S) >= LOG_EVERY_S:
-            if len(self._logged) > 10_000:
-                self._logged.clear()
-            self._logged[address] = now
+        if self._complaints.due(address):
             log.warning("refused a caller", extra={"address": address, "why": why})
 
     # Output.
