@@ -182,6 +182,14 @@ class Lock:
         self.losses.append(reason)
 
 
+def held(lock: Lock) -> Lock:
+    """Acquire it, and let all that is under way arrive."""
+    lock.acquire()
+    lock.peer.world.settle()
+    assert lock.state() == State.HELD
+    return lock
+
+
 class Session:
     def __init__(self, peer: Peer, ttl_ms: int) -> None:
         self.peer = peer

@@ -39,12 +39,14 @@ class GroupStatus(msgspec.Struct):
 
 
 class NodeStatus(msgspec.Struct):
-    """``pid`` 0 and no groups when the node did not answer in time (``up`` false)."""
+    """``pid`` 0 and no groups when the node did not answer in time (``up`` false). ``dropped`` counts messages of other
+    nodes that were bad, stale or repeated."""
 
     node: int
     address: str
     up: bool
     pid: int = 0
+    dropped: int = 0
     groups: list[GroupStatus] = []
 
 

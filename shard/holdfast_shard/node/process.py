@@ -244,6 +244,7 @@ class Node:
             "pid": os.getpid(),
             "up": True,
             "cluster": self.formation.cluster,
+            "dropped": self.engine.host.dropped,
             "groups": list(table.values()),
         }
 

@@ -10,32 +10,10 @@ from holdfast.errors import LockLost
 from holdfast.wire.frames import EventKind, Kind, Options, Reason
 from holdfast.wire.messages import Msg
 from tests.sdk.service import name_in
-from tests.sdk.world import Lock, Peer, Promise, World
+from tests.sdk.world import Peer, Promise, World, held
 
 TTL = 10_000
 SHARE = TTL * 0.99 - 2
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def peer(world: World) -> Peer:
-    return world.peer().register()
-
-
-@pytest.fixture
-def other(world: World) -> Peer:
-    return world.peer().register()
-
-
-def held(lock: Lock) -> Lock:
-    lock.acquire()
-    lock.peer.world.settle()
-    assert lock.state() == State.HELD
-    return lock
 
 
 def test_belief_counts_from_before_the_sending(world: World, peer: Peer) -> None:

@@ -12,32 +12,10 @@ from holdfast.wire.errors import Code
 from holdfast.wire.frames import EventKind, Kind
 from holdfast.wire.messages import Refusal
 from tests.sdk.service import name_in
-from tests.sdk.world import Lock, Peer, Promise, Session, World
+from tests.sdk.world import Peer, Promise, Session, World, held
 
 TTL = 10_000
 A, B = name_in(1, "a"), name_in(1, "b")
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def peer(world: World) -> Peer:
-    return world.peer().register()
-
-
-@pytest.fixture
-def other(world: World) -> Peer:
-    return world.peer().register()
-
-
-def held(lock: Lock) -> Lock:
-    lock.acquire()
-    lock.peer.world.settle()
-    assert lock.state() == State.HELD
-    return lock
 
 
 def moved_once(world: World) -> None:

@@ -30,31 +30,9 @@ from holdfast.wire.limits import (
 from holdfast.wire.messages import Msg, Refusal, SlotTable, decode_request
 from holdfast.wire.names import slot_of
 from tests.sdk.service import GROUPS, TABLE, name_in
-from tests.sdk.world import Lock, Peer, Promise, World
+from tests.sdk.world import Peer, Promise, World, held
 
 A, B, C = name_in(1, "a"), name_in(1, "b"), name_in(1, "c")
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def peer(world: World) -> Peer:
-    return world.peer().register()
-
-
-@pytest.fixture
-def other(world: World) -> Peer:
-    return world.peer().register()
-
-
-def held(lock: Lock) -> Lock:
-    lock.acquire()
-    lock.peer.world.settle()
-    assert lock.state() == State.HELD
-    return lock
 
 
 def refuse(world: World, code: Code, message: str = "no", retry_after_ms: int = 0) -> None:
