@@ -172,6 +172,10 @@ class Lease:
         if kind == HOLDS:
             self._fetched(status, detail)
             return
+        if status == _MOVED:
+            # The router's table is older or newer than ours; the lease lives on where it is.
+            self.group.core.after(ELSEWHERE_MS, self._renew_again)
+            return
         self._busy = False
         if status == _OK:
             self.renewed_ms = sent_ms
@@ -180,10 +184,6 @@ class Lease:
             self.renewed_ms = sent_ms
             self._promise_ms = max(self._promise_ms, believed_until(sent_ms, deadline_ms))
             self.fetch()
-        elif status == _MOVED:
-            # The router's table is older or newer than ours; the lease lives on where it is.
-            self._busy = True
-            self.group.core.after(ELSEWHERE_MS, self._renew_again)
         else:
             self.end(*reason_of(detail))
 
@@ -203,9 +203,8 @@ class Lease:
         if kind == HOLDS:
             self.group.core.after(RETRY_MS_MAX, self._fetch_again)
         elif isinstance(error, Rejected):
-            # No copy of this keepalive is under way: the next one may go at once.
-            self._busy = False
-            self.schedule()
+            # No copy of this keepalive is under way. The next one does not go at once: it may be refused as this was.
+            self.group.core.after(RETRY_MS_MAX, self._renew_again)
 
     # Changes.
 

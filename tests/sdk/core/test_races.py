@@ -232,3 +232,23 @@ def test_a_look_at_the_holds_that_met_another_slot_table_loses_nothing(world: Wo
     world.pass_time(1000)
     assert lock.losses == []
     assert lock.believed
+
+
+def test_a_keepalive_that_is_refused_for_good_is_not_sent_again_without_a_pause(world: World, peer: Peer) -> None:
+    lock = held(peer.lock(A, TTL))
+    refused = 0
+
+    def refuse(group: int, kinds: list[int]) -> Refusal | None:
+        nonlocal refused
+        if Kind.KEEPALIVE not in kinds:
+            return None
+        refused += 1
+        return Refusal(Code.INVALID, "no")
+
+    world.refuse = refuse
+    world.pass_time(TTL * 0.9)
+    assert 2 < refused < 2 * TTL / 500
+    world.refuse = lambda group, kinds: None
+    world.pass_time(TTL)
+    assert lock.losses == []
+    assert lock.believed
