@@ -6,7 +6,8 @@ import asyncio
 import os
 import ssl
 import weakref
-from random import Random
+from collections.abc import Callable
+from random import Random, SystemRandom
 from typing import Final
 
 import msgspec
@@ -39,13 +40,24 @@ _links: weakref.WeakSet[Link] = weakref.WeakSet()
 class Link:
     """Drives a :class:`ClientCore`. All methods belong to the event loop that opened it."""
 
-    def __init__(self, address: Address, api_key: str, timeout_s: float, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        api_key: str,
+        timeout_s: float,
+        tls: ssl.SSLContext | None,
+        *,
+        clock_ms: Callable[[], float] = boottime_ms,
+        rng: Random | None = None,
+    ) -> None:
         self._hosts = list(address.hosts)
         self._key = api_key
         self._tls = (tls or _default_tls()) if address.tls else None
         self._timeout_s = timeout_s
-        self._rng = Random()  # noqa: S311 - jitter, not secrets
-        self.core = ClientCore(self, boottime_ms, timeout_s * 1000, self._rng)
+        self._clock_ms = clock_ms
+        self.rng = rng or SystemRandom()
+        """Jitter, but session ids too: nobody may guess another's."""
+        self.core = ClientCore(self, clock_ms, timeout_s * 1000, self.rng)
         self.loop: asyncio.AbstractEventLoop
         self._connection: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -130,7 +142,7 @@ class Link:
     def wake(self, due_ms: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(max(due_ms - boottime_ms(), 0.0) / 1000, self._advance)
+        self._timer = self.loop.call_later(max(due_ms - self._clock_ms(), 0.0) / 1000, self._advance)
 
     def _advance(self) -> None:
         self._timer = None
@@ -144,7 +156,7 @@ class Link:
 
     async def _run(self) -> None:
         """Stay connected until closed: every router in turn, with pauses that grow while none answers."""
-        self._rng.shuffle(self._hosts)
+        self.rng.shuffle(self._hosts)
         # Should the caller's patience end with that of the first try.
         self.core.trouble = "{}:{}: {}".format(*self._hosts[0], _why(TimeoutError(), self._tls is not None))
         failures = 0
@@ -161,7 +173,7 @@ class Link:
                     await self._broken
                 failures += 1
                 pause_s = min(RETRY_S * 2 ** min(failures, 10), RETRY_S_MAX)
-                await asyncio.sleep(pause_s * self._rng.random())
+                await asyncio.sleep(pause_s * self.rng.random())
 
     def _refused_for_good(self, error: HoldfastError) -> None:
         self.core.trouble = str(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -43,7 +42,7 @@ class Session:
 
     def __init__(self, link: Link, ttl_ms: int, metadata: bytes) -> None:
         self._link = link
-        self._id = secrets.token_bytes(16)
+        self._id = link.rng.randbytes(16)
         self._core = SessionCore(link.core, self, self._id, ttl_ms, metadata)
         self._lost: Signal[SessionLoss] = Signal()
         self._callbacks: list[SessionLostCallback] = []

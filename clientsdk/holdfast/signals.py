@@ -16,7 +16,7 @@ class Signal(Generic[T]):
 
     def __init__(self) -> None:
         self._value: T | None = None
-        self._waiters: set[asyncio.Future[T]] = set()
+        self._waiters: dict[asyncio.Future[T], None] = {}
 
     @property
     def value(self) -> T | None:
@@ -31,7 +31,7 @@ class Signal(Generic[T]):
         if self._value is not None:
             return
         self._value = value
-        waiters, self._waiters = self._waiters, set()
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(value)
@@ -44,8 +44,8 @@ class Signal(Generic[T]):
         if self._value is not None:
             return self._value
         waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             return (yield from waiter)
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)

@@ -13,6 +13,7 @@ from pathlib import Path
 import uvloop
 
 from holdfast.wire.addresses import split_address
+from holdfast.wire.collecting import settle_collector
 
 from .logs import configure_logs
 from .process import FormationUnreadable, Router, TlsUnusable, listening_line, read_formation, tls_context
@@ -47,6 +48,7 @@ async def _run(options: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
     except OSError as error:
         await router.close()
         raise _PortTaken(f"cannot listen on {options.listen}: {error.strerror or error}") from None
+    settle_collector()
     print(json.dumps(listening_line(router)), flush=True)
     await router.serve()
 

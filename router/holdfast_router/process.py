@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -151,9 +150,6 @@ class Router:
         self._server = await self._loop.create_server(self._front.protocol, host, port, backlog=1024, ssl=tls)
         name = self._server.sockets[0].getsockname()
         self.address = f"{name[0]}:{name[1]}"
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
 
     async def serve(self) -> None:
         """Until TERM or INT."""

@@ -14,14 +14,24 @@ from pathlib import Path
 import uvloop
 
 from holdfast.wire.addresses import split_address
+from holdfast.wire.collecting import settle_collector
 
 from .consensus import LogDamaged
 from .consensus.disk import DirectoryInUse, DiskError, DiskFull
 from .consensus.journal import JournalDamaged, JournalFailed
 from .consensus.snapshots import SnapshotDamaged
-from .formation import FORMATION_FILE, FormationError, new_formation, replace_node, write_directory, write_formation
+from .formation import (
+    FORMATION_FILE,
+    FormationError,
+    new_formation,
+    open_directory,
+    replace_node,
+    write_directory,
+    write_formation,
+)
 from .logs import configure_logs
 from .node.process import Node, listening_line
+from .node.surroundings import Surroundings
 
 EXIT_USAGE, EXIT_DATA, EXIT_DISK, EXIT_PORT = 2, 3, 4, 5
 
@@ -91,7 +101,7 @@ def _form(options: argparse.Namespace) -> None:
 
 
 async def _run(options: argparse.Namespace) -> None:
-    node = Node(options.data, options.listen, options.advertise)
+    node = Node(Surroundings(open_directory(options.data)), options.listen, options.advertise)
     try:
         await node.run()
     except (socket.gaierror, UnicodeError) as error:
@@ -100,6 +110,7 @@ async def _run(options: argparse.Namespace) -> None:
     except OSError as error:
         await node.close()
         raise _PortTaken(f"cannot listen on {node.listening}: {error.strerror or error}") from None
+    settle_collector()
     print(json.dumps(listening_line(node)), flush=True)
     await node.serve()
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from holdfast.wire.addresses import split_address
 from holdfast.wire.limits import SLOTS
 from holdfast.wire.messages import GroupRecord, MetaRecord, NodeRecord, SlotTable, TenantRecord
 
-from .consensus.disk import DiskFull, RealDisk
+from .consensus.disk import Disk, DiskError, DiskFull, RealDisk
 from .machine import Genesis
 from .placement import pack_slots, place_slots, unpack_slots
 
@@ -103,25 +104,38 @@ def new_formation(addresses: Sequence[str], groups: int, replicas: int) -> tuple
 
 
 def write_formation(formation: Formation, path: Path) -> None:
-    _write(path, msgspec.json.format(msgspec.json.encode(formation), indent=1))
+    """Readable by its owner only, whole or not at all, and kept through a power loss from here on. Raises
+    :class:`DiskFull`, :class:`DiskError`."""
+    with closing(RealDisk(path.parent)) as disk:
+        disk.write_atomic(path.name, _encoded(formation))
+
+
+def _encoded(formation: Formation) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(formation), indent=1)
 
 
 def read_formation(path: Path) -> Formation:
+    return _formation(path.read_bytes, str(path))
+
+
+def _formation(read: Callable[[], bytes], place: str) -> Formation:
     try:
-        formation = msgspec.json.decode(path.read_bytes(), type=Formation)
-    except OSError as error:
-        raise FormationError(
-            f"cannot read {path}: {error.strerror}; form a cluster first (holdfast node form)"
-        ) from None
+        formation = msgspec.json.decode(read(), type=Formation)
+    except (OSError, DiskError) as error:
+        raise FormationError(f"cannot read {place}: {_why(error)}; form a cluster first (holdfast node form)") from None
     except msgspec.DecodeError as error:
-        raise FormationError(f"{path} is no formation file ({error}); restore it from another node's copy") from None
+        raise FormationError(f"{place} is no formation file ({error}); restore it from another node's copy") from None
     if formation.version != FORMATION_VERSION:
-        raise FormationError(f"{path} is of version {formation.version}; this program knows {FORMATION_VERSION}")
+        raise FormationError(f"{place} is of version {formation.version}; this program knows {FORMATION_VERSION}")
     try:
         _check(formation)
     except ValueError as error:
-        raise FormationError(f"{path} is damaged ({error}); restore it from another node's copy") from None
+        raise FormationError(f"{place} is damaged ({error}); restore it from another node's copy") from None
     return formation
+
+
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _check(formation: Formation) -> None:
@@ -177,60 +191,76 @@ def write_directory(formation: Formation, node: int, directory: Path, *, fresh: 
         raise FormationError(f"cannot make {directory}: {error.strerror}") from None
     for path in new:
         _sync_names(path.parent)
+    with closing(RealDisk(directory)) as disk:
+        fill_directory(disk, formation, node, fresh=fresh)
+
+
+def fill_directory(disk: Disk, formation: Formation, node: int, *, fresh: bool = False) -> None:
+    """What a node's empty data directory has to hold before its first start."""
     if fresh:
         # First: there is no moment at which this directory could be started as one that may vote.
-        _write(directory / FRESH_FILE, b"")
-    write_formation(formation, directory / FORMATION_FILE)
-    _write(directory / IDENTITY_FILE, formation.node(node).identity.encode())
+        disk.write_atomic(FRESH_FILE, b"")
+    disk.write_atomic(FORMATION_FILE, _encoded(formation))
+    disk.write_atomic(IDENTITY_FILE, formation.node(node).identity.encode())
 
 
-def load_directory(directory: Path) -> tuple[Formation, NodeRecord]:
-    """The formation of a data directory and the node it belongs to."""
-    formation = read_formation(directory / FORMATION_FILE)
+def open_directory(directory: Path) -> RealDisk:
+    """An existing data directory. Raises :class:`FormationError`."""
     try:
-        identity = (directory / IDENTITY_FILE).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        if directory.is_dir():
+            return RealDisk(directory)
+        why = "it is no directory" if directory.exists() else "there is none"
+    except (OSError, DiskError) as error:
+        why = _why(error)
+    raise FormationError(f"cannot use data directory {directory}: {why}; form a cluster first (holdfast node form)")
+
+
+def load_directory(disk: Disk) -> tuple[Formation, NodeRecord]:
+    """The formation of a data directory and the node it belongs to."""
+    formation = _formation(partial(disk.read, FORMATION_FILE), f"{disk.place}/{FORMATION_FILE}")
+    try:
+        identity = disk.read(IDENTITY_FILE).decode().strip()
+    except (OSError, DiskError, UnicodeDecodeError) as error:
+        why = "it is no text" if isinstance(error, UnicodeDecodeError) else _why(error)
         raise FormationError(
-            f"cannot read {directory / IDENTITY_FILE}: {why}. A directory that lost its identity may have "
+            f"cannot read {disk.place}/{IDENTITY_FILE}: {why}. A directory that lost its identity may have "
             "lost more: replace the node (docs/operations.md)"
         ) from None
     for record in formation.nodes:
         if record.identity == identity:
             return formation, record
     raise FormationError(
-        f"{directory} has identity {identity}, which cluster {formation.cluster} does not know: it is of another "
+        f"{disk.place} has identity {identity}, which cluster {formation.cluster} does not know: it is of another "
         "cluster, or was replaced"
     )
 
 
-def require_journal(directory: Path, formation: Formation, node: int, *, has_journal: bool) -> None:
+def require_journal(disk: Disk, formation: Formation, node: int, *, has_journal: bool) -> None:
     """Raises :class:`FormationError` when this directory has forgotten what a node must remember: a node that forgot
     its votes and entries must never take part under its old identity, nor a replacement vote before it caught up."""
-    begun = (directory / BEGUN_FILE).exists()
+    begun = disk.exists(BEGUN_FILE)
     if begun and not has_journal:
         raise FormationError(
-            f"{directory} has lost its journal: replace this node (docs/operations.md), do not start it empty"
+            f"{disk.place} has lost its journal: replace this node (docs/operations.md), do not start it empty"
         )
-    if node in formation.replaced and not begun and not (directory / FRESH_FILE).exists():
+    if node in formation.replaced and not begun and not disk.exists(FRESH_FILE):
         raise FormationError(
-            f"{directory} replaces a lost disk, but its file {FRESH_FILE!r} is gone and nothing shows that it has "
+            f"{disk.place} replaces a lost disk, but its file {FRESH_FILE!r} is gone and nothing shows that it has "
             "caught up: replace this node again (docs/operations.md), do not start it"
         )
 
 
-def note_journal(directory: Path) -> None:
+def note_journal(disk: Disk) -> None:
     """The journal has begun. Written after its first file, so that a crash between the two loses nothing."""
-    if not (directory / BEGUN_FILE).exists():
-        _write(directory / BEGUN_FILE, b"")
+    if not disk.exists(BEGUN_FILE):
+        disk.write_atomic(BEGUN_FILE, b"")
 
 
-def note_caught_up(directory: Path) -> None:
+def note_caught_up(disk: Disk) -> None:
     """The replicas of a replacement hold what their groups hold: it may vote, also after a restart."""
-    with closing(RealDisk(directory)) as disk:
-        with suppress(FileNotFoundError):
-            disk.remove(FRESH_FILE)
-        disk.sync_directory()
+    with suppress(FileNotFoundError):
+        disk.remove(FRESH_FILE)
+    disk.sync_directory()
 
 
 def replace_node(node: int, survivors: Sequence[Path], target: Path) -> str:
@@ -239,7 +269,7 @@ def replace_node(node: int, survivors: Sequence[Path], target: Path) -> str:
     The new replica grants no vote before it has caught up, so that an entry which only the lost disk and one survivor
     had cannot be outvoted by the other survivor and an empty disk.
     """
-    formations = [(path, *load_directory(path)) for path in survivors]
+    formations = [(path, *_loaded(path)) for path in survivors]
     if not formations:
         raise FormationError("name the data directories of the surviving nodes")
     clusters = {formation.cluster for _, formation, _ in formations}
@@ -265,11 +295,9 @@ def replace_node(node: int, survivors: Sequence[Path], target: Path) -> str:
     return identity
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Readable by its owner only, whole or not at all, and kept through a power loss from here on. Raises
-    :class:`DiskFull`, :class:`DiskError`."""
-    with closing(RealDisk(path.parent)) as disk:
-        disk.write_atomic(path.name, data)
+def _loaded(directory: Path) -> tuple[Formation, NodeRecord]:
+    with closing(open_directory(directory)) as disk:
+        return load_directory(disk)
 
 
 def _sync_names(directory: Path) -> None:

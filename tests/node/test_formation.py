@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from holdfast.wire.limits import SLOTS
-from holdfast_shard.consensus.disk import DiskFull
+from holdfast_shard.consensus.disk import Disk, DiskFull, RealDisk
 from holdfast_shard.formation import (
     BEGUN_FILE,
     FORMATION_FILE,
@@ -49,7 +49,7 @@ def formed(tmp_path: Path, groups: int = 2) -> tuple[Formation, list[Path]]:
 def test_every_directory_knows_the_cluster_and_its_own_node(tmp_path: Path) -> None:
     formation, paths = formed(tmp_path)
     for number, path in enumerate(paths, start=1):
-        loaded, record = load_directory(path)
+        loaded, record = load_directory(RealDisk(path))
         assert loaded == formation
         assert record.node == number
         assert (path / FORMATION_FILE).stat().st_mode & 0o077 == 0
@@ -106,7 +106,7 @@ def test_a_directory_of_another_cluster_is_refused(tmp_path: Path) -> None:
     _, others = formed(tmp_path / "two")
     (paths[0] / IDENTITY_FILE).write_bytes((others[0] / IDENTITY_FILE).read_bytes())
     with pytest.raises(FormationError, match="another cluster"):
-        load_directory(paths[0])
+        load_directory(RealDisk(paths[0]))
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"version": 1}', b"\xff\xfe"])
@@ -167,16 +167,16 @@ def test_a_damaged_identity_says_so(tmp_path: Path) -> None:
     _, paths = formed(tmp_path)
     (paths[0] / IDENTITY_FILE).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FormationError, match="identity: it is no text"):
-        load_directory(paths[0])
+        load_directory(RealDisk(paths[0]))
 
 
 def test_a_directory_that_lost_its_journal_is_refused(tmp_path: Path) -> None:
     formation, paths = formed(tmp_path)
-    require_journal(paths[0], formation, 1, has_journal=False)
-    note_journal(paths[0])
-    require_journal(paths[0], formation, 1, has_journal=True)
+    require_journal(RealDisk(paths[0]), formation, 1, has_journal=False)
+    note_journal(RealDisk(paths[0]))
+    require_journal(RealDisk(paths[0]), formation, 1, has_journal=True)
     with pytest.raises(FormationError, match="lost its journal"):
-        require_journal(paths[0], formation, 1, has_journal=False)
+        require_journal(RealDisk(paths[0]), formation, 1, has_journal=False)
     assert (paths[0] / BEGUN_FILE).exists()
 
 
@@ -185,30 +185,30 @@ def test_a_replaced_node_has_a_new_identity_everywhere_and_the_old_disk_is_refus
     lost, survivors, new = paths[1], [paths[0], paths[2]], tmp_path / "new"
     identity = replace_node(2, survivors, new)
     for path in (*survivors, new):
-        assert load_directory(path)[0].node(2).identity == identity
+        assert load_directory(RealDisk(path))[0].node(2).identity == identity
     assert (new / FRESH_FILE).exists()
     (lost / FORMATION_FILE).write_bytes((new / FORMATION_FILE).read_bytes())
     with pytest.raises(FormationError, match="was replaced"):
-        load_directory(lost)
+        load_directory(RealDisk(lost))
 
 
 def test_a_replacement_that_lost_its_mark_is_refused(tmp_path: Path) -> None:
     _, paths = formed(tmp_path)
     new = tmp_path / "new"
     replace_node(2, [paths[0], paths[2]], new)
-    formation, record = load_directory(new)
-    require_journal(new, formation, 2, has_journal=False)
+    formation, record = load_directory(RealDisk(new))
+    require_journal(RealDisk(new), formation, 2, has_journal=False)
     mark = new / FRESH_FILE
     mark.rename(aside := tmp_path / "aside")
     for has_journal in (False, True):
         with pytest.raises(FormationError, match="replace this node again"):
-            require_journal(new, formation, record.node, has_journal=has_journal)
-    require_journal(paths[0], formation, 1, has_journal=False)
+            require_journal(RealDisk(new), formation, record.node, has_journal=has_journal)
+    require_journal(RealDisk(paths[0]), formation, 1, has_journal=False)
     aside.rename(mark)
-    note_journal(new)
-    note_caught_up(new)
+    note_journal(RealDisk(new))
+    note_caught_up(RealDisk(new))
     assert not mark.exists()
-    require_journal(new, formation, 2, has_journal=True)
+    require_journal(RealDisk(new), formation, 2, has_journal=True)
 
 
 def test_a_node_replaced_twice_and_another_are_all_remembered(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_node_replaced_twice_and_another_are_all_remembered(tmp_path: Path) ->
     replace_node(2, [paths[0], paths[2]], tmp_path / "second")
     replace_node(3, [paths[0], tmp_path / "second"], tmp_path / "third")
     replace_node(2, [paths[0], tmp_path / "third"], tmp_path / "again")
-    assert load_directory(tmp_path / "again")[0].replaced == (2, 3)
+    assert load_directory(RealDisk(tmp_path / "again"))[0].replaced == (2, 3)
 
 
 class Directories:
@@ -246,9 +246,9 @@ def test_what_is_written_survives_a_power_loss(tmp_path: Path, monkeypatch: pyte
     assert directories.kept[tmp_path / "a" / "b"] >= {"node-1"}
     assert "b" in directories.kept[tmp_path / "a"]
     assert "new" in directories.kept[tmp_path]
-    note_journal(new)
+    note_journal(RealDisk(new))
     assert BEGUN_FILE in directories.kept[new]
-    note_caught_up(new)
+    note_caught_up(RealDisk(new))
     assert FRESH_FILE not in directories.kept[new]
 
 
@@ -280,11 +280,11 @@ def test_a_write_that_comes_short_is_finished(tmp_path: Path, monkeypatch: pytes
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:100]))
     write_directory(formation, 1, tmp_path / "node-1")
-    assert load_directory(tmp_path / "node-1")[0] == formation
+    assert load_directory(RealDisk(tmp_path / "node-1"))[0] == formation
 
 
 @pytest.mark.parametrize("doing", [note_journal, note_caught_up])
-def test_a_full_disk_says_so(doing: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_says_so(doing: Callable[[Disk], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     formation, _ = new_formation(ADDRESSES, 2, 3)
     write_directory(formation, 1, tmp_path, fresh=True)
 
@@ -294,7 +294,7 @@ def test_a_full_disk_says_so(doing: Callable[[Path], None], tmp_path: Path, monk
     for call in ("replace", "unlink"):
         monkeypatch.setattr(os, call, full)
     with pytest.raises(DiskFull, match="disk full"):
-        doing(tmp_path)
+        doing(RealDisk(tmp_path))
 
 
 def test_a_replacement_needs_every_survivor_of_one_cluster(tmp_path: Path) -> None:

@@ -137,6 +137,10 @@ class SimDisk:
 
     # The protocol.
 
+    @property
+    def place(self) -> str:
+        return "the simulated disk"
+
     def append(self, name: str) -> SimAppendFile:
         if name not in self._names:
             self.check()

@@ -64,6 +64,10 @@ class ReadFile(Protocol):
 class Disk(Protocol):
     """One directory. Names are plain file names. Raises DiskFull, DiskError; FileNotFoundError for a missing name."""
 
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+
     def append(self, name: str) -> AppendFile:
         """Open for appending, create if missing."""
 
@@ -200,6 +204,10 @@ class RealDisk:
             self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise DiskError(f"cannot use directory {self._path}: {error.strerror}") from error
+
+    @property
+    def place(self) -> str:
+        return str(self._path)
 
     def append(self, name: str) -> AppendFile:
         return _RealAppendFile(self._path / name)

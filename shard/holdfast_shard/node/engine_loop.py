@@ -7,17 +7,15 @@ waking a thread (``docs/adr/0003-sync-inline-or-thread.md``).
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import Callable
 
 from ..consensus import Host, ReplicaConfig, SnapshotJob
-from ..consensus.disk import RealDisk
 from ..consensus.journal import Journal
 from ..consensus.snapshots import SnapshotStore
 from ..formation import META_GROUP, Formation
 from ..machine import LockMachine, Machine, MetaMachine
 from .service import GroupService
+from .surroundings import Surroundings
 
 SNAPSHOT_STEP_S = 0.003
 """How long one step of writing a snapshot may hold the loop."""
@@ -37,7 +35,7 @@ class EngineLoop:
         self,
         formation: Formation,
         node: int,
-        disk: RealDisk,
+        surroundings: Surroundings,
         *,
         config: ReplicaConfig,
         fresh: bool,
@@ -46,6 +44,8 @@ class EngineLoop:
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._now = surroundings.monotonic
+        disk = surroundings.disk
         self._on_messages = on_messages
         self._on_progress = on_progress
         self._on_fatal = on_fatal
@@ -68,10 +68,10 @@ class EngineLoop:
             journal=self.journal,
             recovered=recovered,
             snapshots={group: SnapshotStore(disk, group) for group in members},
-            rng=random.Random(),  # noqa: S311 - spreads elections; nothing secret
+            rng=surroundings.rng,
             config=config,
-            now=time.monotonic(),
-            stopwatch=time.perf_counter,
+            now=self._now(),
+            stopwatch=surroundings.stopwatch,
             fresh=fresh,
         )
         self.services = {
@@ -97,10 +97,10 @@ class EngineLoop:
 
     def _work(self) -> None:
         host, journal, services = self.host, self.journal, self.services
-        began = time.monotonic()
+        began = self._now()
         self._mark(began)
         for _ in range(TURNS_MAX):
-            now = time.monotonic()
+            now = self._now()
             host.step(now)
             self._hand_out()
             for service in services.values():
@@ -110,11 +110,11 @@ class EngineLoop:
             self._on_messages(host.take_messages())
             if journal.flush() > journal.durable:
                 journal.sync()
-            now = time.monotonic()
+            now = self._now()
             host.synced(journal.durable, now)
             host.step(now)
             self._on_messages(host.take_messages())
-            if not self._hand_out() or time.monotonic() - began > TURN_S:
+            if not self._hand_out() or self._now() - began > TURN_S:
                 break
         for job in host.take_snapshot_jobs():
             self._write_snapshot(job)
@@ -136,7 +136,7 @@ class EngineLoop:
         return bool(applied)
 
     def _arm(self) -> None:
-        now = time.monotonic()
+        now = self._now()
         at = self.host.wakeup
         if not self.journal.marked:
             at = min(at, self._written_at + MARK_AFTER_S)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
-import time
-from pathlib import Path
 
 from holdfast.wire.addresses import split_address
 from holdfast.wire.frames import encode
 from holdfast.wire.messages import GroupRole, Msg
 
 from ..consensus import ReplicaConfig, Role
-from ..consensus.disk import RealDisk
 from ..formation import FRESH_FILE, META_GROUP, load_directory, note_caught_up, note_journal, require_journal
 from ..machine import MetaMachine
 from .announce import announce
 from .engine_loop import EngineLoop
 from .listener import Listener
 from .peers import Peers
+from .surroundings import Surroundings
 
 LOG_TAIL_BYTES = 16 << 20
 """Of each group: what is kept behind a snapshot, and how much may follow it. The log is held in memory, and it is all
@@ -41,21 +38,21 @@ class Node:
     ``listen`` where it is not the formation's address, ``advertise`` where others find it elsewhere than it listens.
     """
 
-    def __init__(self, directory: Path, listen: str | None, advertise: str | None) -> None:
+    def __init__(self, surroundings: Surroundings, listen: str | None = None, advertise: str | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self.formation, self.record = load_directory(directory)
+        self._now = surroundings.monotonic
+        disk = self._disk = surroundings.disk
+        self.formation, self.record = load_directory(disk)
         self.listening = listen or self.record.address
         self.address = advertise or self.listening
         """Where others find it; as given, for a name may be right where the number behind it is not."""
         self._advertised = advertise is not None
-        disk = RealDisk(directory)
         disk.lock()
         number = self.record.node
         has_journal = any(name.startswith("journal") for name in disk.names())
-        require_journal(directory, self.formation, number, has_journal=has_journal)
+        require_journal(disk, self.formation, number, has_journal=has_journal)
         self._failure: BaseException | None = None
-        self._directory = directory
-        self._fresh = (directory / FRESH_FILE).exists()
+        self._fresh = disk.exists(FRESH_FILE)
         self._stopping = asyncio.Event()
         self._complained: set[int] = set()
         self._roles: list[GroupRole] = []
@@ -64,14 +61,14 @@ class Node:
         self.engine = EngineLoop(
             self.formation,
             number,
-            disk,
+            surroundings,
             config=ReplicaConfig(kept_tail_bytes=LOG_TAIL_BYTES, snapshot_log_bytes=LOG_TAIL_BYTES),
             fresh=self._fresh,
             on_messages=self._send,
             on_progress=self._progress,
             on_fatal=self._fatal,
         )
-        note_journal(directory)
+        note_journal(disk)
         if self.engine.journal.torn is not None:
             log.warning("cut a torn tail off the journal", extra={"torn": str(self.engine.journal.torn)})
         self.peers = Peers(
@@ -104,10 +101,6 @@ class Node:
             self.address = f"{host}:{address[1]}"
         self.peers.start()
         self.engine.wake()
-        # What lives from here on lives long: keep the collector from walking it, and from walking often.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
         return address
 
     async def serve(self) -> None:
@@ -138,7 +131,7 @@ class Node:
     async def _leave_office(self) -> None:
         """A planned stop is no failure that others first have to notice."""
         deadline = self._loop.time() + HANDOVER_S
-        while self._failure is None and self.engine.host.leave_office(time.monotonic()):
+        while self._failure is None and self.engine.host.leave_office(self._now()):
             if self._loop.time() >= deadline:
                 return
             self.engine.wake()
@@ -156,16 +149,16 @@ class Node:
             self.peers.send(messages)
 
     def _peer_connected(self, peer: int) -> None:
-        self.engine.host.connected(peer, time.monotonic())
+        self.engine.host.connected(peer, self._now())
         self.engine.wake()
 
     def _peer_disconnected(self, peer: int) -> None:
-        self.engine.host.disconnected(peer, time.monotonic())
+        self.engine.host.disconnected(peer, self._now())
         self.engine.wake()
 
     def _peer_message(self, peer: int, body: bytes) -> None:
         try:
-            self.engine.host.receive(peer, body, time.monotonic())
+            self.engine.host.receive(peer, body, self._now())
         except Exception as error:  # noqa: BLE001 - the engine has halted: say why and stop
             self._fatal(error)
             return
@@ -190,7 +183,7 @@ class Node:
             self.listener.broadcast(Msg.ROLES, encode(roles))
         if self._fresh and all(replica.may_vote for replica in self.engine.host.replicas.values()):
             self._fresh = False
-            note_caught_up(self._directory)
+            note_caught_up(self._disk)
             log.info("this replacement has caught up and takes part in elections")
         machine = self.engine.machines.get(META_GROUP)
         if isinstance(machine, MetaMachine) and machine.record.version != self._meta_version:
