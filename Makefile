@@ -10,7 +10,7 @@ SOURCES := clientsdk shard router tests loadtests
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help install up test check fmt bench proto clean failover soak
+.PHONY: help install up test check fmt bench sim proto clean failover soak
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -45,6 +45,10 @@ soak: .venv/installed  ## A million names, 100,000 locks held for five minutes, 
 	$(BIN)/python loadtests/extent.py names
 	$(BIN)/python loadtests/extent.py held --seconds 300
 	$(BIN)/python loadtests/extent.py waiters
+
+SEEDS ?= 10000
+sim: .venv/installed  ## Simulate the whole system, SEEDS=10000 times; replay one: .venv/bin/python -m tests.simulation replay SEED
+	$(BIN)/python -m tests.simulation many --seeds $(SEEDS)
 
 proto: .venv/installed  ## Generate stubs from the .proto files
 	@files=$$(git ls-files '*.proto'); if [ -n "$$files" ]; then \

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -50,13 +50,17 @@ class Formation(msgspec.Struct, frozen=True):
     groups: tuple[GroupRecord, ...]
     slots: bytes
     tenants: tuple[TenantRecord, ...]
-    replaced: tuple[int, ...] = ()
-    """Nodes whose identity is of :func:`replace_node`: an empty disk of theirs is not as formed and may not vote."""
+    replaced: dict[int, str] = {}
+    """Node -> the identity that :func:`replace_node` gave it last; its disk is not as formed and may not vote at first.
+
+    ``nodes`` stays as it was: it is the genesis of the meta group, where every replica has to begin alike, whether it
+    was there before the replacement or comes after it."""
 
     def node(self, number: int) -> NodeRecord:
+        """With its present identity."""
         for record in self.nodes:
             if record.node == number:
-                return record
+                return NodeRecord(record.node, record.address, self.replaced.get(number, record.identity))
         raise FormationError(f"cluster {self.cluster} has no node {number}")
 
     def members_of(self, node: int) -> dict[int, tuple[int, ...]]:
@@ -147,7 +151,7 @@ def _check(formation: Formation) -> None:
         raise ValueError("nodes are numbered from 1")
     _check_unlike("node", [record.node for record in formation.nodes])
     _check_unlike("address", [record.address for record in formation.nodes])
-    _check_unlike("identity", [record.identity for record in formation.nodes])
+    _check_unlike("identity", [*(record.identity for record in formation.nodes), *formation.replaced.values()])
     for node in formation.nodes:
         split_address(node.address)
         if not node.identity:
@@ -169,8 +173,8 @@ def _check(formation: Formation) -> None:
     for tenant in formation.tenants:
         if tenant.tenant < 1 or not all(len(digest) == KEY_HASH_BYTES for digest in tenant.key_hashes):
             raise ValueError(f"tenant {tenant.tenant} has an impossible number or key")
-    if not nodes.issuperset(formation.replaced):
-        raise ValueError("a node that is none was replaced")
+    if not nodes.issuperset(formation.replaced) or not all(formation.replaced.values()):
+        raise ValueError("a node that is none was replaced, or one has no identity")
 
 
 def _check_unlike(what: str, values: Sequence[object]) -> None:
@@ -226,7 +230,8 @@ def load_directory(disk: Disk) -> tuple[Formation, NodeRecord]:
             f"cannot read {disk.place}/{IDENTITY_FILE}: {why}. A directory that lost its identity may have "
             "lost more: replace the node (docs/operations.md)"
         ) from None
-    for record in formation.nodes:
+    for number in (record.node for record in formation.nodes):
+        record = formation.node(number)
         if record.identity == identity:
             return formation, record
     raise FormationError(
@@ -269,35 +274,37 @@ def replace_node(node: int, survivors: Sequence[Path], target: Path) -> str:
     The new replica grants no vote before it has caught up, so that an entry which only the lost disk and one survivor
     had cannot be outvoted by the other survivor and an empty disk.
     """
-    formations = [(path, *_loaded(path)) for path in survivors]
+    with ExitStack() as opened:
+        disks = [opened.enter_context(closing(open_directory(path))) for path in survivors]
+        after = replaced_formation(node, disks)
+        write_directory(after, node, target, fresh=True)
+        for disk in disks:
+            renew_formation(disk, after)
+    return after.node(node).identity
+
+
+def renew_formation(disk: Disk, formation: Formation) -> None:
+    """On the disk of a node that stays what it was."""
+    disk.write_atomic(FORMATION_FILE, _encoded(formation))
+
+
+def replaced_formation(node: int, survivors: Sequence[Disk]) -> Formation:
+    """What has to stand on every disk once ``node`` has a new identity. Raises :class:`FormationError`."""
+    formations = [load_directory(disk) for disk in survivors]
     if not formations:
         raise FormationError("name the data directories of the surviving nodes")
-    clusters = {formation.cluster for _, formation, _ in formations}
+    clusters = {formation.cluster for formation, _ in formations}
     if len(clusters) != 1:
         raise FormationError(f"the directories are of different clusters: {', '.join(sorted(clusters))}")
-    first = formations[0][1]
-    numbers = {record.node for _, _, record in formations}
+    first = formations[0][0]
+    numbers = {record.node for _, record in formations}
     wanted = {record.node for record in first.nodes} - {node}
     first.node(node)
     if numbers != wanted:
         raise FormationError(
             f"the survivors have to be nodes {sorted(wanted)}, the directories are those of {sorted(numbers)}"
         )
-    identity = secrets.token_hex(16)
-    nodes = tuple(
-        NodeRecord(record.node, record.address, identity if record.node == node else record.identity)
-        for record in first.nodes
-    )
-    after = msgspec.structs.replace(first, nodes=nodes, replaced=tuple(sorted({*first.replaced, node})))
-    write_directory(after, node, target, fresh=True)
-    for path, _, _ in formations:
-        write_formation(after, path / FORMATION_FILE)
-    return identity
-
-
-def _loaded(directory: Path) -> tuple[Formation, NodeRecord]:
-    with closing(open_directory(directory)) as disk:
-        return load_directory(disk)
+    return msgspec.structs.replace(first, replaced={**first.replaced, node: secrets.token_hex(16)})
 
 
 def _sync_names(directory: Path) -> None:

@@ -18,6 +18,7 @@ class Leader:
 
     def __init__(self) -> None:
         self.ready = True
+        self.handing_over = False
         self.leader: int | None = 1
         self.term = 1
         self.applied_index = 1
@@ -28,11 +29,15 @@ class Leader:
         self.service = GroupService(1, self, self.machine, self.propose)
         self.started = 0.0
 
+    @property
+    def proposes(self) -> bool:
+        return self.ready and not self.handing_over
+
     def elapsed_ms(self, now: float) -> int:
         return int((now - self.started) * 1000)
 
     def propose(self, group: int, payload: bytes, now: float) -> Proposal:
-        if not self.ready:
+        if not self.proposes:
             raise NotLeader(group, self.leader)
         self.last += 1
         self.log.append((self.last, self.term, payload))
@@ -231,3 +236,20 @@ def test_what_waits_while_the_window_has_room_makes_the_next_turn_due() -> None:
     assert leader.service.wakeup_in_ms(0.0) is None, "only an applied entry makes room"
     leader.ready = False
     assert leader.service.wakeup_in_ms(0.0) == 0, "to be refused"
+
+
+def test_a_leader_that_hands_over_refuses_at_once_and_does_not_spin() -> None:
+    leader = Leader()
+    leader.service.write(Frame("a", 1, REGISTER))
+    leader.service.turn(0.0)
+    leader.commit()
+    leader.codes()
+    due = leader.service.due_in_ms(1e9)
+    assert due == 0, "the client's row has run out, so an entry is due"
+    leader.handing_over = True
+    leader.service.write(Frame("a", 2, REGISTER))
+    assert leader.codes() == [Code.NOT_LEADER]
+    leader.service.turn(1e9)
+    assert leader.service.wakeup_in_ms(1e9) is None, "found by the simulator: it ran round and round until it was over"
+    leader.handing_over = False
+    assert leader.service.wakeup_in_ms(1e9) == 0

@@ -8,7 +8,7 @@ sync the unsynced sectors may be gone although reading still shows them (fsyncga
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from holdfast_shard.consensus.disk import TEMPORARY_SUFFIX, DirectoryInUse, DiskError, DiskFull
@@ -79,6 +79,7 @@ class SimAppendFile:
 
     def write(self, data: bytes) -> None:
         self._check()
+        self._disk.changing()
         room = self._disk.room_bytes()
         self._file.extend(data[:room])
         if room < len(data):
@@ -89,6 +90,7 @@ class SimAppendFile:
 
     def sync(self) -> None:
         self._check()
+        self._disk.changing()
         self._disk.syncs += 1
         if self._disk.failing_syncs:
             self._disk.failing_syncs -= 1
@@ -117,7 +119,8 @@ class SimReadFile:
 
 
 class SimDisk:
-    """Implements `holdfast_shard.consensus.disk.Disk`. Faults: `failing`, `failing_syncs`, `capacity_bytes`, `rot`."""
+    """Implements `holdfast_shard.consensus.disk.Disk`. Faults: `failing`, `failing_syncs`, `capacity_bytes`, `rot`,
+    `on_change`."""
 
     def __init__(self, *, capacity_bytes: int | None = None, seed: int = 0) -> None:
         self.rng = random.Random(seed)
@@ -129,6 +132,8 @@ class SimDisk:
         """So many syncs of files fail from now on."""
         self.syncs = 0
         self.crashes = 0
+        self.on_change: Callable[[], None] | None = None
+        """Called before each change and each sync; what it raises ends the process in the middle of its work."""
         self._names: dict[str, _File] = {}
         self._durable_names: dict[str, _File] = {}
         self._versions: list[dict[str, _File]] = []
@@ -181,18 +186,21 @@ class SimDisk:
 
     def rename(self, old: str, new: str) -> None:
         self.check()
+        self.changing()
         self._file(old)
         self._names[new] = self._names.pop(old)
         self._changed()
 
     def remove(self, name: str) -> None:
         self.check()
+        self.changing()
         self._file(name)
         del self._names[name]
         self._changed()
 
     def sync_directory(self) -> None:
         self.check()
+        self.changing()
         self._durable_names = dict(self._names)
         self._versions.clear()
 
@@ -236,10 +244,17 @@ class SimDisk:
         if self.failing:
             raise DiskError("the simulated disk fails: input/output error")
 
+    def changing(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
     def room_bytes(self) -> int:
         if self.capacity_bytes is None:
             return 1 << 62
-        return max(self.capacity_bytes - sum(len(file.data) for file in self._names.values()), 0)
+        return max(self.capacity_bytes - self.used_bytes(), 0)
+
+    def used_bytes(self) -> int:
+        return sum(len(file.data) for file in self._names.values())
 
     def sync_directory_after_crash(self) -> None:
         self._durable_names = dict(self._names)

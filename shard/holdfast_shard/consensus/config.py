@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .journal import SEGMENT_BYTES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaConfig:
@@ -27,6 +29,8 @@ class ReplicaConfig:
     """Entries kept behind a snapshot, so that a short absence needs no snapshot."""
     snapshot_log_bytes: int = 64 << 20
     """A snapshot is due when the log since the last one exceeds this and the last one's size."""
+    segment_bytes: int = SEGMENT_BYTES
+    """A file of the node's journal is followed by the next when it exceeds this."""
     snapshot_chunk_bytes: int = 256 << 10
     snapshot_window_bytes: int = 1 << 20
     apply_budget_s: float = 0.002

@@ -159,6 +159,11 @@ class Replica:
         """Leads, and has applied everything of earlier terms."""
         return self._office is not None and self.engine.applied_index >= self._office[0]
 
+    @property
+    def proposes(self) -> bool:
+        """Ready, and not handing its office over: nothing is proposed meanwhile."""
+        return self.ready and self.engine.leading and self.elections.handover is None
+
     def elapsed_ms(self, now: float) -> int:
         """Whole milliseconds since it took office, never more than real time; 0 when it does not lead."""
         if self._office is None or self._office[1] is None:

@@ -60,7 +60,7 @@ class EngineLoop:
             group: MetaMachine(formation.meta()) if group == META_GROUP else LockMachine(formation.genesis(group))
             for group in members
         }
-        self.journal, recovered = Journal.open(disk)
+        self.journal, recovered = Journal.open(disk, segment_bytes=config.segment_bytes)
         self.host = Host(
             node=node,
             members=members,

@@ -242,7 +242,7 @@ class Listener:
         if not hmac.compare_digest(hello.key.encode(), formation.secret.encode()):
             raise Unauthenticated("the cluster secret is wrong")
         if hello.role == Role.NODE:
-            known = {record.node: record.identity for record in formation.nodes}
+            known = {record.node: formation.node(record.node).identity for record in formation.nodes}
             if hello.node == self._node or known.get(hello.node) != hello.identity:
                 raise WrongCluster(
                     f"node {hello.node} with identity {hello.identity or 'none'} is no member: its disk was replaced, "

@@ -25,6 +25,8 @@ LOG_TAIL_BYTES = 16 << 20
 """Of each group: what is kept behind a snapshot, and how much may follow it. The log is held in memory, and it is all
 applied again at a restart, so less than the engine's default serves better."""
 
+CONFIG = ReplicaConfig(kept_tail_bytes=LOG_TAIL_BYTES, snapshot_log_bytes=LOG_TAIL_BYTES)
+
 HANDOVER_S = 1.0
 """Longest time that a node told to stop spends on handing over what it leads."""
 HANDOVER_LOOK_S = 0.005
@@ -38,7 +40,13 @@ class Node:
     ``listen`` where it is not the formation's address, ``advertise`` where others find it elsewhere than it listens.
     """
 
-    def __init__(self, surroundings: Surroundings, listen: str | None = None, advertise: str | None = None) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        listen: str | None = None,
+        advertise: str | None = None,
+        config: ReplicaConfig = CONFIG,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._now = surroundings.monotonic
         disk = self._disk = surroundings.disk
@@ -62,7 +70,7 @@ class Node:
             self.formation,
             number,
             surroundings,
-            config=ReplicaConfig(kept_tail_bytes=LOG_TAIL_BYTES, snapshot_log_bytes=LOG_TAIL_BYTES),
+            config=config,
             fresh=self._fresh,
             on_messages=self._send,
             on_progress=self._progress,

@@ -36,6 +36,8 @@ class Replica(Protocol):
     @property
     def ready(self) -> bool: ...
     @property
+    def proposes(self) -> bool: ...
+    @property
     def leader(self) -> int | None: ...
     @property
     def term(self) -> int: ...
@@ -90,7 +92,7 @@ class GroupService:
     # Input.
 
     def write(self, frame: Frame) -> None:
-        if not self._replica.ready:
+        if not self._replica.proposes:
             self._refuse(frame)
         elif self._pending_bytes + len(frame.body) > PENDING_BYTES_MAX or len(self._pending) >= PENDING_FRAMES_MAX:
             self._reply(frame, Refusal(Code.OVERLOADED, f"group {self.group} has too much waiting", PENDING_RETRY_MS))
@@ -99,7 +101,7 @@ class GroupService:
             self._pending_bytes += len(frame.body)
 
     def read(self, frame: Frame) -> None:
-        if not self._replica.ready:
+        if not self._replica.proposes:
             self._refuse(frame)
         elif (
             self._reads_bytes + len(frame.body) > PENDING_BYTES_MAX
@@ -140,7 +142,7 @@ class GroupService:
             self._serve_reads()
         if self._flights:
             self._skip_covered()
-        if not self._replica.ready:
+        if not self._replica.proposes:
             self._refuse_pending()
             return
         while len(self._flights) < ENTRIES_IN_FLIGHT_MAX and self._due(now):
@@ -174,9 +176,9 @@ class GroupService:
     def wakeup_in_ms(self, now: float) -> int | None:
         """Milliseconds until the next turn is due; None when only input or an applied entry makes one due."""
         waiting = bool(self._pending or self._reads)
-        if self._readable or (waiting and (not self._replica.ready or len(self._flights) < ENTRIES_IN_FLIGHT_MAX)):
+        if self._readable or (waiting and (not self._replica.proposes or len(self._flights) < ENTRIES_IN_FLIGHT_MAX)):
             return 0
-        if self._flights or not self._replica.ready:
+        if self._flights or not self._replica.proposes:
             return None
         return 0 if self.machine.backlog else self.due_in_ms(now)
 

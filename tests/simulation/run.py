@@ -1,0 +1,182 @@
+"""One run from its plan to its verdict."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NoReturn
+from unittest import mock
+
+import msgspec
+
+from holdfast.wire.messages import NodeRecord
+from holdfast_router.dispatch import GroupDispatch, Item, Outcome
+from holdfast_router.process import FormationFile
+from holdfast_shard.formation import Formation, key_hash, new_formation
+from tests.simulation.faults import Nemesis
+from tests.simulation.logs import Logs
+from tests.simulation.plan import Plan
+from tests.simulation.processes import NODE_PORT, ClientMachine, NodeMachine, RouterMachine
+from tests.simulation.watch import Watch
+from tests.simulation.workload import Application
+from tests.simulation.world import Violation, World
+
+NODES = 3
+KEY = "hf_simulated"
+ANSWERED_S = 60.0
+"""After the last fault, everything that was asked is answered within this time."""
+SETTLED_S = 20.0
+"""After the last operation, all replicas are alike within this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    seed: int
+    violation: str
+    """Empty when every promise was kept."""
+    rule: str
+    seconds: float
+    """Simulated."""
+    counts: Counter[str]
+    trace: list[str]
+
+
+class _ReadsTheMachine(AssertionError):
+    pass
+
+
+@contextmanager
+def _only_simulated_clocks(world: World) -> Iterator[None]:
+    """Whoever reads a clock of this machine in a run ends it; the wall clock jumps, for nothing may depend on it."""
+
+    def forbidden(*_: Any) -> NoReturn:
+        raise _ReadsTheMachine("the code under simulation reads a clock of this machine")
+
+    def wall() -> float:
+        return world.wall_offset_s + world.now
+
+    with (
+        mock.patch.object(time, "monotonic", forbidden),
+        mock.patch.object(time, "perf_counter", forbidden),
+        mock.patch.object(time, "clock_gettime", forbidden),
+        mock.patch.object(time, "time", wall),
+    ):
+        yield
+
+
+@cache
+def formation_of(groups: int) -> Formation:
+    """The same at every run: what is drawn when a real one is formed, its identities and its key, is set."""
+    formation, _ = new_formation([f"node{number}:{NODE_PORT}" for number in range(1, NODES + 1)], groups, NODES)
+    nodes = tuple(NodeRecord(node.node, node.address, f"identity-{node.node}") for node in formation.nodes)
+    tenants = tuple(msgspec.structs.replace(tenant, key_hashes=(key_hash(KEY),)) for tenant in formation.tenants)
+    return msgspec.structs.replace(formation, cluster="simulated", secret="secret", nodes=nodes, tenants=tenants)
+
+
+class Run:
+    def __init__(self, plan: Plan, *, trace: bool = False) -> None:
+        self.plan = plan
+        world = self.world = World(plan.seed)
+        world.trace = [] if trace else None
+        formation = formation_of(plan.groups)
+        self.watch = Watch(world, formation)
+        self.logs = Logs(self.watch)
+        self.nodes = [NodeMachine(world, number, formation, self.logs.watch_node) for number in range(1, NODES + 1)]
+        file = FormationFile(formation.cluster, formation.secret, formation.nodes, formation.groups)
+        self.routers = [RouterMachine(world, number, file) for number in range(1, plan.routers + 1)]
+        self.applications = [
+            Application(ClientMachine(world, number, self.routers, KEY), steps, self.watch)
+            for number, steps in enumerate(plan.clients, start=1)
+        ]
+
+    def judge(self) -> Verdict:
+        violation: Violation | None = None
+        try:
+            with (
+                _only_simulated_clocks(self.world),
+                mock.patch("holdfast_router.process.GroupDispatch", self._dispatch),
+            ):
+                random.seed(f"{self.plan.seed}/global")
+                self._go()
+        except Violation as error:
+            violation = error
+        world = self.world
+        world.note(f"ends with {dict(sorted(world.counts.items()))}, {violation}")
+        return Verdict(
+            self.plan.seed,
+            "" if violation is None else str(violation),
+            "" if violation is None else violation.rule,
+            world.now,
+            world.counts,
+            world.trace or [],
+        )
+
+    def _dispatch(self, group: int) -> GroupDispatch:
+        logs = self.logs
+
+        class Watched(GroupDispatch):
+            def submit(self, item: Item) -> None:
+                logs.submitted(item)
+                super().submit(item)
+
+            def refused(self, request: int, refusal: Any, now: float) -> None:
+                logs.node_refused(refusal)
+                super().refused(request, refusal, now)
+
+            def _finish(self, item: Item, answers: bytes | None, refusal: Any = None) -> None:
+                if not item.done:
+                    logs.delivered(Outcome(item, answers, refusal))
+                super()._finish(item, answers, refusal)
+
+        return Watched(group)
+
+    def _go(self) -> None:
+        world = self.world
+        nemesis = Nemesis(world, self.nodes, self.routers, self.applications)
+        for node in self.nodes:
+            node.start()
+        for router in self.routers:
+            router.start()
+        for application in self.applications:
+            application.start()
+        nemesis.schedule(self.plan.faults)
+        world.run(self.plan.faults_end)
+        nemesis.end()
+        world.note("no more faults")
+        for application in self.applications:
+            application.hurry = True
+        if not world.run(world.now + ANSWERED_S, lambda: all(each.over for each in self.applications)):
+            waiting = "; ".join(each.where() for each in self.applications if not each.over)
+            world.violate(Violation("everything is answered", f"still waiting after {ANSWERED_S:g} s: {waiting}"))
+        deadline = world.now + SETTLED_S
+        world.run(world.now + 1.0)
+        while (why := self.logs.settled(self.nodes)) is not None:
+            if world.now >= deadline:
+                world.violate(Violation("replicas agree", f"{SETTLED_S:g} s after the last operation: {why}"))
+            world.run(world.now + 0.5)
+        self.logs.compare_rows(self.nodes)
+        if world.violation is not None:
+            raise world.violation
+
+
+def run(plan: Plan, *, trace: bool = False) -> Verdict:
+    """Never raises for what the run finds."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    collects = gc.isenabled()
+    gc.disable()
+    this = Run(plan, trace=trace)
+    try:
+        return this.judge()
+    finally:
+        this.world.dispose()
+        logging.disable(disabled)
+        if collects:
+            gc.enable()
