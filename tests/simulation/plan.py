@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 CLIENTS = (4, 6)
 WORKERS = 2
-STEPS_PER_RUN = 340
+STEPS_PER_RUN = 300
 """Each is one to eight calls of the SDK: a run makes at least 500."""
 FAULTS = (6, 14)
-FAULTS_S = (5.0, 10.0)
+FAULTS_S = (4.0, 9.0)
 """How long faults go on."""
 
 

@@ -322,8 +322,7 @@ class Worker:
         release()
 
     async def look(self, step: Step) -> None:
-        self._watch.call()
-        info = await self._client.get(step.name)
+        info = await self._get(step, cache=False)
         self._watch.world.count("state: seen held" if info.holders else "state: seen free")
         if step.number == 0:
             self._watch.call()
@@ -331,13 +330,18 @@ class Worker:
                 pass
 
     async def absent(self, step: Step) -> None:
-        """What a cache says of a name is never wrong: an acquire that had succeeded before is seen."""
-        self._watch.call()
-        before = self._watch.surely_held(step.name)
-        info = await self._client.get(step.name, cache=True)
-        if not info.holders and before is not None and self._watch.surely_held(step.name) is before:
-            self._watch.unless_excused(
-                step.name, before.lock.token, "a cache is never wrong", f"{step.name} is held by {before.who}"
-            )
+        info = await self._get(step, cache=True)
         if not info.holders:
             self._watch.world.count("state: known absent")
+
+    async def _get(self, step: Step, *, cache: bool) -> holdfast.LockInfo:
+        """What is held from before the call until after its answer is seen, also by who remembers what is absent."""
+        self._watch.call()
+        before = self._watch.surely_held(step.name)
+        info = await self._client.get(step.name, cache=cache)
+        if before is not None and before.believed:
+            token = before.lock.token
+            if all(holder.token != token for holder in info.holders):
+                text = f"{step.name} is held by {before.who} with token {token}, and was seen with {info.holders}"
+                self._watch.unless_excused(step.name, token, "what is seen is true", text)
+        return info

@@ -74,8 +74,9 @@ class Export:
             self._write(SESSIONS, piece, (_session_row(lease) for client in clients for lease in _sessions(client)))
         else:
             slot = piece - CLIENT_BUCKETS
-            rows = (_lock_row(lock) for names in self._ledger.tables[slot].values() for lock in names.values())
-            self._write(LOCKS, slot, rows)
+            table = self._ledger.tables[slot]
+            if table:  # most are empty where little is held
+                self._write(LOCKS, slot, (_lock_row(lock) for names in table.values() for lock in names.values()))
 
     def _write(self, kind: int, number: int, rows: Iterable[Row]) -> None:
         part: list[msgspec.Raw] = []
