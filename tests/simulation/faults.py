@@ -131,6 +131,11 @@ class Nemesis:
     def power_leader(self, fault: Fault) -> None:
         self._kill([self._leader(fault)], fault, power=True)
 
+    def power_two(self, fault: Fault) -> None:
+        """A majority at once: whatever was acknowledged has to be on their disks."""
+        spared = self._node(fault)
+        self._kill([node for node in self._nodes if node is not spared], fault, power=True)
+
     def power_all(self, fault: Fault) -> None:
         self._kill(self._nodes, fault, power=True)
 
@@ -138,9 +143,11 @@ class Nemesis:
         self._kill(self._nodes, fault, power=False)
 
     def power_in_write(self, fault: Fault) -> None:
-        """After so many more changes to its disk, in the midst of one."""
-        node = self._leader(fault) if fault.amount < 0.5 else self._node(fault)
-        left = fault.second
+        self._interrupt(self._leader(fault) if fault.amount < 0.5 else self._node(fault), fault.second, fault)
+
+    def _interrupt(self, node: NodeMachine, changes: int, fault: Fault) -> None:
+        """After so many more changes to its disk, in the midst of one, the power goes."""
+        left = changes
 
         def change() -> None:
             nonlocal left
@@ -152,6 +159,14 @@ class Nemesis:
                 raise PowerLoss
 
         node.disk.on_change = change
+
+    def power_in_election(self, fault: Fault) -> None:
+        """The leader is cut off, and whoever writes down its vote first may be interrupted by the end of its power."""
+        leader = self._leader(fault)
+        self._isolate(leader.host, fault)
+        for number, node in enumerate(node for node in self._nodes if node is not leader):
+            if number == fault.second % 2 or fault.amount < 0.5:
+                self._interrupt(node, fault.second % 5, fault)
 
     def terminate_node(self, fault: Fault) -> None:
         node = self._leader(fault) if fault.amount < 0.7 else self._node(fault)

@@ -33,7 +33,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
     for faults in _less(plan.faults):
         yield replace(plan, faults=faults)
     for clients in _less(plan.clients):
-        yield replace(plan, clients=clients)
+        if clients:
+            yield replace(plan, clients=clients)
     for client, workers in enumerate(plan.clients):
         for worker, steps in enumerate(workers):
             for fewer in _less(steps):
