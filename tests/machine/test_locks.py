@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.wire.frames import Allotment, EventKind, Kind, Options, Reason, Status
+from holdfast.wire.frames import Allotment, EventKind, Kind, Mode, Options, Reason, Status
 from holdfast.wire.limits import HOLDERS_SHOWN_MAX, READ_BYTES_PER_FRAME_MAX
 from holdfast.wire.names import slot_of
 from holdfast_shard.machine import Genesis, LockMachine
@@ -74,6 +74,15 @@ def test_another_capacity_is_refused_naming_both(one: Client, two: Client) -> No
 def test_a_lock_that_is_free_again_has_no_capacity(one: Client, two: Client) -> None:
     one.release("s", one.permits("s", 1, 4).token)
     assert two.permits("s", 1, 5).status == Status.OK
+
+
+def test_a_lock_whose_last_waiter_for_permits_has_gone_shows_no_capacity(one: Client, two: Client) -> None:
+    one.acquire("s", ttl=60_000)
+    two.permits("s", 1, 4, wait=60_000)
+    ticket = two.seq
+    assert one.look(Kind.GET, "s").detail[1] == 4
+    two.op(Kind.CANCEL, "s", token=ticket)
+    assert one.look(Kind.GET, "s").detail[1] == 0
 
 
 # Waiting.
@@ -231,6 +240,12 @@ def test_a_steal_waits_for_the_victim_to_let_go_and_passes_the_queue(
     assert [event.client for event in cluster.take_events(EventKind.GRANTED)] == [two.number]
 
 
+def test_a_stealer_is_told_that_nobody_is_ahead_of_it(one: Client, two: Client, three: Client) -> None:
+    one.acquire("a")
+    three.acquire("a", wait=60_000)
+    assert two.acquire("a", steal=True, wait=60_000).detail[0] == 0
+
+
 def test_a_stolen_hold_of_a_living_session_ends_at_the_deadline_it_was_told(
     cluster: Cluster, one: Client, two: Client
 ) -> None:
@@ -329,6 +344,13 @@ def test_silent_cachers_run_out_within_a_second(cluster: Cluster, one: Client, t
     assert len(cluster.take_events(EventKind.GRANTED)) == 1
 
 
+def test_a_cacher_cannot_close_the_name_behind_it(one: Client, two: Client) -> None:
+    """With a lock delay, what is at most a second long would have kept others away for a minute."""
+    answer = one.acquire("a", ttl=1000, mode=int(Mode.CACHE), lock_delay_ms=60_000)
+    assert answer.status == Status.INVALID
+    assert two.acquire("a").status == Status.OK
+
+
 def test_a_held_name_is_not_cached_and_a_cache_is_no_hold(one: Client, two: Client) -> None:
     one.acquire("a")
     assert two.cache("a").status == Status.BUSY
@@ -372,7 +394,10 @@ def test_only_a_higher_version_of_an_allotment_counts_and_a_lower_total_takes_no
     assert one.acquire("c").status == Status.QUOTA_HELD
 
 
-def test_a_tenant_cannot_allot(one: Client) -> None:
+def test_a_tenant_cannot_allot(cluster: Cluster, one: Client) -> None:
+    mine = Op(Kind.ALLOT, options=Options(allotment=Allotment(1, 9, 0, 0, 0)))
+    cluster.entry(frame(-1, section(0, 0, [mine])))
+    assert one.acquire("a").status == Status.OK
     assert one.op(Kind.ALLOT, options=Options(allotment=Allotment(1, 9, 9, 9, 9))).status == Status.INVALID
 
 
