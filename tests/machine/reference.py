@@ -22,7 +22,8 @@ from holdfast.wire.limits import (
     WAIT_MS_MAX,
 )
 from holdfast.wire.names import check_name, slot_of
-from tests.machine.reference_rows import Allotted, Book, Client, Hold, Lease, Name, Waiter
+from tests.machine.reference_book import Book
+from tests.machine.reference_rows import Allotted, Client, Hold, Lease, Name, Waiter
 
 Answer = tuple[int, int, int, object]
 """(status, token, deadline, detail)."""

@@ -5,34 +5,50 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from holdfast.wire import limits
-from tests.machine.lockstep import Step, failure, shortened
+from tests.machine.lockstep import failure, shortened
+from tests.machine.steps import Step
 from tests.machine.traces import trace
 
-FREED = st.sampled_from([limits.FREED_PER_ENTRY_MAX] * 3 + [1, 2])
-"""How much an entry may free of what is over: rarely little, for then every order of freeing is met."""
-
-
+TRACES = 300
 STEPS = 60
 
 
-def agree(steps: list[Step], freed_max: int) -> None:
-    """Raises ``AssertionError`` with a short trace when machine and reference come apart."""
+def drawn(rng: Random) -> tuple[list[Step], int]:
+    """A trace, and how much an entry may free of what is over: at times little, for then every order of freeing is
+    met."""
+    return trace(rng, STEPS), rng.choice([limits.FREED_PER_ENTRY_MAX] * 3 + [1, 2])
+
+
+def agree(steps: list[Step], freed_max: int, *, short: bool = True) -> None:
+    """Raises ``AssertionError`` when machine and reference come apart; with a ``short`` trace that shows it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(limits, "FREED_PER_ENTRY_MAX", freed_max)
-        if failure(steps, freed_max) is not None:
-            short, error = shortened(steps, freed_max)
-            lines = "\n".join(f"    {step!r}," for step in short)
-            raise AssertionError(f"{error!r} with freed_max={freed_max}, after\n{lines}") from error
+        error = failure(steps, freed_max)
+        if error is None:
+            return
+        if short:
+            steps, error = shortened(steps, freed_max)
+        lines = "\n".join(f"    {step!r}," for step in steps)
+        raise AssertionError(f"{error!r} with freed_max={freed_max}, after\n{lines}") from error
 
 
-# Hypothesis shrinks every number of every step; leaving steps out is a hundred times faster and reads as well.
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
-)
-@given(st.randoms(use_true_random=True), FREED)
-def test_the_machine_and_the_reference_agree_on_everything(rng: Random, freed_max: int) -> None:
-    agree(trace(rng, STEPS), freed_max)
+# Hypothesis would shrink a seed; leaving out steps is what makes a trace short.
+run = settings(max_examples=TRACES, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+
+
+@run
+@given(st.randoms(use_true_random=True))
+def test_the_machine_and_the_reference_agree_on_everything(rng: Random) -> None:
+    agree(*drawn(rng))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@settings(run, max_examples=20_000)
+@given(st.randoms(use_true_random=True))
+def test_the_machine_and_the_reference_agree_for_long(rng: Random) -> None:
+    agree(*drawn(rng))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from holdfast.wire.frames import Kind, Mode, Options
-from tests.machine.lockstep import SESSIONS, Again, Allot, Do, Elect, Export, Join, Look, Pass, Step, Swap
+from tests.machine.steps import SESSIONS, Again, Allot, Do, Elect, Export, Join, Look, Pass, Step, Swap
 
 LOOKS = (Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS)
 
@@ -40,7 +40,8 @@ def trace(rng: Random, length: int) -> list[Step]:
         *[lambda: Look(rng.choice(LOOKS), rng.randrange(4), rng.randrange(4), _back(rng), rng.randrange(3))] * 2,
         lambda: _rare(rng, leaning),
     ]
-    steps += [rng.choice(makers)() for _ in range(length)]
+    while len(steps) < length:
+        steps += rng.choice(FRAGMENTS)(rng, leaning) if rng.random() < 0.05 else [rng.choice(makers)()]
     return steps
 
 
@@ -128,3 +129,38 @@ def _rare(rng: Random, leaning: Leaning) -> Step:
         _allot(rng) if leaning.narrow else Swap(),
     ]  # fmt: skip
     return rng.choice(rare)
+
+
+# Fragments: what takes several steps in a row of one client, which chance alone seldom gives.
+
+
+def _early_cancel(rng: Random, leaning: Leaning) -> list[Step]:
+    """A cancel that overtakes its acquire."""
+    who, name, lease = rng.randrange(4), rng.choice(leaning.names), rng.choice([0, 0, 1])
+    acquire = Do(Kind.ACQUIRE, who, name, lease, wait=rng.choice(leaning.waits), late=True, unanswered=1)
+    cancel = Do(Kind.CANCEL, who, name, lease, unanswered=rng.choice([1, 1, 2, 0]))
+    return [acquire, cancel, Again(rng.choice([1, 1, 0]))]
+
+
+def _reentry(rng: Random, leaning: Leaning) -> list[Step]:
+    """A session takes one name twice and lets go of it once or twice."""
+    who, name = rng.randrange(4), rng.choice(leaning.names)
+    opening = Do(Kind.OPEN, who, back=rng.randrange(3), ttl=rng.choice(leaning.ttls))
+    acquire = Do(Kind.ACQUIRE, who, name, 1, options=Options(reentrant=True), unanswered=rng.choice([0, 3]))
+    letting_go = Do(rng.choice([Kind.RELEASE, Kind.CANCEL]), who, name, 1)
+    again: Step = letting_go if rng.random() < 0.5 else Again(0)
+    return [opening, acquire, acquire, letting_go, again]
+
+
+def _robbed_session(rng: Random, leaning: Leaning) -> list[Step]:
+    """A session that goes on living while one of its names is taken away."""
+    who, name, ttl = rng.randrange(3), rng.choice(leaning.names), rng.choice(leaning.ttls)
+    theft = Do(Kind.ACQUIRE, who + 1, name, wait=60_000, ttl=60_000, options=Options(steal=True))
+    taking = rng.choice(
+        [theft, Do(Kind.FORCE, who + 1, name), Do(Kind.END, who + 1, options=Options(session=SESSIONS[0]))]
+    )
+    alive: list[Step] = [Pass(ttl // 2), Do(Kind.KEEPALIVE, who, lease=1, ttl=ttl), Pass(ttl // 2), Pass(ttl // 2)]
+    return [Do(Kind.OPEN, who, ttl=ttl), Do(Kind.ACQUIRE, who, name, 1), taking, *alive]
+
+
+FRAGMENTS = (_early_cancel, _reentry, _robbed_session)
