@@ -52,6 +52,11 @@ sim: .venv/installed  ## Simulate the whole system, SEEDS=10000 times; replay on
 fuzz: .venv/installed  ## Any bytes to everything that reads bytes, led by coverage, for SECONDS=60
 	$(BIN)/python -m tests.fuzz -max_total_time=$(or $(SECONDS),60)
 
+coverage: .venv/installed  ## Branch coverage of the state machines and the engine by their fast tests; at least 95 %
+	$(BIN)/python -m coverage run -m pytest -m 'not long' --timeout=300 tests/machine tests/consensus tests/fuzz
+	$(BIN)/python -m coverage report
+	$(BIN)/python -m tests.branches
+
 proto: .venv/installed  ## Generate stubs from the .proto files
 	@files=$$(git ls-files '*.proto'); if [ -n "$$files" ]; then \
 	  $(BIN)/python -m grpc_tools.protoc -Iclientsdk --python_out=clientsdk --grpc_python_out=clientsdk --pyi_out=clientsdk $$files; \

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from holdfast.wire.frames import Allotment, Kind, Options, Stamped, Status, decode_answer_list, encode
-from holdfast.wire.limits import FREED_PER_ENTRY_MAX
+from holdfast.wire.limits import FREED_PER_ENTRY_MAX, SLOTS
 from holdfast_shard.machine import Genesis, LockMachine, build_entry
 from tests.machine.driver import Op, section, stamped
 from tests.machine.reference import Answer, Reference
@@ -31,6 +31,7 @@ from tests.machine.steps import (
     Look,
     Pass,
     Step,
+    Stray,
     Swap,
 )
 
@@ -61,7 +62,7 @@ class World:
     def __init__(self, freed_max: int = FREED_PER_ENTRY_MAX) -> None:
         stamps = [stamped(tenant, section(0, 0, [Op(Kind.ACQUIRE, 0, "elsewhere")])) for tenant in set(TENANTS)]
         foreign = {int.from_bytes(stamp.slots, "little") for stamp in stamps}
-        self.genesis = Genesis("cluster", 1, tuple(slot for slot in range(4096) if slot not in foreign))
+        self.genesis = Genesis("cluster", 1, tuple(slot for slot in range(SLOTS) if slot not in foreign))
         self.machine = LockMachine(self.genesis)
         self.reference = Reference(freed_max, frozenset(self.genesis.slots))
         self.index = self.term = self.elapsed = self.version = 0
@@ -97,6 +98,11 @@ class World:
                 self._allot(step)
             case Join():
                 self._join(step)
+            case Stray():
+                number = self.callers[step.who % len(self.callers)].number if step.who is not None else 0
+                op = Op(step.kind, 1, "a", options=Options(allotment=step.allotment))
+                self.pending.append(stamped(step.tenant, section(number, 1, [op])))
+                self._close()
             case Look():
                 self._look(step)
             case Swap():
@@ -260,6 +266,10 @@ class World:
                 "sessions": len(reference.sessions(tenant)),
             }, f"counts of tenant {tenant}"
         assert machine.counts()["clients"] == len(reference.clients)
+        for caller in self.callers:
+            for tenant in (1, 2):
+                client = reference.client(caller.number)
+                assert machine.knows(tenant, caller.number) == (client is not None and client.tenant == tenant)
         due, true = machine.due_ms(), reference.due()
         assert (due is None) == (true is None)
         assert due is None or true is None or reference.clock < due <= true, "the next deadline is never slept through"

@@ -74,6 +74,9 @@ class Reference(Book):
         self.events = []
         return answers, events
 
+    def owns(self, name: Name) -> bool:
+        return name[1] != "" and slot_of(*name) in self.owned
+
     def _section(self, stamped: Stamped) -> list[Answer]:
         section = stamped.section
         if stamped.tenant < 0:
@@ -117,7 +120,7 @@ class Reference(Book):
         if operation is None:
             return INVALID
         named = asked.kind in (Kind.ACQUIRE, Kind.RELEASE, Kind.FORCE)
-        if named and slot_of(client.tenant, asked.name) not in self.owned:
+        if named and not self.owns((client.tenant, asked.name)):
             return (Status.MOVED, 0, 0, None)
         answer = operation(client, asked)
         client.answers[asked.seq] = answer

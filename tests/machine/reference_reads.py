@@ -23,7 +23,7 @@ class Reads:
 
     def _answer(self, tenant: int, client: Client | None, asked: Asked) -> Answer:
         name = (tenant, asked.name)
-        if asked.kind in (Kind.GET, Kind.CHECK) and slot_of(*name) not in self._book.owned:
+        if asked.kind in (Kind.GET, Kind.CHECK) and not self._book.owns(name):
             return (Status.MOVED, 0, 0, None)
         match asked.kind:
             case Kind.GET:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast.wire.frames import Kind, Options
+from holdfast.wire.frames import Allotment, Kind, Options
 
-NAMES = ("a", "b", "{a}c", "\x07", "elsewhere")
-"""The second but last is no name, and the last one's slot is another group's."""
+NAMES = ("a", "b", "{a}c", "\x07", "elsewhere", "")
+"""The fourth is no name, the fifth one's slot is another group's, and the last has none."""
 SESSIONS = (b"s" * 16, b"t" * 16, b"u" * 16, b"short")
 TENANTS = (1, 1, 1, 2)
 """Of the clients that a trace begins with."""
@@ -91,4 +91,14 @@ class Export:
     pace: int = 1
 
 
-Step = Do | Pass | Again | Elect | Allot | Join | Look | Swap | Export
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A section that is not a client's: ``tenant``'s, under the number of a caller or none, with one operation."""
+
+    kind: Kind
+    tenant: int
+    who: int | None = None
+    allotment: Allotment | None = None
+
+
+Step = Do | Pass | Again | Elect | Allot | Join | Look | Swap | Export | Stray

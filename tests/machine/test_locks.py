@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from holdfast.wire.frames import Allotment, EventKind, Kind, Mode, Options, Reason, Status
 from holdfast.wire.limits import HOLDERS_SHOWN_MAX, READ_BYTES_PER_FRAME_MAX
 from holdfast.wire.names import slot_of
@@ -285,6 +287,20 @@ def test_a_plain_hold_being_stolen_is_not_extended(cluster: Cluster, one: Client
     assert len(cluster.take_events(EventKind.GRANTED)) == 1
 
 
+def test_a_steal_now_that_finds_no_room_takes_nothing(
+    cluster: Cluster, one: Client, two: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast_shard.machine.acquire.LOCKS_PER_SESSION_MAX", 1)
+    held = one.acquire("a", ttl=60_000)
+    lease = two.open(A)
+    two.acquire("b", lease=lease)
+    assert two.acquire("a", lease=lease, steal=True, now=True).status == Status.TOO_MANY_LOCKS
+    cluster.entry(frame(0, section(0, 0, [Op(Kind.ALLOT, options=Options(allotment=Allotment(1, 1, 1, 9, 9)))])))
+    assert two.acquire("a", steal=True, now=True).status == Status.QUOTA_HELD
+    assert one.check("a", held.token)
+    assert cluster.take_events() == []
+
+
 def test_force_release_with_and_without_now(cluster: Cluster, one: Client, two: Client) -> None:
     held = one.acquire("a")
     assert two.op(Kind.FORCE, "a", token=held.token + 1).status == Status.NOT_HELD
@@ -318,6 +334,29 @@ def test_release_by_somebody_else_tells_the_holder(cluster: Cluster, one: Client
     assert two.release("a", held.token).status == Status.OK
     (event,) = cluster.take_events()
     assert (event.client, event.kind, event.reason) == (one.number, EventKind.LOST, Reason.RELEASED)
+
+
+def test_what_a_session_lost_is_shown_for_sixty_seconds(cluster: Cluster, one: Client, two: Client) -> None:
+    lease = one.open(A, ttl=600_000)
+    first = one.acquire("a", lease=lease)
+    two.op(Kind.FORCE, "a", options=Options(now=True))
+    cluster.pass_time(60_000)
+    assert one.holds(lease)[4] == [["a", first.token, Reason.FORCED]]
+    cluster.pass_time(1)
+    assert one.holds(lease)[4] == []
+    second = one.acquire("a", lease=lease)
+    two.op(Kind.FORCE, "a", options=Options(now=True))
+    assert one.holds(lease)[4] == [["a", second.token, Reason.FORCED]]
+
+
+def test_a_session_that_awaits_a_name_does_not_await_it_twice(one: Client, two: Client) -> None:
+    for name in "abc":
+        two.acquire(name)
+    lease = one.open(A)
+    for name in "abc":
+        assert one.acquire(name, lease=lease, wait=5000).status == Status.QUEUED
+    again = one.acquire("b", lease=lease, wait=5000)
+    assert (again.status, again.detail) == (Status.ALREADY_HELD, 0)
 
 
 # Cached "not held".

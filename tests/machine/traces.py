@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from holdfast.wire.frames import Kind, Mode, Options
-from tests.machine.steps import SESSIONS, Again, Allot, Do, Elect, Export, Join, Look, Pass, Step, Swap
+from holdfast.wire.frames import Allotment, Kind, Mode, Options
+from tests.machine.steps import SESSIONS, Again, Allot, Do, Elect, Export, Join, Look, Pass, Step, Stray, Swap
 
 LOOKS = (Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS)
 
@@ -81,7 +81,7 @@ def _do(rng: Random, leaning: Leaning) -> Do:
     return Do(
         kind=rng.choice([kind, kind, Kind.GET]) if sloppy else kind,
         who=rng.choice([0, 1, 2, 0, 1, 2, 3]),
-        name=rng.randrange(5) if sloppy else rng.choice(leaning.names),
+        name=rng.randrange(6) if sloppy else rng.choice(leaning.names),
         lease=0 if rng.random() < leaning.plain else rng.choice([1, 1, 2]),
         back=_back(rng),
         ttl=rng.choice(ttls),
@@ -123,10 +123,19 @@ def _allot(rng: Random) -> Allot:
     )  # fmt: skip
 
 
+def _stray(rng: Random) -> Stray:
+    allotment = Allotment(rng.choice([0, 1, 2]), 1 << 40, 0, 0, 0) if rng.random() < 0.5 else None
+    kind = rng.choice([Kind.ACQUIRE, Kind.ALLOT])
+    if rng.random() < 0.7:
+        return Stray(kind, rng.choice([1, 2, -1]), rng.choice([None, 0, 3]), allotment)
+    # The service itself may say one thing alone, a good allotment, and that has a step of its own.
+    return Stray(Kind.ACQUIRE, 0, None, allotment)
+
+
 def _rare(rng: Random, leaning: Leaning) -> Step:
     rare: list[Step] = [
         Elect(rng.random() < 0.4), Elect(), Swap(), Export(rng.choice([1, 100, 1000, 4000])), Join(rng.choice([1, 2])),
-        _allot(rng) if leaning.narrow else Swap(),
+        _allot(rng) if leaning.narrow else Swap(), _stray(rng), _stray(rng),
     ]  # fmt: skip
     return rng.choice(rare)
 
@@ -147,7 +156,7 @@ def _reentry(rng: Random, leaning: Leaning) -> list[Step]:
     who, name = rng.randrange(4), rng.choice(leaning.names)
     opening = Do(Kind.OPEN, who, back=rng.randrange(3), ttl=rng.choice(leaning.ttls))
     acquire = Do(Kind.ACQUIRE, who, name, 1, options=Options(reentrant=True), unanswered=rng.choice([0, 3]))
-    letting_go = Do(rng.choice([Kind.RELEASE, Kind.CANCEL]), who, name, 1)
+    letting_go = Do(rng.choice([Kind.RELEASE, Kind.CANCEL]), who, name, 1, unanswered=rng.choice([0, 4]))
     again: Step = letting_go if rng.random() < 0.5 else Again(0)
     return [opening, acquire, acquire, letting_go, again]
 
