@@ -157,6 +157,18 @@ def test_a_piece_of_a_snapshot_is_taken_once_whole_and_in_order(talk: Talk) -> N
     assert state(talk.one) == before
 
 
+def test_a_snapshot_that_was_arriving_is_dropped_when_the_own_state_has_reached_it(talk: Talk) -> None:
+    found = replica(talk.one)
+    index = found.last_index + 1
+    talk.say(talk.leader, talk.one, SnapshotChunk(1, found.term, index, found.term, 9, 7, 0, zlib.crc32(b"a"), b"a"))
+    assert found.installation._arrival is not None
+    talk.go_on()
+    found.installation.forget_covered(index - 1)
+    assert found.installation._arrival is not None
+    assert found.compaction.begin() is not None
+    assert found.installation._arrival is None
+
+
 def test_a_replica_that_is_behind_gets_no_vote_before_an_election(talk: Talk) -> None:
     found = replica(talk.one)
     deadline = found.elections.deadline
