@@ -194,6 +194,14 @@ def steal_does_not_wait_for_the_victim(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @MUTANTS.add
+def ended_session_frees_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def doom(self: Ledger, lease: Session, reason: int, text: str) -> None:
+        self.kill(lease, reason, text)
+
+    monkeypatch.setattr(Ledger, "doom", doom)
+
+
+@MUTANTS.add
 def stolen_hold_is_extended(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Ledger.extend
 
