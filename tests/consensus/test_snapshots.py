@@ -71,8 +71,11 @@ def test_an_aborted_one_leaves_nothing() -> None:
 
 def test_a_draft_that_was_left_behind_is_written_anew() -> None:
     disk = SimDisk()
-    SnapshotStore(disk, 1).begin(7, 3).write(bytes(300_000))
-    assert list(taken(disk, 7).chunks()) == list(CHUNKS)
+    store = SnapshotStore(disk, 1)
+    store.begin(7, 3).write(bytes(300_000))
+    writer = store.begin(7, 3)
+    writer.write(b"anew")
+    assert list(writer.finish().chunks()) == [b"anew"]
     assert len(disk.names()) == 1
 
 

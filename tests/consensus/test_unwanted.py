@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from holdfast_shard.consensus import ReplicaHalted
+from holdfast_shard.consensus.journal import JournalFailed
 from holdfast_shard.consensus.messages import (
     Ack,
     Append,
@@ -174,6 +176,23 @@ def test_a_replica_that_is_behind_gets_no_vote_before_an_election(talk: Talk) ->
     deadline = found.elections.deadline
     talk.say(talk.two, talk.one, AskPreVote(1, found.term, 1, 1))
     assert found.elections.deadline == deadline
+
+
+def test_a_proposal_that_fails_half_way_stops_the_host(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it wrote in part may be in the journal and not in the log: it must not go on from there."""
+
+    def refuse(*_: object) -> int:
+        raise JournalFailed("the journal failed: input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(talk.leader.journal, "append_entry", refuse)
+        with pytest.raises(JournalFailed):
+            talk.leader.host.propose(1, b"x", talk.cluster.now)
+    assert talk.leader.host.halted
+    with pytest.raises(ReplicaHalted):
+        talk.leader.host.propose(1, b"x", talk.cluster.now)
+    talk.cluster.crash(talk.leader.number)
+    talk.cluster.start(talk.leader.number)
 
 
 def test_a_host_that_has_stopped_hands_over_nothing(talk: Talk) -> None:
