@@ -47,9 +47,11 @@ class Beliefs:
             for asked, answer in zip(operations_of(stamp.section), part, strict=True)
         ]
         # An answer that comes again counts from the first sending still: it tells nothing new.
-        new = [at for at, (_, client, asked, _) in enumerate(found) if (client, asked.seq) not in self._asked]
-        for _, client, asked, _ in found:
-            self._asked.setdefault((client, asked.seq), clock)
+        new: list[int] = []
+        for at, (_, client, asked, _) in enumerate(found):
+            if (client, asked.seq) not in self._asked:
+                self._asked[client, asked.seq] = clock
+                new.append(at)
         for event in events:
             if event.kind == EventKind.GRANTED:
                 self._granted(event)
