@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.fuzz.seeds import seeds, vectors
 from tests.fuzz.targets import TARGETS
 
+ROOT = Path(__file__).parents[2]
 SEEDS = seeds()
 EXAMPLES = [example for examples in SEEDS.values() for example in examples]
 HOSTILE = {
@@ -66,5 +68,5 @@ def test_what_announces_more_than_there_is_takes_no_memory(name: str, what: str)
 def test_a_slice_of_the_fuzzer_finds_nothing() -> None:
     pytest.importorskip("atheris", reason="has no wheel for this platform")
     command = [sys.executable, "-m", "tests.fuzz", "-runs=1000", "-seed=1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
