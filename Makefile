@@ -49,6 +49,7 @@ soak: .venv/installed  ## A million names, 100,000 locks held for five minutes, 
 SEEDS ?= 10000
 sim: .venv/installed  ## Simulate the whole system, SEEDS=10000 times; replay one: .venv/bin/python -m tests.simulation replay SEED
 	$(BIN)/python -m tests.simulation many --seeds $(SEEDS)
+
 fuzz: .venv/installed  ## Any bytes to everything that reads bytes, led by coverage, for SECONDS=60
 	$(BIN)/python -m tests.fuzz -max_total_time=$(or $(SECONDS),60)
 
