@@ -10,7 +10,7 @@ SOURCES := clientsdk shard router tests loadtests
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help install up test check fmt bench sim proto clean failover soak
+.PHONY: help install up test check fmt bench sim proto clean failover soak fuzz coverage
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -49,6 +49,14 @@ soak: .venv/installed  ## A million names, 100,000 locks held for five minutes, 
 SEEDS ?= 10000
 sim: .venv/installed  ## Simulate the whole system, SEEDS=10000 times; replay one: .venv/bin/python -m tests.simulation replay SEED
 	$(BIN)/python -m tests.simulation many --seeds $(SEEDS)
+
+fuzz: .venv/installed  ## Any bytes to everything that reads bytes, led by coverage, for SECONDS=60
+	$(BIN)/python -m tests.fuzz -max_total_time=$(or $(SECONDS),60)
+
+coverage: .venv/installed  ## Branch coverage of the state machines and the engine by their fast tests; at least 95 %
+	$(BIN)/python -m coverage run -m pytest -m 'not long' --timeout=300 tests/machine tests/consensus tests/fuzz
+	$(BIN)/python -m coverage report
+	$(BIN)/python -m tests.branches
 
 proto: .venv/installed  ## Generate stubs from the .proto files
 	@files=$$(git ls-files '*.proto'); if [ -n "$$files" ]; then \

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from holdfast_shard.consensus import Host, LogDamaged, ReplicaConfig
+from holdfast_shard.consensus.compaction import CHUNKS_PER_STEP
 from holdfast_shard.consensus.journal import Journal
 from holdfast_shard.consensus.log import Log
 from holdfast_shard.consensus.messages import Append, decode
@@ -156,6 +157,33 @@ def test_a_snapshot_that_cannot_be_loaded_changes_nothing() -> None:
     assert late.host.replicas[1].installation.refused > 0
     assert leader.host.replicas[1].replication.match(late.number) <= last
     fussy.refusing = False
+    cluster.settle()
+    assert cluster.machine(late.number).rows == cluster.machine(leader.number).rows
+
+
+def test_a_snapshot_under_way_is_given_up_when_another_is_installed() -> None:
+    """What it would show is no longer the state that the log goes on from."""
+    cluster = Cluster(3, config=SMALL)
+    leader = cluster.elect()
+    late = others(cluster, leader)[0]
+    for n in range(CHUNKS_PER_STEP + 5):
+        cluster.put(b"%d" % n)
+    cluster.settle()
+    cluster.machine(late.number).rows_per_chunk = 1
+    job = late.host.replicas[1].compaction.begin()
+    assert job is not None
+    assert not job.step(0.0)
+    cluster.partition(late.number)
+    for n in range(100, 180):
+        cluster.put(b"%d:" % n + bytes(400))
+    cluster.heal()
+    cluster.settle()
+    assert late.host.replicas[1].installation.installed == 1
+    assert job.step(0.0), "there is nothing left to do"
+    assert [name for name in late.disk.names() if name.endswith(".tmp")] == []
+    assert cluster.machine(late.number).rows == cluster.machine(leader.number).rows
+    cluster.crash(late.number)
+    cluster.start(late.number)
     cluster.settle()
     assert cluster.machine(late.number).rows == cluster.machine(leader.number).rows
 

@@ -69,6 +69,24 @@ def test_an_aborted_one_leaves_nothing() -> None:
     assert disk.names() == []
 
 
+def test_a_draft_that_was_left_behind_is_written_anew() -> None:
+    disk = SimDisk()
+    store = SnapshotStore(disk, 1)
+    store.begin(7, 3).write(bytes(300_000))
+    writer = store.begin(7, 3)
+    writer.write(b"anew")
+    assert list(writer.finish().chunks()) == [b"anew"]
+    assert len(disk.names()) == 1
+
+
+def test_a_chunk_that_no_reader_would_take_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast_shard.consensus.snapshots.CHUNK_BYTES_MAX", 3)
+    writer = SnapshotStore(SimDisk(), 1).begin(7, 3)
+    writer.write(b"abc")
+    with pytest.raises(ValueError, match="at most 3 bytes, this one 4"):
+        writer.write(b"abcd")
+
+
 def test_a_newer_one_replaces_the_older_and_groups_do_not_meet() -> None:
     disk = SimDisk()
     taken(disk, 7)

@@ -53,17 +53,14 @@ def section(client: int, floor: int, ops: list[Op]) -> Section:
     )
 
 
+def stamped(tenant: int, sec: Section) -> Stamped:
+    """As a router stamps it."""
+    slots = (slot_of(tenant, name) if name else 0xFFFF for name in sec.names)
+    return Stamped(tenant, b"".join(slot.to_bytes(2, "little") for slot in slots), sec)
+
+
 def frame(tenant: int, *sections: Section) -> bytes:
-    return encode(
-        [
-            Stamped(
-                tenant,
-                b"".join((slot_of(tenant, name) if name else 0xFFFF).to_bytes(2, "little") for name in sec.names),
-                sec,
-            )
-            for sec in sections
-        ]
-    )
+    return encode([stamped(tenant, sec) for sec in sections])
 
 
 @dataclass(slots=True)

@@ -62,6 +62,13 @@ def test_a_cancel_takes_a_waiter_from_the_queue(cluster: Cluster, one: Client, t
     assert cluster.machine.counts()["waiters"] == 0
 
 
+def test_a_cancel_that_names_no_lock_finds_what_the_acquire_got_by_its_lease(one: Client, two: Client) -> None:
+    lease = one.open(A)
+    one.acquire("a", lease=lease)
+    assert one.op(Kind.CANCEL, lease=lease, token=one.seq).status == Status.OK
+    assert two.acquire("a").status == Status.OK
+
+
 def test_a_ticket_is_cancelled_also_when_its_answer_was_long_acknowledged(
     cluster: Cluster, one: Client, two: Client
 ) -> None:

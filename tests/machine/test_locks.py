@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from holdfast.wire.frames import Allotment, EventKind, Kind, Options, Reason, Status
+import pytest
+
+from holdfast.wire.frames import Allotment, EventKind, Kind, Mode, Options, Reason, Status
 from holdfast.wire.limits import HOLDERS_SHOWN_MAX, READ_BYTES_PER_FRAME_MAX
 from holdfast.wire.names import slot_of
 from holdfast_shard.machine import Genesis, LockMachine
@@ -74,6 +76,15 @@ def test_another_capacity_is_refused_naming_both(one: Client, two: Client) -> No
 def test_a_lock_that_is_free_again_has_no_capacity(one: Client, two: Client) -> None:
     one.release("s", one.permits("s", 1, 4).token)
     assert two.permits("s", 1, 5).status == Status.OK
+
+
+def test_a_lock_whose_last_waiter_for_permits_has_gone_shows_no_capacity(one: Client, two: Client) -> None:
+    one.acquire("s", ttl=60_000)
+    two.permits("s", 1, 4, wait=60_000)
+    ticket = two.seq
+    assert one.look(Kind.GET, "s").detail[1] == 4
+    two.op(Kind.CANCEL, "s", token=ticket)
+    assert one.look(Kind.GET, "s").detail[1] == 0
 
 
 # Waiting.
@@ -231,6 +242,12 @@ def test_a_steal_waits_for_the_victim_to_let_go_and_passes_the_queue(
     assert [event.client for event in cluster.take_events(EventKind.GRANTED)] == [two.number]
 
 
+def test_a_stealer_is_told_that_nobody_is_ahead_of_it(one: Client, two: Client, three: Client) -> None:
+    one.acquire("a")
+    three.acquire("a", wait=60_000)
+    assert two.acquire("a", steal=True, wait=60_000).detail[0] == 0
+
+
 def test_a_stolen_hold_of_a_living_session_ends_at_the_deadline_it_was_told(
     cluster: Cluster, one: Client, two: Client
 ) -> None:
@@ -270,6 +287,20 @@ def test_a_plain_hold_being_stolen_is_not_extended(cluster: Cluster, one: Client
     assert len(cluster.take_events(EventKind.GRANTED)) == 1
 
 
+def test_a_steal_now_that_finds_no_room_takes_nothing(
+    cluster: Cluster, one: Client, two: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast_shard.machine.acquire.LOCKS_PER_SESSION_MAX", 1)
+    held = one.acquire("a", ttl=60_000)
+    lease = two.open(A)
+    two.acquire("b", lease=lease)
+    assert two.acquire("a", lease=lease, steal=True, now=True).status == Status.TOO_MANY_LOCKS
+    cluster.entry(frame(0, section(0, 0, [Op(Kind.ALLOT, options=Options(allotment=Allotment(1, 1, 1, 9, 9)))])))
+    assert two.acquire("a", steal=True, now=True).status == Status.QUOTA_HELD
+    assert one.check("a", held.token)
+    assert cluster.take_events() == []
+
+
 def test_force_release_with_and_without_now(cluster: Cluster, one: Client, two: Client) -> None:
     held = one.acquire("a")
     assert two.op(Kind.FORCE, "a", token=held.token + 1).status == Status.NOT_HELD
@@ -305,6 +336,29 @@ def test_release_by_somebody_else_tells_the_holder(cluster: Cluster, one: Client
     assert (event.client, event.kind, event.reason) == (one.number, EventKind.LOST, Reason.RELEASED)
 
 
+def test_what_a_session_lost_is_shown_for_sixty_seconds(cluster: Cluster, one: Client, two: Client) -> None:
+    lease = one.open(A, ttl=600_000)
+    first = one.acquire("a", lease=lease)
+    two.op(Kind.FORCE, "a", options=Options(now=True))
+    cluster.pass_time(60_000)
+    assert one.holds(lease)[4] == [["a", first.token, Reason.FORCED]]
+    cluster.pass_time(1)
+    assert one.holds(lease)[4] == []
+    second = one.acquire("a", lease=lease)
+    two.op(Kind.FORCE, "a", options=Options(now=True))
+    assert one.holds(lease)[4] == [["a", second.token, Reason.FORCED]]
+
+
+def test_a_session_that_awaits_a_name_does_not_await_it_twice(one: Client, two: Client) -> None:
+    for name in "abc":
+        two.acquire(name)
+    lease = one.open(A)
+    for name in "abc":
+        assert one.acquire(name, lease=lease, wait=5000).status == Status.QUEUED
+    again = one.acquire("b", lease=lease, wait=5000)
+    assert (again.status, again.detail) == (Status.ALREADY_HELD, 0)
+
+
 # Cached "not held".
 
 
@@ -327,6 +381,13 @@ def test_silent_cachers_run_out_within_a_second(cluster: Cluster, one: Client, t
     two.acquire("a")
     cluster.pass_time(1000)
     assert len(cluster.take_events(EventKind.GRANTED)) == 1
+
+
+def test_a_cacher_cannot_close_the_name_behind_it(one: Client, two: Client) -> None:
+    """With a lock delay, what is at most a second long would have kept others away for a minute."""
+    answer = one.acquire("a", ttl=1000, mode=int(Mode.CACHE), lock_delay_ms=60_000)
+    assert answer.status == Status.INVALID
+    assert two.acquire("a").status == Status.OK
 
 
 def test_a_held_name_is_not_cached_and_a_cache_is_no_hold(one: Client, two: Client) -> None:
@@ -372,7 +433,10 @@ def test_only_a_higher_version_of_an_allotment_counts_and_a_lower_total_takes_no
     assert one.acquire("c").status == Status.QUOTA_HELD
 
 
-def test_a_tenant_cannot_allot(one: Client) -> None:
+def test_a_tenant_cannot_allot(cluster: Cluster, one: Client) -> None:
+    mine = Op(Kind.ALLOT, options=Options(allotment=Allotment(1, 9, 0, 0, 0)))
+    cluster.entry(frame(-1, section(0, 0, [mine])))
+    assert one.acquire("a").status == Status.OK
     assert one.op(Kind.ALLOT, options=Options(allotment=Allotment(1, 9, 9, 9, 9))).status == Status.INVALID
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
@@ -178,6 +179,64 @@ def test_no_bytes_make_apply_or_read_raise(payload: bytes, framed: bool) -> None
     machine = LockMachine(GENESIS)
     machine.apply(1, 1, build_entry(1, 5, [payload]) if framed else payload)
     machine.read(payload)
+
+
+def test_an_entry_is_applied_once() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    client.acquire("a")
+    machine, before = cluster.machine, cluster.machine.digest
+    for index, term, payload in cluster.log:
+        assert machine.apply(index, term, payload).refused
+    assert machine.digest == before
+
+
+@pytest.mark.parametrize("freed", [0, 1, 2, 3])
+def test_a_snapshot_names_everything_that_is_over_and_not_yet_freed(
+    freed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stolen hold, a waiter, a plain lease and a session with two waiters, all over by one reading."""
+    cluster = Cluster()
+    one, two = cluster.client(), cluster.client()
+    lease = one.open(b"s" * 16, ttl=500)
+    for name in "abc":
+        two.acquire(name, ttl=60_000)
+    for name in "ab":
+        one.acquire(name, lease=lease, wait=60_000)
+    one.acquire("c", ttl=60_000, wait=500)
+    robbed = one.open(b"t" * 16, ttl=400)
+    one.acquire("d", lease=robbed)
+    two.op(Kind.FORCE, "d")
+    cluster.elapsed += 200
+    one.keepalive(robbed, ttl=60_000)
+    one.acquire("e", ttl=200)
+    monkeypatch.setattr(limits, "FREED_PER_ENTRY_MAX", freed)
+    cluster.elapsed += 300
+    cluster.entry()
+    invariants.check(cluster.machine)
+    restored = LockMachine(GENESIS)
+    restored.restore(cluster.machine.export())
+    assert restored.counts() == cluster.machine.counts()
+    assert restored.rows_digest() == cluster.machine.rows_digest()
+    monkeypatch.setattr(limits, "FREED_PER_ENTRY_MAX", 2)
+    assert run_out(restored) == run_out(cluster.machine)
+
+
+def test_a_snapshot_that_was_given_up_does_not_end_the_next_one() -> None:
+    """What is left of the first goes when it likes; the second still shows one moment."""
+    cluster = Cluster()
+    client = cluster.client()
+    client.acquire("a", ttl=60_000)
+    first = cluster.machine.export()
+    next(first)
+    second = cluster.machine.export()
+    chunks, rows = [next(second)], cluster.machine.rows_digest()
+    del first
+    gc.collect()
+    client.acquire("b", ttl=60_000)
+    restored = LockMachine(GENESIS)
+    restored.restore([*chunks, *second])
+    assert restored.rows_digest() == rows
 
 
 def test_columns_of_different_length_and_foreign_kinds_change_nothing() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from zlib import crc32
+
 import msgspec
 import pytest
 from hypothesis import example, given
@@ -121,6 +124,21 @@ def test_a_mistyped_lock_id_and_one_of_another_tenant_are_refused() -> None:
             pass
     with pytest.raises(InvalidLockID, match="another tenant"):
         parse_lock_id(text, 2)
+
+
+def test_a_lock_id_nested_without_end_is_no_lock_id() -> None:
+    """Fields that were skipped unread once took the reader's stack, far down in a program also a small one."""
+    body = b"\x94\x01\xa1a\x07" + b"\x91" * 700 + b"\xc0"
+    text = base64.urlsafe_b64encode(crc32(body).to_bytes(4, "big") + body).decode().rstrip("=")
+
+    def far_down(frames: int) -> None:
+        if frames:
+            far_down(frames - 1)
+            return
+        with pytest.raises(InvalidLockID):
+            parse_lock_id("hf1_" + text)
+
+    far_down(400)
 
 
 # Errors.

@@ -14,7 +14,7 @@ from holdfast.wire.names import check_name
 _PREFIX = "hf1_"
 
 
-class LockID(msgspec.Struct, array_like=True, frozen=True):
+class LockID(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Which grant: tenant, name and fencing token. Its text carries a checksum, so that a mistyped one is refused."""
 
     tenant: int

@@ -213,6 +213,10 @@ class Recovery:
         if kind == VOTE:
             replay.log.term, replay.log.voted_for = term, decode_vote(index)
         elif kind == TRUNCATE:
+            if index <= replay.log.released:
+                raise JournalDamaged(
+                    segment_name(segment), offset, f"group {group}: {index} was committed and is undone"
+                )
             replay.truncate(index)
         elif kind == START:
             replay.start(index, kept=payload == KEPT)

@@ -105,7 +105,7 @@ class Acquire:
         """Acquire of a name that is held, awaited or closed."""
         ledger = self._ledger
         mode = options.mode
-        if mode == PERMITS and lock.capacity != options.capacity and _is_semaphore(lock):
+        if mode == PERMITS and lock.capacity != options.capacity and lock.is_semaphore:
             return refused(Status.CAPACITY_MISMATCH, [lock.capacity, options.capacity])
         if session is not None:
             mine = self._mine(lock, session, options)
@@ -182,6 +182,9 @@ class Acquire:
         if tenant.waiters >= tenant.waiters_max:
             return refused(Status.QUOTA_WAITERS, tenant.waiters_max)
         obstacle = self._obstacle(lock)
+        if options.steal:
+            # It passes those who wait.
+            obstacle[0] = 0
         lease = session if session is not None else ledger.open_lease(client, seq, ttl)
         waiter = Waiter(lock, lease, seq, ledger.clock, ledger.clock + (wait or TRY_WAIT_MS))
         waiter.mode = options.mode
@@ -224,21 +227,16 @@ class Acquire:
         return answer
 
 
-def _is_semaphore(lock: Lock) -> bool:
-    """Whether the capacity of the row counts: somebody holds or awaits permits of it."""
-    if lock.holders and lock.holders[0].mode == PERMITS:
-        return True
-    return lock.queue is not None and any(waiter.mode == PERMITS for waiter in lock.queue.values())
-
-
 def _check_options(options: Options, session: Session | None, ttl: int) -> Answer | None:
     mode = options.mode
     if not 0 <= mode <= CACHE:
         return invalid(f"mode is 0 to {CACHE}")
     if mode == PERMITS and not 1 <= options.permits <= options.capacity <= PERMITS_MAX:
         return invalid(f"permits is 1 to capacity, capacity at most {PERMITS_MAX}")
-    if mode == CACHE and (session is not None or ttl > CACHE_TTL_MS_MAX or options.steal or options.reentrant):
-        return invalid(f"a cached 'not held' has its own lease of at most {CACHE_TTL_MS_MAX} ms, and takes nothing")
+    if mode == CACHE:
+        takes = options.steal or options.reentrant or options.lock_delay_ms
+        if session is not None or ttl > CACHE_TTL_MS_MAX or takes:
+            return invalid(f"a cached 'not held' has its own lease of at most {CACHE_TTL_MS_MAX} ms, and takes nothing")
     if not 0 <= options.lock_delay_ms <= LOCK_DELAY_MS_MAX:
         return invalid(f"lock delay is 0 to {LOCK_DELAY_MS_MAX} ms")
     return wrong_texts(options)

@@ -39,7 +39,8 @@ class Expiry:
                 self._mark_waiter(item)
             elif isinstance(item, Lock):
                 opened.append(item)
-            elif isinstance(item, Client):
+            else:
+                assert isinstance(item, Client)
                 self._forget(item)
         # After single holds and waiters, which must not be counted out twice.
         for lease in leases:

@@ -31,7 +31,7 @@ from holdfast.wire.limits import (
 
 from .envelope import ReadBudget
 from .ledger import Ledger
-from .rows import CACHE, Answer, Client, Hold, Lock, Session, Tenant, Waiter
+from .rows import CACHE, PERMITS, Answer, Client, Hold, Lock, Session, Tenant, Waiter
 
 WHY = ("free", "queued", "stolen")
 ROW_BYTES = 96
@@ -83,9 +83,14 @@ class Inspection:
         living = [hold for hold in lock.holders if hold.mode != CACHE and not self._ledger.is_over(hold)]
         holders = [self._holder(hold) for hold in living[:HOLDERS_SHOWN_MAX]]
         budget.rows_left -= len(lock.holders)
+        capacity = lock.capacity
+        if capacity and not (lock.holders and lock.holders[0].mode == PERMITS):
+            # Whoever waits for permits may be the last of the queue.
+            budget.rows_left -= len(lock.queue or ())
+            capacity = capacity if lock.is_semaphore else 0
         budget.bytes_left -= ROW_BYTES + len(lock.name) + sum(ROW_BYTES + len(row.metadata) for row in holders)
         closed_ms = max(lock.closed_until - clock, 0)
-        return LockView(lock.name, lock.capacity, len(lock.queue or ()), holders, closed_ms, len(living))
+        return LockView(lock.name, capacity, len(lock.queue or ()), holders, closed_ms, len(living))
 
     def _holder(self, hold: Hold) -> HolderView:
         lease, clock = hold.lease, self._ledger.clock

@@ -145,8 +145,7 @@ class Ledger:
 
     def kill(self, lease: Lease, reason: int, text: str = "") -> None:
         """Mark: from here on the lease holds nothing. What it held is freed by ``Expiry.settle``."""
-        if lease.dead:
-            return
+        assert not lease.dead, "a lease ends once"
         self.touch_lease(lease)
         tenant = lease.client.tenant
         for hold in lease.holds():

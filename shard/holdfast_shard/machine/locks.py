@@ -87,9 +87,9 @@ class LockMachine(Envelope):
         section = stamped.section
         kinds = section.kinds
         count = len(kinds)
-        if not whole(stamped) or count > OPERATIONS_PER_SECTION_MAX:
+        if not whole(stamped) or count > OPERATIONS_PER_SECTION_MAX or stamped.tenant < 0:
             return all_answered(count, Status.INVALID)
-        if stamped.tenant <= 0:
+        if stamped.tenant == 0:
             return self._system(section)
         tenant = self._ledger.tenant(stamped.tenant)
         if section.client == 0:

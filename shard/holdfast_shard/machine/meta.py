@@ -7,13 +7,28 @@ from hashlib import blake2b
 
 import msgspec
 
-from holdfast.wire.frames import Answers, Event, Kind, Stamped, Status, encode
+from holdfast.wire.frames import Answers, Event, Kind, Stamped, Status, decoder, encode
 from holdfast.wire.messages import MetaRecord, NodeRecord, decode_meta
 
 from .envelope import Envelope, ReadBudget, all_answered, whole
 
 SNAPSHOT_VERSION = 1
 ADDRESS_BYTES_MAX = 256
+
+
+class MetaHead(msgspec.Struct, array_like=True):
+    """What a snapshot says besides the record; the version comes first for good."""
+
+    version: int
+    index: int
+    term: int
+    base_ms: int
+    clock_ms: int
+    digest: bytes
+    digest_index: int
+
+
+_decode_head = decoder(MetaHead)
 
 
 class MetaMachine(Envelope):
@@ -66,23 +81,23 @@ class MetaMachine(Envelope):
         return all_answered(len(stamped.section.kinds), Status.INVALID)
 
     def export(self) -> Iterator[bytes]:
-        head = [
+        head = MetaHead(
             SNAPSHOT_VERSION, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest,
             self.digest_index,
-        ]  # fmt: skip
+        )  # fmt: skip
         return iter([encode(head), encode(self.record)])
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state. Raises ``ValueError`` on anything that :meth:`export` did not write; the state stays."""
         try:
             first, second = chunks
-            head = msgspec.msgpack.decode(first)
-            record = decode_meta(second)
+            head, record = _decode_head(first), decode_meta(second)
         except (ValueError, msgspec.DecodeError) as error:
             raise ValueError(f"this is no snapshot of a meta machine: {error}") from error
-        if not isinstance(head, list) or len(head) != 7 or head[0] != SNAPSHOT_VERSION:
-            raise ValueError("this snapshot of a meta machine is of a version not known here")
-        _, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest, self.digest_index = head
+        if head.version != SNAPSHOT_VERSION:
+            raise ValueError(f"snapshots of version {head.version} of a meta machine are not known here")
+        self.applied_index, self.term, self.base_ms, self.clock_ms = head.index, head.term, head.base_ms, head.clock_ms
+        self.digest, self.digest_index = head.digest, head.digest_index
         self.record = record
 
     def rows_digest(self) -> bytes:

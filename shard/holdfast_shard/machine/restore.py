@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from holdfast.wire.frames import decoder
+
 from .ledger import CLIENT_BUCKETS, Ledger
 from .rows import CACHE, Client, Hold, Lease, Lock, Session, Taken, Waiter
 from .snapshot_rows import (
@@ -27,17 +29,17 @@ from .snapshot_rows import (
 
 T = TypeVar("T")
 
-_decode_piece = msgspec.msgpack.Decoder(tuple[int, int, msgspec.Raw]).decode
-_decode_clients = msgspec.msgpack.Decoder(list[ClientRow]).decode
-_decode_sessions = msgspec.msgpack.Decoder(list[SessionRow]).decode
-_decode_locks = msgspec.msgpack.Decoder(list[LockRow]).decode
+_decode_piece = decoder(tuple[int, int, msgspec.Raw])
+_decode_clients = decoder(list[ClientRow])
+_decode_sessions = decoder(list[SessionRow])
+_decode_locks = decoder(list[LockRow])
 
 
 def read(chunks: Iterable[bytes], head: type[T]) -> tuple[Ledger, T]:
     """The ledger of a snapshot, and the head it was written with. Raises ``ValueError`` on anything else."""
     try:
         return _Import().run(chunks, head)
-    except (msgspec.DecodeError, UnicodeDecodeError, LookupError) as error:
+    except (msgspec.DecodeError, LookupError) as error:
         raise ValueError(f"this is no snapshot of a lock machine: {error!r}") from error
 
 
@@ -52,7 +54,7 @@ class _Import:
 
     def run(self, chunks: Iterable[bytes], head: type[T]) -> tuple[Ledger, T]:
         # A class that comes as an argument is a type to msgspec, but none to mypy.
-        decode_globals = msgspec.msgpack.Decoder(GlobalsRow[head]).decode  # type: ignore[valid-type]
+        decode_globals = decoder(GlobalsRow[head])  # type: ignore[valid-type]
         found: GlobalsRow[T] | None = None
         for chunk in chunks:
             kind, number, rows = _decode_piece(chunk)
@@ -64,6 +66,8 @@ class _Import:
                 self._sessions += _decode_sessions(rows)
             elif kind == LOCKS:
                 self._locks += [(number, row) for row in _decode_locks(rows)]
+            else:
+                raise ValueError(f"pieces of kind {kind} of a snapshot are not known here")
         if found is None:
             raise ValueError("a snapshot has a piece of globals")
         self._globals(found)

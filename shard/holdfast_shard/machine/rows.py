@@ -178,9 +178,16 @@ class Lock:
         self.queue: OrderedDict[tuple[int, int], Waiter] | None = None
         """By (client, seq), head first; None when nobody waits."""
         self.capacity = 0
-        """Of the semaphore, while anybody holds or awaits permits of it."""
+        """Of the semaphore, while the lock is one; what it was last when it is none any more."""
         self.closed_until = 0
         self.bucket: Bucket | None = None
+
+    @property
+    def is_semaphore(self) -> bool:
+        """Whether anybody holds or awaits permits of it."""
+        if self.holders and self.holders[0].mode == PERMITS:
+            return True
+        return self.queue is not None and any(waiter.mode == PERMITS for waiter in self.queue.values())
 
     def due_key(self) -> Key:
         return (self.closed_until, KIND_CLOSING, self.tenant.number, 0, self.name)
