@@ -225,6 +225,13 @@ class SimDisk:
         self.crashes += 1
         self._locked = False
 
+    def repair(self) -> None:
+        """No fault that is still to come comes."""
+        self.failing = False
+        self.failing_syncs = 0
+        self.capacity_bytes = None
+        self.on_change = None
+
     def rot(self, name: str, offset: int, mask: int = 1) -> None:
         """Flip bits of one byte, on the disk and for readers."""
         assert 0 < mask < 256

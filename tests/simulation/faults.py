@@ -76,6 +76,7 @@ class Nemesis:
         self._rotted = lost
         for node in self._nodes:
             node.kill()
+            node.disk.repair()
         survivors = [node.disk for node in self._nodes if node is not lost]
         after = replaced_formation(lost.number, survivors)
         lost.disk = SimDisk(seed=self._world.seed)
@@ -89,9 +90,7 @@ class Nemesis:
         """No more faults: everything that is down is started, every link mended."""
         self._world.network.calm()
         for node in self._nodes:
-            node.disk.failing_syncs = 0
-            node.disk.capacity_bytes = None
-            node.disk.on_change = None
+            node.disk.repair()
             self._after(RESTART_S, self._start, node)
         for machine in (*self._routers, *self._applications):
             self._after(RESTART_S, self._start, machine)
