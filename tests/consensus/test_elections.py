@@ -214,6 +214,17 @@ def test_the_stopwatch_starts_after_the_win_and_never_runs_ahead() -> None:
     assert (cluster.now - began) * 1000 - 2 <= measured <= (cluster.now - began) * 1000 + 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_stopwatch_counts_nothing_from_before_the_win(seed: int) -> None:
+    cluster = Cluster(3, seed=seed, delay_s=0.02)
+    cluster.run_until(lambda: any(replica_of(node).role is Role.LEADER for node in cluster.alive()))
+    won = cluster.now
+    leader = next(node for node in cluster.alive() if replica_of(node).role is Role.LEADER)
+    for _ in range(20):
+        cluster.run(0.01)
+        assert replica_of(leader).elapsed_ms(cluster.now) <= (cluster.now - won) * 1000
+
+
 def test_a_group_of_one_needs_nobody() -> None:
     cluster = Cluster(1)
     cluster.elect(limit_s=0.01)
