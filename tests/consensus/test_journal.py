@@ -19,7 +19,7 @@ from holdfast_shard.consensus.disk import Disk, DiskError, DiskFull, RealDisk
 from holdfast_shard.consensus.journal import Journal, JournalDamaged, JournalFailed, JournalFull, RecoveredGroup
 from holdfast_shard.consensus.records import ENTRY, HEADER, UNTOLD, highest_mark
 from tests.consensus.journal_bugs import BUGS
-from tests.simulation.disk import SimDisk
+from tests.simulation.disk import SimAppendFile, SimDisk
 
 Entry = tuple[int, int, bytes]
 
@@ -427,6 +427,22 @@ def test_a_closed_journal_is_not_used() -> None:
     journal.close()
     with pytest.raises(JournalFailed, match="closed"):
         journal.append_vote(1, 2, None)
+
+
+def test_a_sync_does_not_acknowledge_what_was_flushed_while_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimDisk()
+    journal = written(disk)
+    journal.append_entry(1, 11, 1, b"before")
+    before = journal.flush()
+    sync = SimAppendFile.sync
+
+    def sync_slowly(self: SimAppendFile) -> None:
+        sync(self)
+        journal.append_entry(1, 12, 1, b"meanwhile")
+        journal.flush()
+
+    monkeypatch.setattr(SimAppendFile, "sync", sync_slowly)
+    assert journal.sync() == journal.durable == before
 
 
 def test_a_sync_in_another_thread_acknowledges_only_what_was_flushed_before(tmp_path: Path) -> None:
