@@ -202,6 +202,31 @@ def test_an_entry_of_another_term_than_its_stamp_changes_nothing_not_even_the_cl
     assert (cluster.machine.clock_ms, cluster.machine.counts()["held"]) == (0, 0)
 
 
+def test_replicas_that_differ_have_different_digests() -> None:
+    one, other = Cluster(), Cluster()
+    assert one.machine.digest == other.machine.digest
+    client = one.client()
+    other.client()
+    assert one.machine.digest == other.machine.digest
+    one.entry(frame(1, section(client.number, 1, [Op(Kind.ACQUIRE, 1, "a")])))
+    other.entry(frame(1, section(client.number, 1, [Op(Kind.ACQUIRE, 1, "b")])))
+    assert one.machine.digest != other.machine.digest
+
+
+def test_the_same_entry_with_another_answer_gives_another_digest() -> None:
+    one, other = Cluster(), Cluster()
+    client = one.client()
+    other.client()
+    other.machine.restore(one.machine.export())
+    # As after a fault of memory: what was granted there is not known here.
+    other.machine._ledger.counter += 1
+    body = frame(1, section(client.number, 1, [Op(Kind.ACQUIRE, 1, "a")]))
+    one.entry(body)
+    other.entry(body)
+    assert one.machine.digest_index == other.machine.digest_index
+    assert one.machine.digest != other.machine.digest
+
+
 def test_the_clock_goes_on_from_where_the_new_term_found_it() -> None:
     cluster = Cluster()
     cluster.pass_time(5000)
