@@ -487,6 +487,24 @@ def test_what_was_to_be_sent_under_an_old_number_means_nothing_under_a_new_one(w
         assert world.held(1, lock.hold.name, lock.hold.token)
 
 
+def test_a_cancel_of_an_old_number_takes_nothing_from_a_new_one(world: World, peer: Peer) -> None:
+    world.step(CLIENT_IDLE_MS + 1000)
+    doomed = [peer.lock(name_in(1, f"doomed{n}")) for n in range(SECTIONS_IN_FLIGHT_MAX)]
+    for lock in doomed:
+        lock.acquire()
+        world.flush()
+    locks = [peer.lock(name_in(1, f"lock{n}")) for n in range(10)]
+    for lock in locks:
+        lock.acquire()
+    # Behind the acquires, so that under a new number these would be cancelled: theirs are the seqs named.
+    for lock in doomed:
+        lock.give_up()
+    world.pass_time(200)
+    for lock in locks:
+        assert lock.state() == State.HELD
+        assert world.held(1, lock.hold.name, lock.hold.token)
+
+
 # Slots.
 
 
