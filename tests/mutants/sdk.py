@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from holdfast import clock
+from holdfast.absence import AbsenceCache
 from holdfast.core import belief
 from holdfast.core.batch import NOBODY, Batch
 from holdfast.core.client import ClientCore
@@ -20,13 +21,13 @@ from holdfast.core.state import State
 from holdfast.errors import HoldfastError
 from holdfast.wire.frames import Event, EventKind, Kind, Reason, Status
 
-from .mutant import Mutant, Promise, Selection, Simulation, patch
+from .mutant import Mutant, Promise, Selection, Simulation, patch, patches
 
 _BELIEF = Selection(("tests/sdk/core/test_belief.py",))
 _EXCHANGE = Selection(("tests/sdk/core/test_exchange.py",))
 _RACES = Selection(("tests/sdk/core/test_races.py",))
 _SCHEDULES = Selection(("tests/sdk/core/test_schedules.py",))
-_SOCKETS = Selection(("tests/sdk/test_locks.py", "tests/sdk/test_blocks.py"))
+_ABSENCE = Selection(("tests/sdk/test_absence.py",))
 _SIMULATION = Simulation()
 
 
@@ -253,8 +254,16 @@ MUTANTS = (
         "a hold kept after its loss", Promise.TOLD, patch(Hold, "lose", _keeps_what_it_lost), (_BELIEF, _SIMULATION),
     ),
     Mutant(
-        "cached \"not held\" kept after loss", Promise.SHARING, patch(GroupClient, "event", _hears_no_recall),
-        (_SOCKETS, _SIMULATION),
+        "cached \"not held\" kept after loss", Promise.FRESH_READS,
+        patches(
+            patch(AbsenceCache, "forget", lambda self, entry: None),
+            patch(AbsenceCache, "knows", lambda self, name: name in self._entries),
+        ),
+        (_ABSENCE,),
+    ),
+    Mutant(
+        "a cacher does not make way", Promise.ANSWERED, patch(GroupClient, "event", _hears_no_recall),
+        (_BELIEF, _SIMULATION),
     ),
     Mutant(
         "events of another client heard", Promise.APART,
