@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import audit, engine, machine, node, router, sdk, storage
+from . import audit, edges, engine, machine, node, router, sdk, storage
 from .mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -13,6 +13,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *node.MUTANTS,
     *router.MUTANTS,
     *sdk.MUTANTS,
+    *edges.MUTANTS,
 )
 
 

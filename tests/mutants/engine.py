@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from holdfast_shard.consensus import Role, elections
 from holdfast_shard.consensus.compaction import Compaction
@@ -115,16 +116,16 @@ _VOTE, _MAY_PROPOSE = Engine.vote_requested, Replica.may_propose
 def _starts_with_the_candidacy(self: Replica, old: Role, new: Role) -> None:
     _ROLE_CHANGED(self, old, new)
     if new is Role.CANDIDATE:
-        _CANDIDACIES[id(self)] = self._host.uptime(self._now)
+        _CANDIDACIES[self] = self._host.uptime(self._now)
 
 
 def _takes_office_since_its_candidacy(self: Replica) -> None:
     _TOOK_OFFICE(self)
-    self._office = (self.log.last_index, _CANDIDACIES.get(id(self), self._host.uptime(self._now)))
+    self._office = (self.log.last_index, _CANDIDACIES.get(self, self._host.uptime(self._now)))
 
 
 _ROLE_CHANGED, _TOOK_OFFICE = Replica.role_changed, Replica.took_office
-_CANDIDACIES: dict[int, float] = {}
+_CANDIDACIES: WeakKeyDictionary[Replica, float] = WeakKeyDictionary()
 
 
 # Snapshots of the log.

@@ -13,7 +13,9 @@ from holdfast_shard.machine.rows import Client
 
 from .mutant import Mutant, Promise, Selection, Simulation, patch
 
-_MACHINE = Selection(("tests/machine",))
+_MACHINE = Selection(
+    ("tests/machine/test_exactly_once.py", "tests/machine/test_locks.py", "tests/machine/test_replicas.py")
+)
 
 
 def _takes_base_with_every_entry(self: Envelope, term: int, payload: bytes) -> EntryResult:
@@ -32,6 +34,20 @@ def _counts_on_from_what_is_held(self: LockMachine, chunks: Iterable[bytes]) -> 
     ledger = self._ledger
     locks = [lock for table in ledger.tables for names in table.values() for lock in names.values()]
     ledger.counter = max([hold.token for lock in locks for hold in lock.holders], default=0)
+
+
+def _forgets_permits_taken(self: LockMachine, chunks: Iterable[bytes]) -> None:
+    _RESTORE(self, chunks)
+    for table in self._ledger.tables:
+        for names in table.values():
+            for lock in names.values():
+                lock.used = 0
+
+
+def _counts_from_nothing(self: LockMachine, chunks: Iterable[bytes]) -> None:
+    _RESTORE(self, chunks)
+    for tenant in self._ledger.tenants.values():
+        tenant.held = tenant.waiters = 0
 
 
 def _clock_moves_back(self: Envelope, elapsed_ms: int) -> int:
@@ -68,6 +84,14 @@ MUTANTS = (
     Mutant(
         "the counter of tokens not in the snapshot", Promise.TOKENS_RISE,
         patch(LockMachine, "restore", _counts_on_from_what_is_held), (_MACHINE, Simulation()),
+    ),
+    Mutant(
+        "permits taken before a snapshot is loaded count no more", Promise.SHARING,
+        patch(LockMachine, "restore", _forgets_permits_taken), (_MACHINE, Simulation()),
+    ),
+    Mutant(
+        "what was held before a snapshot is loaded not counted", Promise.COUNTED,
+        patch(LockMachine, "restore", _counts_from_nothing), (_MACHINE, Simulation()),
     ),
     Mutant(
         "a clock that moves back", Promise.ALIKE,

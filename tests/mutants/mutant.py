@@ -27,6 +27,7 @@ class Promise(enum.StrEnum):
     ANSWERED = "whatever is asked comes to an end"
     TOLD = "whoever loses a lock learns of it before it believes any longer"
     NOTHING_LEFT = "what nobody wants any more is let go"
+    COUNTED = "counts are exact, and limits and bounds hold"
     FRESH_READS = "a read sees everything that was acknowledged before it was asked"
     APART = "tenants and groups never meet"
     DURABLE = "what was synced is found again, and nothing is made up"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from holdfast.wire.errors import Code
 from holdfast.wire.messages import Refusal
 from holdfast_shard.consensus import Applied
-from holdfast_shard.machine import EntryResult, LockMachine
+from holdfast_shard.machine import EntryResult, LockMachine, Machine
 from holdfast_shard.node.service import Frame, GroupService, Reply
 
 from .mutant import Mutant, Promise, Selection, Simulation, patch, patches
@@ -31,33 +32,33 @@ def _answers_when_proposed(self: GroupService, now: float) -> None:
         _CLOSE(self, now)
     finally:
         self._propose = propose
+    if self not in _FORESEEN:
+        _FORESEEN[self] = copy.deepcopy(self.machine)
     index, flight = next(reversed(self._flights.items()))
-    foreseen = copy.deepcopy(self.machine).apply(index, flight.term, proposed[-1])
+    foreseen = _FORESEEN[self].apply(index, flight.term, proposed[-1])
     for frame, answers in zip(flight.frames, foreseen.answers, strict=True):
         self.replies.append(Reply(frame.caller, frame.request, answers))
     flight.frames.clear()
 
 
-def _applied_with_fewer_frames(self: GroupService, entry: Applied) -> None:
-    """An entry whose frames were answered before has more answers than callers that still wait."""
+def _has_answered_already(self: GroupService, entry: Applied) -> None:
     result = entry.result
     flight = self._flights.get(entry.index)
     if flight is not None and isinstance(result, EntryResult):
-        entry = Applied(
-            entry.index, entry.term, EntryResult(result.answers[: len(flight.frames)], result.events), False
-        )
+        unanswered = EntryResult(result.answers[: len(flight.frames)], result.events, result.refused)
+        entry = Applied(entry.index, entry.term, unanswered, entry.noop)
     _APPLIED(self, entry)
 
 
 def _reads_the_stopwatch_early(self: GroupService, now: float) -> None:
     """The frame is open from its first operation on, and keeps the reading of that moment."""
-    if self._pending and id(self) not in _OPENED:
-        _OPENED[id(self)] = now
+    if self._pending and self not in _OPENED:
+        _OPENED[self] = now
     _TURN(self, now)
 
 
 def _closes_with_an_old_reading(self: GroupService, now: float) -> None:
-    _CLOSE(self, _OPENED.pop(id(self), now))
+    _CLOSE(self, _OPENED.pop(self, now))
 
 
 def _answers_reads_at_once(self: GroupService, frame: Frame) -> None:
@@ -99,8 +100,6 @@ def _reads_without_office(self: GroupService, entry: Applied) -> None:
         self._readable += flight.reads
         flight.reads.clear()
     _APPLIED(self, entry)
-    if self._readable:
-        self._serve_reads()
 
 
 def _calls_what_is_under_way_rejected(self: GroupService) -> None:
@@ -116,7 +115,8 @@ _CLOSE, _APPLIED, _TURN, _READ = (
     GroupService._close_entry, GroupService.applied, GroupService.turn, GroupService.read,
 )  # fmt: skip
 _REFUSE_PENDING = GroupService._refuse_pending
-_OPENED: dict[int, float] = {}
+_OPENED: WeakKeyDictionary[GroupService, float] = WeakKeyDictionary()
+_FORESEEN: WeakKeyDictionary[GroupService, Machine] = WeakKeyDictionary()
 
 
 MUTANTS = (
@@ -124,7 +124,7 @@ MUTANTS = (
         "an answer before its entry is applied", Promise.KEPT,
         patches(
             patch(GroupService, "_close_entry", _answers_when_proposed),
-            patch(GroupService, "applied", _applied_with_fewer_frames),
+            patch(GroupService, "applied", _has_answered_already),
         ),
         (_SERVICE, Simulation()),
     ),
