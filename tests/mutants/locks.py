@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from tests.machine.mutants import MUTANTS as SEEDED  # type: ignore[import-not-found]
+from tests.machine.mutants import MUTANTS as SEEDED  # type: ignore
 
 from .mutant import Mutant, Promise, Selection, Simulation
 
 _MODEL = Selection(("tests/machine/test_model.py",))
-_CASES = Selection(("tests/machine/test_locks.py", "tests/machine/test_exactly_once.py"))
+_CASES = Selection(
+    ("tests/machine/test_locks.py", "tests/machine/test_exactly_once.py", "tests/machine/test_replicas.py")
+)
 
 _BREAKS = {
     "acquired_beside_a_cacher": Promise.SHARING,
