@@ -6,6 +6,7 @@ import pytest
 
 from holdfast_shard.consensus import NotLeader, Role
 from holdfast_shard.consensus.elections import LAGGING_ENTRIES
+from holdfast_shard.consensus.messages import PreVote
 from tests.consensus.cluster import Cluster, Node
 
 
@@ -115,6 +116,19 @@ def test_a_replica_that_still_applies_much_lets_another_be_elected(seed: int, mo
         cluster.put(b"%d" % n)
     cluster.crash(leader.number)
     assert cluster.elect(limit_s=0.6) is abreast
+
+
+def test_a_consent_that_nobody_asked_for_starts_no_election() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.settle()
+    follower, other = others(cluster, leader)
+    replica = replica_of(follower)
+    for peer in (leader, other):
+        replica.receive(peer.number, PreVote(1, replica.term, replica.term), cluster.now)
+    cluster.run(0.1)
+    assert cluster.leader() is leader
+    assert replica.role is Role.FOLLOWER
 
 
 def test_leadership_is_handed_over_without_a_gap_in_the_log() -> None:

@@ -149,6 +149,20 @@ def test_one_heartbeat_per_pair_of_nodes_lists_all_groups() -> None:
     assert sum(len(beat.leads) for beat in beats) >= 30 * 2 * 9
 
 
+def test_an_acknowledgement_of_what_is_not_in_the_log_counts_for_nothing() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.settle()
+    replica = leader.host.replicas[1]
+    cluster.isolate(leader.number)
+    for other in others(cluster, leader):
+        replica.receive(other.number, Ack(1, replica.term, replica.last_index + 1), cluster.now)
+    proposal = leader.host.propose(1, b"acknowledged by nobody", cluster.now)
+    cluster.run(0.01)
+    assert replica.commit_index < proposal.index
+    assert replica.following.refused == 2
+
+
 def test_a_follower_that_lost_what_it_acknowledged_is_refused() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()

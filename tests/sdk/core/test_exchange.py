@@ -382,6 +382,20 @@ def test_a_wait_ends_in_time_with_nobody_to_say_so(world: World, peer: Peer, oth
     assert isinstance(promise.error, LockTimeout)
 
 
+def test_a_wait_that_ended_unheard_keeps_nothing_that_was_granted(world: World, peer: Peer, other: Peer) -> None:
+    session = peer.session()
+    first = held(other.lock(A))
+    lock = peer.lock(A, wait_ms=1000, session=session)
+    promise = lock.acquire()
+    world.settle()
+    world.lose_event = lambda event: event.kind == EventKind.GRANTED
+    world.pass_time(900)
+    first.release()
+    world.pass_time(1000)
+    assert isinstance(promise.error, LockTimeout)
+    assert held(other.lock(A))
+
+
 @pytest.mark.parametrize("how", ["reconnect", "election"])
 def test_tickets_are_asked_for_when_events_may_have_been_lost(world: World, peer: Peer, other: Peer, how: str) -> None:
     first = held(other.lock(A))
