@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from holdfast_shard.consensus import Role, elections
+from holdfast_shard.consensus import Host, Role, elections
 from holdfast_shard.consensus.compaction import Compaction
 from holdfast_shard.consensus.durability import Durability
 from holdfast_shard.consensus.elections import Elections
@@ -46,6 +46,20 @@ def _counts_every_term(self: Engine, now: float) -> bool:
     return _TICK(self, now)
 
 
+def _believes_every_index(self: Replication, peer: int, index: int, now: float) -> None:
+    """Counts an acknowledgement of what is not in the log, once that has come there."""
+    progress = self.progress.get(peer)
+    if progress is not None and index > self._replica.log.last_index:
+        progress.match = index
+    else:
+        _ACKNOWLEDGED(self, peer, index, now)
+
+
+def _misses_no_append(self: Following, peer: int, term: int, commit: int, sent: int, now: float) -> int | None:
+    """Does not look whether what the leader has sent has come."""
+    return _ON_BEAT(self, peer, term, commit, 0, now)
+
+
 def _takes_any_previous(self: Following, message: Append) -> tuple[int, int] | None:
     """Does not compare the term of the entry before the new ones with its own."""
     held = self._replica.log.term_at(message.previous_index)
@@ -62,7 +76,8 @@ def _sends_again_what_was_acknowledged(self: Replication, peer: int, message: Re
         _ON_REJECT(self, peer, message, now)
 
 
-_TICK, _SKIP, _ON_REJECT = Engine.tick, Following._skip_committed, Replication.on_reject
+_TICK, _SKIP, _ON_BEAT = Engine.tick, Following._skip_committed, Following.on_beat
+_ACKNOWLEDGED, _ON_REJECT = Replication.acknowledged, Replication.on_reject
 
 
 # Terms, votes, elections.
@@ -105,6 +120,13 @@ def _may_propose_while_handing_over(self: Replica, payload: bytes) -> None:
         _MAY_PROPOSE(self, payload)
     finally:
         self.elections.handover = handover
+
+
+def _counts_every_consent(self: Elections, peer: int, message: PreVote, now: float) -> None:
+    """Also one that was asked for in an earlier term, or before a leader was heard."""
+    if not self._replica.engine.leading:
+        self._consents |= {self._replica.me, peer}
+        self._consented(now)
 
 
 _VOTE, _MAY_PROPOSE = Engine.vote_requested, Replica.may_propose
@@ -166,6 +188,14 @@ MUTANTS = (
         (_REPLICATION, _SCHEDULES, _SIMULATION),
     ),
     Mutant(
+        "an acknowledgement of what is not in the log", Promise.KEPT,
+        patch(Replication, "acknowledged", _believes_every_index), (_REPLICATION, _SCHEDULES),
+    ),
+    Mutant(
+        "a lost append not missed", Promise.ANSWERED, patch(Following, "on_beat", _misses_no_append),
+        (_REPLICATION, _SCHEDULES, _SIMULATION),
+    ),
+    Mutant(
         "an entry applied before it is committed", Promise.KEPT,
         patch(Durability, "appliable", lambda self, commit: self.index), (_SCHEDULES, _SIMULATION),
     ),
@@ -192,6 +222,13 @@ MUTANTS = (
             patch(Elections, "on_ask_pre_vote", _consents_to_any_log),
         ),
         (_ELECTIONS, _SCHEDULES, _SIMULATION),
+    ),
+    Mutant(
+        "a consent of another term counted", Promise.ANSWERED, patch(Elections, "on_pre_vote", _counts_every_consent),
+        (_ELECTIONS, _SCHEDULES, _SIMULATION),
+    ),
+    Mutant(
+        "no heartbeats", Promise.ANSWERED, patch(Host, "_beat", lambda self: None), (_ELECTIONS, _SIMULATION),
     ),
     Mutant(
         "an empty disk in a lost one's place votes", Promise.KEPT,

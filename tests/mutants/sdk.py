@@ -18,7 +18,7 @@ from holdfast.core.lane import Lane, WriteLane
 from holdfast.core.lease import Lease
 from holdfast.core.plain_lease import PlainLease
 from holdfast.core.state import State
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, LockTimeout
 from holdfast.wire.frames import Event, EventKind, Kind, Reason, Status
 
 from .mutant import Mutant, Promise, Selection, Simulation, patch, patches
@@ -201,6 +201,16 @@ def _keeps_a_grant_that_came_too_late(self: GroupClient, name: str, token: int) 
     """Does not give it back."""
 
 
+def _gives_no_ticket_back(self: Hold) -> None:
+    """The time to wait is over, and nobody tells the group."""
+    self._drop_ticket()
+    self._fail(LockTimeout(self.name, self.wait_s))
+
+
+def _never_gives_up(self: Lane, now_ms: float) -> None:
+    """Whoever waits for an answer waits for ever."""
+
+
 _GIVE_UP, _FAILED = Hold.give_up, Hold.failed
 
 
@@ -321,6 +331,24 @@ MUTANTS = (
     Mutant(
         "a forgotten client believes what it had", Promise.ONE_HOLDER,
         patch(GroupClient, "unregistered", _goes_on_under_the_old_number), (_EXCHANGE, _SCHEDULES, _SIMULATION),
+    ),
+    Mutant(
+        "a ticket whose time is over is not cancelled", Promise.NOTHING_LEFT,
+        patch(Hold, "wait_over", _gives_no_ticket_back), (_EXCHANGE, _SIMULATION),
+    ),
+    Mutant(
+        "no patience ends", Promise.ANSWERED, patch(Lane, "expire", _never_gives_up), (_EXCHANGE, _SIMULATION),
+    ),
+    Mutant(
+        "a silent router waited for", Promise.ANSWERED, patch(ClientCore, "_listen", lambda self, now_ms: None),
+        (_EXCHANGE, _SIMULATION),
+    ),
+    Mutant(
+        "renewed only when it is over", Promise.FULL_TIME, patch(belief, "RENEWALS_PER_TTL", 1), (_BELIEF, _SIMULATION),
+    ),
+    Mutant(
+        "a new leader's tickets not asked for", Promise.ANSWERED, patch(GroupClient, "role", lambda self, role: None),
+        (_EXCHANGE, _SIMULATION),
     ),
     Mutant("a forked child believes", Promise.ONE_HOLDER, patch(ClientCore, "forked", lambda self: None), (_EXCHANGE,)),
 )  # fmt: skip
