@@ -38,7 +38,7 @@ def main() -> int:
         checks = [pool.submit(trouble_without_mutant, file) for file in files]
         troubles = [found for found in _ended(progress, "tests without a mutant", checks) if found]
         if not troubles:
-            runs = [pool.submit(catch, each) for each in mutants]
+            runs = [pool.submit(catch, each, every=arguments.every) for each in mutants]
             results = {result.mutant.name: result for result in _ended(progress, "mutants", runs)}
     for trouble in troubles:
         console.print(trouble, markup=False, highlight=False)
@@ -48,9 +48,9 @@ def main() -> int:
     console.print(table(ordered))
     if arguments.markdown:
         arguments.markdown.write_text(markdown(ordered))
-    survivors = [result for result in ordered if not result.by]
+    survivors = [result for result in ordered if not result.catches]
     for result in survivors:
-        console.print(f"survived: {result.mutant.name}: {result.why}", markup=False, highlight=False)
+        console.print(f"survived: {result.mutant.name}: {'; '.join(result.survived)}", markup=False, highlight=False)
     console.print(f"{len(ordered) - len(survivors)} of {len(ordered)} mutants caught", highlight=False)
     return 1 if survivors else 0
 
@@ -58,6 +58,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this mutant alone; repeatable")
+    parser.add_argument("--every", action="store_true", help="ask every catcher, not only until one has caught it")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (%(default)s)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there, too")
     return parser.parse_args()

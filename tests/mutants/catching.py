@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -32,32 +31,39 @@ class Verdict(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    mutant: Mutant
+class Catch:
     by: str
-    """Test or seed that caught it; empty when it survived."""
+    """The test or the seed."""
     after: str
     """How many tests or seeds were run until then."""
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    mutant: Mutant
+    catches: tuple[Catch, ...]
+    """None when it survived."""
+    survived: tuple[str, ...]
+    """What was run in vain."""
     seconds: float
 
 
-def catch(mutant: Mutant) -> Result:
+def catch(mutant: Mutant, *, every: bool = False) -> Result:
+    """Ask the mutant's catchers in order, until one has caught it; or ``every`` one of them."""
     began = time.monotonic()
-    survived = []
-    for catcher in filter(is_there, mutant.caught_by):
+    catches: list[Catch] = []
+    survived: list[str] = []
+    for catcher in mutant.caught_by:
         verdict = _run(catcher, mutant.name)
-        unit = "tests" if isinstance(catcher, Selection) else "seeds"
+        after = f"{verdict.ran} {'tests' if isinstance(catcher, Selection) else 'seeds'}"
         if verdict.failed:
-            seconds = time.monotonic() - began
-            return Result(mutant, verdict.failed, f"{verdict.ran} {unit}", verdict.why, seconds)
-        survived += [f"{verdict.ran} {unit} passed", verdict.why, *verdict.mistakes]
-    return Result(mutant, "", "", "; ".join(filter(None, survived)), time.monotonic() - began)
-
-
-def is_there(catcher: Catcher) -> bool:
-    """The simulator comes with a change of its own; until it is there, tests have to do."""
-    return isinstance(catcher, Selection) or find_spec("tests.simulation.search") is not None
+            catches.append(Catch(verdict.failed, after, verdict.why))
+            if not every:
+                break
+        else:
+            survived += filter(None, [f"{after} passed", verdict.why, *verdict.mistakes])
+    return Result(mutant, tuple(catches), tuple(survived), time.monotonic() - began)
 
 
 def trouble_without_mutant(file: str) -> str:

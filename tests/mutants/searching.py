@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 from tests.mutants.catalogue import mutant
+from tests.simulation.search import first_failure
 
 
 def search(name: str, seeds_max: int) -> dict[str, object]:
     """What the plugin writes for tests: ``ran`` is seeds, ``failed`` the one that showed a violation."""
-    from tests.simulation.search import first_failure  # type: ignore  # noqa: PLC0415
-
     found = first_failure(range(seeds_max), mutant(name).apply)
     if found is None:
         return {"ran": seeds_max, "failed": "", "why": "", "mistakes": []}

@@ -34,5 +34,6 @@ def _plain(cell: str) -> str:
 
 
 def _cells(result: Result) -> tuple[str, str, str, str, str]:
-    by = result.by.rpartition("/")[2] if result.by else "SURVIVED"
-    return (result.mutant.name, result.mutant.breaks, by, result.after, f"{result.seconds:.1f}")
+    by = ", ".join(catch.by.rpartition("/")[2] for catch in result.catches) or "SURVIVED"
+    after = ", ".join(catch.after for catch in result.catches)
+    return (result.mutant.name, result.mutant.breaks, by, after, f"{result.seconds:.1f}")
