@@ -55,7 +55,7 @@ class Selection:
 class Simulation:
     """The deterministic simulator of the whole system, over seeds from 0 on until one shows a violation."""
 
-    seeds_max: int = 100
+    seeds_max: int = 30
 
 
 Catcher = Selection | Simulation
