@@ -10,7 +10,7 @@ SOURCES := clientsdk shard router tests loadtests
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help install up test check fmt bench sim proto clean failover soak fuzz coverage
+.PHONY: help install up test check fmt bench sim mutants fuzz coverage proto clean failover soak
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -40,6 +40,9 @@ failover: .venv/installed  ## Kill, stop and restart nodes under load; judge eve
 	$(BIN)/python -m tests.integration.faults --rounds 5 --fault stop
 	$(BIN)/python -m tests.integration.faults --rounds 3 --fault all
 	if [ "$$(id -u)" = 0 ]; then for fault in both unheard deaf; do $(BIN)/python -m tests.integration.links --fault $$fault || exit 1; done; fi
+
+mutants: .venv/installed  ## Seed every known bug in turn; show which test or seed catches it
+	$(BIN)/python -m tests.mutants
 
 soak: .venv/installed  ## A million names, 100,000 locks held for five minutes, 1,000 waiters
 	$(BIN)/python loadtests/extent.py names

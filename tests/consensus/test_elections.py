@@ -6,6 +6,7 @@ import pytest
 
 from holdfast_shard.consensus import NotLeader, Role
 from holdfast_shard.consensus.elections import LAGGING_ENTRIES
+from holdfast_shard.consensus.messages import PreVote
 from tests.consensus.cluster import Cluster, Node
 
 
@@ -117,6 +118,19 @@ def test_a_replica_that_still_applies_much_lets_another_be_elected(seed: int, mo
     assert cluster.elect(limit_s=0.6) is abreast
 
 
+def test_a_consent_that_nobody_asked_for_starts_no_election() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.settle()
+    follower, other = others(cluster, leader)
+    replica = replica_of(follower)
+    for peer in (leader, other):
+        replica.receive(peer.number, PreVote(1, replica.term, replica.term), cluster.now)
+    cluster.run(0.1)
+    assert cluster.leader() is leader
+    assert replica.role is Role.FOLLOWER
+
+
 def test_leadership_is_handed_over_without_a_gap_in_the_log() -> None:
     cluster = Cluster(3)
     old = cluster.elect()
@@ -212,6 +226,17 @@ def test_the_stopwatch_starts_after_the_win_and_never_runs_ahead() -> None:
     cluster.run(10.0)
     measured = replica_of(leader).elapsed_ms(cluster.now) - before
     assert (cluster.now - began) * 1000 - 2 <= measured <= (cluster.now - began) * 1000 + 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_stopwatch_counts_nothing_from_before_the_win(seed: int) -> None:
+    cluster = Cluster(3, seed=seed, delay_s=0.02)
+    cluster.run_until(lambda: any(replica_of(node).role is Role.LEADER for node in cluster.alive()))
+    won = cluster.now
+    leader = next(node for node in cluster.alive() if replica_of(node).role is Role.LEADER)
+    for _ in range(20):
+        cluster.run(0.01)
+        assert replica_of(leader).elapsed_ms(cluster.now) <= (cluster.now - won) * 1000
 
 
 def test_a_group_of_one_needs_nobody() -> None:

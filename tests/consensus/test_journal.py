@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -19,7 +18,7 @@ from holdfast_shard.consensus import records
 from holdfast_shard.consensus.disk import Disk, DiskError, DiskFull, RealDisk
 from holdfast_shard.consensus.journal import Journal, JournalDamaged, JournalFailed, JournalFull, RecoveredGroup
 from holdfast_shard.consensus.records import ENTRY, HEADER, UNTOLD, highest_mark
-from holdfast_shard.consensus.recovery import Recovery
+from tests.consensus.journal_bugs import BUGS
 from tests.simulation.disk import SimAppendFile, SimDisk
 
 Entry = tuple[int, int, bytes]
@@ -201,64 +200,15 @@ def test_a_crash_at_any_point_loses_nothing_acknowledged_and_invents_nothing(see
     Schedule(seed).run(steps)
 
 
-class _Anything:
-    """A checksum equal to every other."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-
-def _give_up_the_oldest(self: Journal) -> None:
-    COLLECT(self)
-    if len(self._sizes) > 4:
-        oldest = next(iter(self._sizes))
-        del self._sizes[oldest]
-        self._doomed.append((oldest, self.appended))
-
-
-def _reopen_without_sync(self: Journal, recovery: Recovery) -> None:
-    with mock.patch.object(SimDisk, "write_again", return_value=None):
-        REOPEN(self, recovery)
-
-
-def _delete_at_once(self: Journal) -> None:
-    COLLECT(self)
-    for segment, _ in self._doomed:
-        self._disk.remove(f"journal-{segment:016x}.log")
-        self._disk.sync_directory()
-    self._doomed.clear()
-
-
-def _crc_is_not_looked_at(*_: object) -> _Anything:
-    return _Anything()
-
-
-REOPEN, COLLECT = Journal._reopen, Journal._collect
-RECOVERY = "holdfast_shard.consensus.recovery"
-MUTANTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
-    "a sync that does nothing": lambda: mock.patch.object(SimAppendFile, "sync", return_value=None),
-    "names that are never synced": lambda: mock.patch.object(SimDisk, "sync_directory", return_value=None),
-    "records taken unchecked": lambda: mock.patch(f"{RECOVERY}.zlib", mock.Mock(crc32=_crc_is_not_looked_at)),
-    "a torn tail left in place": lambda: mock.patch.object(SimDisk, "truncate", return_value=None),
-    "every bad record refused": lambda: mock.patch(f"{RECOVERY}.highest_mark", return_value=1 << 60),
-    "segments deleted with live entries": lambda: mock.patch.object(Journal, "_collect", _give_up_the_oldest),
-    "what was read not synced": lambda: mock.patch.object(Journal, "_reopen", _reopen_without_sync),
-    "segments deleted before that is durable": lambda: mock.patch.object(Journal, "_collect", _delete_at_once),
-}
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_the_schedules_catch(name: str) -> None:
+@pytest.mark.seeds_bugs
+@pytest.mark.parametrize("name", BUGS)
+def test_the_schedules_catch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def search() -> None:
         for seed in range(300):
             Schedule(seed).run(150)
 
-    with MUTANTS[name](), pytest.raises((AssertionError, JournalDamaged, DiskError, FileNotFoundError, KeyError)):
+    BUGS[name](monkeypatch)
+    with pytest.raises((AssertionError, JournalDamaged, DiskError, FileNotFoundError, KeyError)):
         search()
 
 
@@ -477,6 +427,22 @@ def test_a_closed_journal_is_not_used() -> None:
     journal.close()
     with pytest.raises(JournalFailed, match="closed"):
         journal.append_vote(1, 2, None)
+
+
+def test_a_sync_does_not_acknowledge_what_was_flushed_while_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimDisk()
+    journal = written(disk)
+    journal.append_entry(1, 11, 1, b"before")
+    before = journal.flush()
+    sync = SimAppendFile.sync
+
+    def sync_slowly(self: SimAppendFile) -> None:
+        sync(self)
+        journal.append_entry(1, 12, 1, b"meanwhile")
+        journal.flush()
+
+    monkeypatch.setattr(SimAppendFile, "sync", sync_slowly)
+    assert journal.sync() == journal.durable == before
 
 
 def test_a_sync_in_another_thread_acknowledges_only_what_was_flushed_before(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def test_the_schedules_reach_what_they_are_meant_to_reach() -> None:
     assert taken >= 15
 
 
+@pytest.mark.seeds_bugs
 @pytest.mark.parametrize(
     ("owner", "name", "replacement"),
     [

@@ -207,6 +207,26 @@ def test_a_snapshot_shows_one_moment_while_entries_are_applied() -> None:
     assert copy.rows == [row for row in cluster.machine(1).rows if row[0] <= snapshot.index]
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_crash_while_a_snapshot_is_written_loses_nothing(steps: int) -> None:
+    cluster = Cluster(1, config=ReplicaConfig(snapshot_log_bytes=10_000, kept_tail_bytes=1_000))
+    cluster.snapshot_jobs = False
+    node = cluster.elect()
+    cluster.machine(1).rows_per_chunk = 1
+    count = 0
+    while not (jobs := node.host.take_snapshot_jobs()):
+        cluster.put(b"%d:" % count + bytes(200))
+        count += 1
+    for _ in range(steps):
+        assert not jobs[0].step(0.0)
+    cluster.put(b"meanwhile")
+    cluster.crash(1)
+    cluster.start(1)
+    cluster.elect()
+    cluster.settle()
+    assert len(cluster.machine(1).payloads()) == count + 1
+
+
 def test_a_gap_between_snapshot_and_journal_refuses_to_start() -> None:
     disk = SimDisk()
     journal, _ = Journal.open(disk)

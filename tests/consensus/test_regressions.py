@@ -13,6 +13,7 @@ def test_promise(row: Row) -> None:
     row.scenario()
 
 
+@pytest.mark.seeds_bugs
 @pytest.mark.parametrize("row", [row for row in ROWS if row.disable], ids=lambda row: row.name)
 def test_mutant(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     assert row.disable is not None

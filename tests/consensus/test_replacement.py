@@ -36,6 +36,7 @@ def test_it_does_not_outvote_the_survivor_that_has_an_acknowledged_entry() -> No
     assert b"acknowledged" in cluster.machine(replaced.number).payloads()
 
 
+@pytest.mark.seeds_bugs
 def test_without_the_rule_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Replica, "may_vote", property(lambda self: True))
     cluster, *_ = lost_with_an_entry_that_one_survivor_has()

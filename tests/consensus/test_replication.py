@@ -8,6 +8,7 @@ import pytest
 
 from holdfast_shard.consensus import EntryTooLarge, ReplicaConfig, Role
 from holdfast_shard.consensus.messages import Ack, Append, Beat, Reject, decode
+from holdfast_shard.consensus.replication import PROBE_BYTES
 from tests.consensus.cluster import Cluster, Node
 
 
@@ -148,6 +149,20 @@ def test_one_heartbeat_per_pair_of_nodes_lists_all_groups() -> None:
     assert sum(len(beat.leads) for beat in beats) >= 30 * 2 * 9
 
 
+def test_an_acknowledgement_of_what_is_not_in_the_log_counts_for_nothing() -> None:
+    cluster = Cluster(3)
+    leader = cluster.elect()
+    cluster.settle()
+    replica = leader.host.replicas[1]
+    cluster.isolate(leader.number)
+    for other in others(cluster, leader):
+        replica.receive(other.number, Ack(1, replica.term, replica.last_index + 1), cluster.now)
+    proposal = leader.host.propose(1, b"acknowledged by nobody", cluster.now)
+    cluster.run(0.01)
+    assert replica.commit_index < proposal.index
+    assert replica.following.refused == 2
+
+
 def test_a_follower_that_lost_what_it_acknowledged_is_refused() -> None:
     cluster = Cluster(3)
     leader = cluster.elect()
@@ -169,3 +184,37 @@ def test_a_follower_that_lost_what_it_acknowledged_is_refused() -> None:
     assert leader.host.replicas[1].status()["lost_acknowledged"] == [liar.number]
     assert leader.host.replicas[1].forgetful == {liar.number}
     cluster.put(b"the others go on")
+
+
+def test_an_entry_of_an_earlier_term_is_not_committed_by_counting() -> None:
+    """Raft, figure 8: only an entry of the leader's own term, on a majority, commits what is below it."""
+    cluster = Cluster(3, config=ReplicaConfig(append_bytes=PROBE_BYTES, inflight_bytes=PROBE_BYTES))
+    leader = cluster.elect()
+    cluster.settle()
+    follower, absent = others(cluster, leader)
+    cluster.crash(absent.number)
+    cluster.crash(follower.number)
+    for _ in range(3):
+        # So large that the new term's first entry travels in a message of its own.
+        old = leader.host.propose(1, bytes(PROBE_BYTES), cluster.now)
+    cluster.run(0.01)
+    cluster.crash(leader.number)
+    cluster.start(leader.number)
+    cluster.start(follower.number)
+
+    def only_old_entries(source: int, target: int, message: bytes) -> bool:
+        """What the new term added is lost, once the follower could take it."""
+        last = follower.host.replicas[1].last_index
+        appends = [part for part in decode(message).messages if isinstance(part, Append)]
+        fitting = [append for append in appends if append.previous_index <= last]
+        return not any(term > old.term for append in fitting for term, _ in append.entries)
+
+    cluster.filter = only_old_entries
+    replica = leader.host.replicas[1]
+    cluster.run_until(lambda: replica.replication.match(follower.number) >= old.index)
+    cluster.run(0.3)
+    assert replica.role is Role.LEADER
+    assert replica.commit_index < old.index
+    cluster.filter = None
+    cluster.settle()
+    assert replica.commit_index > old.index

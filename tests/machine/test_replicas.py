@@ -261,6 +261,51 @@ def test_an_entry_of_another_term_than_its_stamp_changes_nothing_not_even_the_cl
     assert (cluster.machine.clock_ms, cluster.machine.counts()["held"]) == (0, 0)
 
 
+def test_what_is_over_and_not_freed_yet_is_freed_after_a_restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FREED_PER_ENTRY_MAX", 1)
+    cluster = Cluster()
+    client = cluster.client()
+    for n in range(5):
+        client.acquire(f"name{n}", ttl=1000)
+    cluster.elapsed = 1000
+    cluster.entry()
+    assert cluster.machine.backlog
+    machine = LockMachine(GENESIS)
+    machine.restore(cluster.machine.export())
+    restored = Cluster(machine, term=cluster.term + 1)
+    cluster.elect()
+    cluster.take_events()
+    restored.pass_time(0)
+    cluster.pass_time(0)
+    assert restored.take_events() == cluster.take_events() != []
+    assert restored.machine.rows_digest() == cluster.machine.rows_digest()
+
+
+def test_replicas_that_differ_have_different_digests() -> None:
+    one, other = Cluster(), Cluster()
+    assert one.machine.digest == other.machine.digest
+    client = one.client()
+    other.client()
+    assert one.machine.digest == other.machine.digest
+    one.entry(frame(1, section(client.number, 1, [Op(Kind.ACQUIRE, 1, "a")])))
+    other.entry(frame(1, section(client.number, 1, [Op(Kind.ACQUIRE, 1, "b")])))
+    assert one.machine.digest != other.machine.digest
+
+
+def test_the_same_entry_with_another_answer_gives_another_digest() -> None:
+    one, other = Cluster(), Cluster()
+    client = one.client()
+    other.client()
+    other.machine.restore(one.machine.export())
+    # As after a fault of memory: what was granted there is not known here.
+    other.machine._ledger.counter += 1
+    body = frame(1, section(client.number, 1, [Op(Kind.ACQUIRE, 1, "a")]))
+    one.entry(body)
+    other.entry(body)
+    assert one.machine.digest_index == other.machine.digest_index
+    assert one.machine.digest != other.machine.digest
+
+
 def test_the_clock_goes_on_from_where_the_new_term_found_it() -> None:
     cluster = Cluster()
     cluster.pass_time(5000)

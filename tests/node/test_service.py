@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.wire import limits
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import EventKind, Kind, Options, Status, decode_answer_list
 from holdfast.wire.limits import ENTRY_BYTES_MAX
 from holdfast_shard.consensus import Applied, NotLeader, Proposal
 from holdfast_shard.machine import EntryResult, LockMachine, ReadBudget
+from holdfast_shard.machine.entry import parse_entry
 from holdfast_shard.node.service import ENTRIES_IN_FLIGHT_MAX, PENDING_BYTES_MAX, Frame, GroupService
 from tests.machine.driver import GENESIS, Op, frame, section
 
@@ -213,6 +215,41 @@ def test_time_alone_makes_an_entry_when_something_runs_out_and_none_before() -> 
         leader.commit()
         leader.service.turn(1.0)
     assert [event.kind for event in leader.service.events] == [EventKind.LOST]
+
+
+def test_the_stopwatch_is_read_when_the_entry_is_closed() -> None:
+    """An operation that joins a waiting frame must not get a deadline that counts from before it was sent."""
+    leader = Leader()
+    for _ in range(ENTRIES_IN_FLIGHT_MAX):
+        leader.service.write(Frame("r", 1, REGISTER))
+        leader.service.turn(0.0)
+    leader.service.write(Frame("r", 2, REGISTER))
+    leader.service.turn(1.0)
+    leader.service.write(Frame("r", 3, REGISTER))
+    leader.commit(1)
+    leader.service.turn(5.0)
+    parsed = parse_entry(leader.log[-1][2])
+    assert parsed is not None
+    _, elapsed_ms, frames = parsed
+    assert (elapsed_ms, len(frames)) == (5000, 2)
+
+
+def test_what_one_entry_could_not_free_makes_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FREED_PER_ENTRY_MAX", 1)
+    leader = Leader()
+    leader.service.write(Frame("r", 1, REGISTER))
+    leader.service.turn(0.0)
+    leader.commit()
+    number = decode_answer_list(leader.service.replies[0].answers or b"")[0].tokens[0]
+    acquires = [Op(Kind.ACQUIRE, seq, f"lock{seq}", ttl=1000) for seq in range(1, 6)]
+    leader.service.write(Frame("r", 2, frame(1, section(number, 1, acquires))))
+    leader.service.turn(0.0)
+    leader.commit()
+    leader.service.turn(1.0)
+    while leader.log:
+        leader.commit()
+        leader.service.turn(1.0)
+    assert [event.kind for event in leader.service.events] == [EventKind.LOST] * 5
 
 
 def test_a_caller_that_is_gone_has_nothing_proposed_any_more() -> None:

@@ -218,6 +218,38 @@ def test_a_refusal_after_a_copy_that_may_live_is_unknown() -> None:
     assert outcomes(dispatch) == [(1, Code.OUTCOME_UNKNOWN)]
 
 
+def test_an_unknown_outcome_of_a_copy_is_unknown_at_the_deadline() -> None:
+    dispatch = led(1)
+    dispatch.submit(item(deadline=1.0))
+    (frame,) = sent(dispatch)
+    dispatch.refused(frame.request, Refusal(Code.OUTCOME_UNKNOWN, "changed its leader", 0, 2), 0.0)
+    dispatch.expire(1.0)
+    assert outcomes(dispatch) == [(1, Code.OUTCOME_UNKNOWN)]
+
+
+def test_sections_of_one_frame_keep_their_order_when_they_are_sent_again() -> None:
+    dispatch = GroupDispatch(7)
+    for request in range(5):
+        dispatch.submit(item(request))
+    dispatch.role(1, GroupRole(7, 1, 1, True))
+    (frame,) = sent(dispatch)
+    dispatch.refused(frame.request, Refusal(Code.NOT_LEADER, "", 0, 2), 0.0)
+    (frame,) = sent(dispatch)
+    answer(dispatch, frame)
+    assert outcomes(dispatch) == [(request, None) for request in range(5)]
+
+
+def test_a_leader_whose_connection_broke_is_sent_again_what_it_may_not_have_got() -> None:
+    dispatch = led(1, term=1)
+    dispatch.submit(item())
+    sent(dispatch)
+    dispatch.disconnected(1)
+    dispatch.role(1, GroupRole(7, 1, 1, True))
+    (frame,) = sent(dispatch)
+    answer(dispatch, frame)
+    assert outcomes(dispatch) == [(1, None)]
+
+
 def test_answers_that_do_not_fit_after_a_copy_that_may_live_are_unknown() -> None:
     dispatch = led(1)
     dispatch.submit(item())

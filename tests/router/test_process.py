@@ -72,11 +72,13 @@ class Service:
         first = self.address
         process = self.start_router()
         address, self.address = self.address, first
-        yield address
-        process.terminate()
-        assert process.wait(10) == 0
-        assert process.stdout is not None
-        process.stdout.close()
+        try:
+            yield address
+        finally:
+            process.terminate()
+            assert process.wait(10) == 0
+            assert process.stdout is not None
+            process.stdout.close()
 
     def stop(self) -> None:
         self.router.send_signal(signal.SIGTERM)

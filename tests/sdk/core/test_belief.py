@@ -7,7 +7,8 @@ import pytest
 from holdfast.core.call import Call
 from holdfast.core.state import State
 from holdfast.errors import LockLost
-from holdfast.wire.frames import EventKind, Kind, Options, Reason
+from holdfast.wire.frames import EventKind, Kind, Mode, Options, Reason
+from holdfast.wire.limits import CACHE_TTL_MS_MAX
 from holdfast.wire.messages import Msg
 from tests.sdk.service import name_in
 from tests.sdk.world import Peer, Promise, World, held
@@ -123,6 +124,29 @@ class SessionOfTwo:
         self.name_a, self.name_b = name_in(1, "a"), name_in(1, "b")
         self.a = held(peer.lock(self.name_a, session=self.session))
         self.b = held(peer.lock(self.name_b, session=self.session))
+
+
+def test_a_gap_between_events_is_looked_into_at_once(world: World, peer: Peer, other: Peer) -> None:
+    """Once the later event is noted, no keepalive would say CHANGED for the earlier one."""
+    two = SessionOfTwo(peer)
+    world.lose_event = lambda event: event.kind == EventKind.LOST and event.name == two.name_a
+    for name in (two.name_a, two.name_b):
+        other.lock(name, TTL, wait_ms=60_000, steal=True).acquire()
+        world.settle()
+    assert two.a.losses == two.b.losses == [Reason.STOLEN]
+
+
+def test_a_cacher_is_told_when_somebody_wants_the_name_and_makes_way(world: World, peer: Peer, other: Peer) -> None:
+    cached = held(peer.lock("a", CACHE_TTL_MS_MAX, renew=False, mode=int(Mode.CACHE)))
+    lock = other.lock("a", TTL)
+    lock.acquire()
+    world.settle()
+    assert cached.losses == [Reason.NONE]
+    assert not cached.believed
+    assert lock.state() == State.WAITING
+    cached.release()
+    world.settle()
+    assert lock.state() == State.HELD
 
 
 def test_changed_holds_are_fetched_before_a_keepalive_is_believed(world: World, peer: Peer, other: Peer) -> None:

@@ -382,6 +382,20 @@ def test_a_wait_ends_in_time_with_nobody_to_say_so(world: World, peer: Peer, oth
     assert isinstance(promise.error, LockTimeout)
 
 
+def test_a_wait_that_ended_unheard_keeps_nothing_that_was_granted(world: World, peer: Peer, other: Peer) -> None:
+    session = peer.session()
+    first = held(other.lock(A))
+    lock = peer.lock(A, wait_ms=1000, session=session)
+    promise = lock.acquire()
+    world.settle()
+    world.lose_event = lambda event: event.kind == EventKind.GRANTED
+    world.pass_time(900)
+    first.release()
+    world.pass_time(1000)
+    assert isinstance(promise.error, LockTimeout)
+    assert held(other.lock(A))
+
+
 @pytest.mark.parametrize("how", ["reconnect", "election"])
 def test_tickets_are_asked_for_when_events_may_have_been_lost(world: World, peer: Peer, other: Peer, how: str) -> None:
     first = held(other.lock(A))
@@ -484,6 +498,24 @@ def test_what_was_to_be_sent_under_an_old_number_means_nothing_under_a_new_one(w
     world.pass_time(200)
     assert all(lock.state() == State.HELD for lock in locks)
     for lock in locks:
+        assert world.held(1, lock.hold.name, lock.hold.token)
+
+
+def test_a_cancel_of_an_old_number_takes_nothing_from_a_new_one(world: World, peer: Peer) -> None:
+    world.step(CLIENT_IDLE_MS + 1000)
+    doomed = [peer.lock(name_in(1, f"doomed{n}")) for n in range(SECTIONS_IN_FLIGHT_MAX)]
+    for lock in doomed:
+        lock.acquire()
+        world.flush()
+    locks = [peer.lock(name_in(1, f"lock{n}")) for n in range(10)]
+    for lock in locks:
+        lock.acquire()
+    # Behind the acquires, so that under a new number these would be cancelled: theirs are the seqs named.
+    for lock in doomed:
+        lock.give_up()
+    world.pass_time(200)
+    for lock in locks:
+        assert lock.state() == State.HELD
         assert world.held(1, lock.hold.name, lock.hold.token)
 
 

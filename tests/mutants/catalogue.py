@@ -1,0 +1,26 @@
+"""All mutants, by name. Each is defined once: what tests elsewhere seed themselves is taken from there."""
+
+from __future__ import annotations
+
+from . import audit, edges, engine, locks, machine, node, router, sdk, storage
+from .mutant import Mutant
+
+MUTANTS: tuple[Mutant, ...] = (
+    *engine.MUTANTS,
+    *audit.MUTANTS,
+    *storage.MUTANTS,
+    *machine.MUTANTS,
+    *locks.MUTANTS,
+    *node.MUTANTS,
+    *router.MUTANTS,
+    *sdk.MUTANTS,
+    *edges.MUTANTS,
+)
+
+
+def mutant(name: str) -> Mutant:
+    """Raises LookupError for a name that no mutant has."""
+    for each in MUTANTS:
+        if each.name == name:
+            return each
+    raise LookupError(f"no mutant is called {name!r}")
