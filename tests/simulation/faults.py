@@ -250,6 +250,11 @@ class Nemesis:
         two = others[fault.second % len(others)]
         self._cut([(one, two), (two, one)][: 1 if fault.amount < 0.4 else 2], fault)
 
+    def cut_all(self, fault: Fault) -> None:
+        """No node hears another; routers hear them all, and what they have sent stays without an answer."""
+        hosts = [node.host for node in self._nodes]
+        self._cut([(one, two) for one in hosts for two in hosts if one != two], fault)
+
     def cut_router(self, fault: Fault) -> None:
         router, node = self._router(fault).host, self._node(fault).host
         self._cut([(router, node), (node, router)][: 1 if fault.amount < 0.4 else 2], fault)

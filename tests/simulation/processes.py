@@ -31,6 +31,9 @@ DRIFT = 0.004
 NODE_PORT = 7000
 ROUTER_PORT = 8420
 
+TIMEOUT_S = 3.0
+"""Of a client: shorter than some outages, so that some outcomes stay unknown."""
+
 DAMAGE = (JournalDamaged, SnapshotDamaged, LogDamaged, FormationError)
 DISK_TROUBLE = (DiskError, JournalFailed)
 
@@ -160,7 +163,7 @@ class ClientMachine(Machine):
     def connect(self, process: Process) -> Connecting:
         address = Address(tuple((router.host, ROUTER_PORT) for router in self._routers), tls=False)
         rng = self.world.stream(f"sdk of {process.name}")
-        return Connecting(Link(address, self._key, 4.0, None, clock_ms=process.clock_ms, rng=rng))
+        return Connecting(Link(address, self._key, TIMEOUT_S, None, clock_ms=process.clock_ms, rng=rng))
 
 
 async def forever_connect(machine: ClientMachine, process: Process) -> holdfast.Client:
