@@ -213,8 +213,9 @@ class Half(asyncio.Transport):
             self._held.append(item)
 
     def _deliver(self, item: _Item) -> None:
-        assert self._protocol is not None
-        if item.kind == DATA:
+        if self._protocol is None:
+            self._lost(None)  # given up before it was opened
+        elif item.kind == DATA:
             self._protocol.data_received(item.data)
         elif item.kind == END:
             self._lost(None)
