@@ -91,6 +91,8 @@ class Half(asyncio.Transport):
         self._ending = False
         """Nothing more is written."""
         self._paused = False
+        self._doomed_s: float | None = None
+        """A reset waits for the next write, to come in its midst; this much later the writer hears of it."""
 
     # What protocols use.
 
@@ -156,6 +158,8 @@ class Half(asyncio.Transport):
         self.last_arrival = max(self.last_arrival, world.now + self.path.delay_s())
         self._flying.append(item)
         world.at(self.last_arrival, self._arrive, item)
+        if self._doomed_s is not None and item.kind == DATA:
+            self._break_off(self._doomed_s)
 
     def _stall(self, item: _Item) -> None:
         if not self._stalled:
@@ -239,18 +243,26 @@ class Half(asyncio.Transport):
             self.process.call(self._lost, error)
 
     def reset(self, after_s: float) -> None:
-        """Part of what is under way from here arrives; the other end hears of the end after that."""
-        flying = len(self._flying)
-        keep = self.path.chance.randint(0, flying)
+        """Part of what is under way from here, or of what is written next, arrives, and nothing after it."""
+        if self._flying:
+            self._break_off(after_s)
+        else:
+            self._doomed_s = after_s
+
+    def _break_off(self, after_s: float) -> None:
+        self._doomed_s = None
+        chance = self.path.chance
+        keep = chance.randrange(len(self._flying))
         while len(self._flying) > keep:
             item = self._flying.pop()
-        if keep < flying and item.kind == DATA and len(item.data) > 1 and self.path.chance.random() < 0.5:
-            part = _Item(DATA, item.data[: self.path.chance.randrange(1, len(item.data))])
-            self._fly(part)
+        if item.kind == DATA and len(item.data) > 1 and chance.random() < 0.7:
             self._world.count("fault: reset in mid frame")
+            self._fly(_Item(DATA, item.data[: chance.randrange(1, len(item.data))]))
         self._ending = True
         self._stalled.clear()
-        self._world.at(self._world.now + after_s, self.end, ConnectionResetError("connection reset by the network"))
+        error = ConnectionResetError("connection reset by the network")
+        self._world.at(self._world.now + after_s, self.end, error)
+        self._world.at(self.last_arrival + after_s, self.peer.end, error)
 
 
 class Server:
@@ -332,13 +344,11 @@ class Network:
     def halves(self, source: str, target: str) -> list[Half]:
         return [half for half in self._halves if half.mine[0] == source and half.theirs[0] == target]
 
-    def reset(self, source: str, target: str) -> bool:
-        """End every connection between two machines."""
-        halves = [*self.halves(source, target), *self.halves(target, source)]
+    def reset(self, source: str, target: str) -> None:
+        """End every connection between two machines, by what one of them writes."""
         chance = self.path(source, target).chance
-        for half in halves:
+        for half in self.halves(source, target):
             half.reset(chance.random() * (RESET_SPREAD_S if chance.random() < 0.3 else 0.01))
-        return bool(halves)
 
     @property
     def cuts(self) -> bool:
