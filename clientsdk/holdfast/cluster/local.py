@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -195,7 +196,7 @@ class LocalCluster:
         if not self._kept:
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def __enter__(self) -> LocalCluster:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
