@@ -21,9 +21,9 @@ CAPACITY: Final = 3
 TAKEN: Final = "taken"
 """What may be taken with ``now``, the one thing that can make two believe; the other names never are."""
 NAMES: Final = (
-    *((f"exclusive/{number}", Mode.EXCLUSIVE) for number in range(5)),
-    *((f"shared/{number}", Mode.SHARED) for number in range(3)),
-    *((f"permits/{number}", Mode.PERMITS) for number in range(3)),
+    *((f"exclusive/{number}", Mode.EXCLUSIVE) for number in range(8)),
+    *((f"shared/{number}", Mode.SHARED) for number in range(4)),
+    *((f"permits/{number}", Mode.PERMITS) for number in range(4)),
     (f"{TAKEN}/0", Mode.EXCLUSIVE),
 )
 SET_TTL_S: Final = 2.0
