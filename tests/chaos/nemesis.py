@@ -66,7 +66,7 @@ class Nemesis:
         scene = Scene(self._cluster, self._workers, random.Random(chance.random()), say)
         try:
             await fault.act(scene)
-        except BaseException as error:
+        except Exception as error:
             span.trouble = f"{type(error).__name__}: {error}"
             raise
         span.ended = now()

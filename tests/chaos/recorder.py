@@ -113,10 +113,8 @@ class Recorder:
         await self._answered(call, asked, definite=client is not None)
 
     async def end(self, session: holdfast.Session, grants: list[Grant]) -> None:
-        """End a session: a release of all that it holds."""
-        for grant in grants:
-            self.look(grant)
-        calls = [self._about(grant, Op.RELEASE) for grant in grants]
+        """End a session: a release of all that it holds. What was lost before is none of its answer's business."""
+        calls = [self._about(grant, Op.RELEASE) for grant in grants if self.look(grant)]
         try:
             await session.end()
         except BaseException as error:

@@ -1,7 +1,8 @@
 """A run as a picture: one self-contained page, with what is wrong in words, and below it one drawing for each name.
 
 Faults are grey bands. A bar is a hold, from its grant to the end of its belief, a thin line the call that asked for it,
-a red tick a call that was not ok. Of a long run, what surrounds the first violation is drawn, else its last minute.
+a red tick a call that was not ok. Of a long run, what surrounds the first violation is drawn, else its last minute; and of the
+names, those that a violation names.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def timeline(report: Report) -> str:
     since, until = _window(report)
     calls = [call for call in report.history.calls.values() if call.began < until and _over(call) > since]
     names = sorted({call.name for call in calls})
+    names = [name for name in names if any(repr(name) in text for text in report.violations)] or names
     wrong = "".join(f"<li>{escape(text)}</li>" for text in report.violations) or "<li>nothing</li>"
     drawings = (
         _Drawing(since, until, report).of(name, [call for call in calls if call.name == name]) for name in names
