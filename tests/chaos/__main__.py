@@ -28,9 +28,10 @@ def main() -> int:
     parser.add_argument("--callers", type=int, default=4, help="concurrent callers in each")
     parser.add_argument("--out", type=Path, help="a new folder for all that is kept; else one in the temporary folder")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when nothing is wrong")
+    parser.add_argument("--proxies", action="store_true", help="links through a proxy, as where there is no root")
     options = parser.parse_args()
     directory = options.out or Path(tempfile.mkdtemp(prefix=f"chaos-{options.seed}-"))
-    plan = Plan(options.minutes * 60, options.seed, directory, options.workers, options.callers)
+    plan = Plan(options.minutes * 60, options.seed, directory, options.workers, options.callers, options.proxies)
     console = Console(stderr=True)
     console.print(f"seed {plan.seed}, {options.minutes:g} minutes, in {directory}")
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console) as bar:

@@ -8,9 +8,8 @@ from typing import Final
 
 from holdfast.cluster import LocalCluster, ServerProcess, Shape
 
-from .network import HUB, Network
+from .network import HUB, Links
 
-NODE_PORT: Final = 7001
 NODES: Final = 3
 SECOND_ROUTER: Final = NODES + 1
 """As a host of the network. The first router runs beside the clients, on the hub."""
@@ -27,7 +26,7 @@ def libfaketime() -> Path | None:
 
 
 class ChaosCluster(LocalCluster):
-    """``network``: made and unmade with the cluster; without one everybody is on the loopback interface. ``routers``:
+    """``links``: made and unmade with the cluster; without them everybody is on the loopback interface. ``routers``:
     1, or 2 of which the second is on a host of its own. ``clocks``: under libfaketime, one node drifts and another's
     wall clock can jump."""
 
@@ -36,12 +35,12 @@ class ChaosCluster(LocalCluster):
         data: Path | None = None,
         *,
         shape: Shape | None = None,
-        network: Network | None = None,
+        links: Links | None = None,
         routers: int = 1,
         clocks: Path | None = None,
     ) -> None:
         super().__init__(data, shape=shape)
-        self.network = network
+        self.links = links
         self._router_count = routers
         self._clocks = clocks
         self._second: ServerProcess | None = None
@@ -59,8 +58,8 @@ class ChaosCluster(LocalCluster):
     def start(self, timeout_s: float = 30.0) -> None:
         if self._clocks is not None:
             self.turn_clock("+0")
-        if self.network is not None:
-            self.network.make()
+        if self.links is not None:
+            self.links.make()
         super().start(timeout_s)
         if self._router_count == 2:
             self._start_second()
@@ -69,16 +68,21 @@ class ChaosCluster(LocalCluster):
         if self._second is not None:
             self._second.kill()
         super().stop()
-        if self.network is not None:
-            self.network.unmake()
+        if self.links is not None:
+            self.links.unmake()
 
     def node_addresses(self, count: int) -> list[str]:
-        if self.network is None:
+        if self.links is None:
             return super().node_addresses(count)
-        return [f"{self.network.address(number)}:{NODE_PORT}" for number in range(1, count + 1)]
+        return [self.links.reach(number) for number in range(1, count + 1)]
 
     def node_prefix(self, number: int) -> list[str]:
-        return [*(self.network.prefix(number) if self.network is not None else []), *self._clock_of(number)]
+        return [*(self.links.prefix(number) if self.links is not None else []), *self._clock_of(number)]
+
+    def node_arguments(self, number: int) -> list[str]:
+        if self.links is None or self.links.listen(number) == self.links.reach(number):
+            return []
+        return ["--listen", self.links.listen(number), "--advertise", self.links.reach(number)]
 
     def restart_one(self, router: ServerProcess, timeout_s: float = 30.0) -> None:
         """Start that router again, at the same address."""
@@ -104,14 +108,14 @@ class ChaosCluster(LocalCluster):
         return [*clock, f"FAKETIME_TIMESTAMP_FILE={file}", *settings]
 
     def _start_second(self) -> None:
-        host = self.network.address(SECOND_ROUTER) if self.network is not None else "127.0.0.1"
-        prefix = self.network.prefix(SECOND_ROUTER) if self.network is not None else []
-        arguments = ["holdfast_router", "--formation", str(self.formation), "--listen", f"{host}:0"]
+        listen = self.links.listen(SECOND_ROUTER) if self.links is not None else "127.0.0.1:0"
+        prefix = self.links.prefix(SECOND_ROUTER) if self.links is not None else []
+        arguments = ["holdfast_router", "--formation", str(self.formation), "--listen", listen]
         log = self.directory / "logs" / "router-2.log"
         second = self._second = ServerProcess("router 2", arguments, log, self.guardian, prefix)
         second.start()
-        self._second_address = str(second.await_listening(time.monotonic() + 30.0)["address"])
-        second.arguments[-1] = self._second_address
+        second.arguments[-1] = str(second.await_listening(time.monotonic() + 30.0)["address"])
+        self._second_address = self.links.reach(SECOND_ROUTER) if self.links is not None else second.arguments[-1]
 
     def host_of(self, router: ServerProcess) -> int:
         return HUB if router is self.router else SECOND_ROUTER

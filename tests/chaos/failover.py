@@ -161,20 +161,20 @@ async def kill_all(cluster: LocalCluster, report: Report, number: int) -> None:
 
 
 def cutting(links: Callable[[int, int], list[tuple[int, int]]]) -> Fault:
-    """The leader's links to its peers are cut for four seconds; needs a cluster with a network."""
+    """The leader's links to its peers are cut for four seconds; needs a cluster with links."""
 
     async def fault(cluster: LocalCluster, report: Report, number: int) -> None:
         assert isinstance(cluster, ChaosCluster)
-        assert cluster.network is not None
+        assert cluster.links is not None
         leader = await _leader(cluster, number)
         peers = cluster.nodes.keys() - {leader}
         cut = list(itertools.chain.from_iterable(links(leader, peer) for peer in peers))
         report.instants.append(now())
         for source, target in cut:
-            cluster.network.cut(source, target)
+            cluster.links.cut(source, target)
         await asyncio.sleep(STOP_S)
         for source, target in cut:
-            cluster.network.mend(source, target)
+            cluster.links.mend(source, target)
         await asyncio.sleep(2.0)
         await _ready(cluster)
         await asyncio.sleep(0.5)
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--fault", choices=sorted(FAULTS | CUTS), default="kill")
     options = parser.parse_args()
     fault = (FAULTS | CUTS)[options.fault]
-    with ChaosCluster(network=Network(3) if options.fault in CUTS else None) as cluster:
+    with ChaosCluster(links=Network(3) if options.fault in CUTS else None) as cluster:
         report = asyncio.run(run(cluster, fault, rounds=options.rounds, clients=options.clients, names=options.names))
         diverged = cluster.status().diverged()
     summary = report.summary()

@@ -21,7 +21,7 @@ class Lane(Enum):
 
 
 class Need(Enum):
-    """What a machine must have for a fault."""
+    """What a machine must have for a fault. Without a network, links are cut and slow in a proxy."""
 
     NETWORK = "network"
     MOUNT = "mount"
@@ -58,13 +58,13 @@ FAULTS = (
     Fault(process_faults.stop_node, Lane.NODES, 5),
     Fault(process_faults.stop_all_nodes, Lane.NODES, 1),
     Fault(process_faults.turn_wall_clock, Lane.NODES, 2, Need.CLOCKS),
-    Fault(link_faults.cut_node, Lane.NODES, 3, Need.NETWORK),
-    Fault(link_faults.mute_node, Lane.NODES, 2, Need.NETWORK),
-    Fault(link_faults.deafen_node, Lane.NODES, 2, Need.NETWORK),
-    Fault(link_faults.cut_pair, Lane.NODES, 2, Need.NETWORK),
-    Fault(link_faults.cut_every_node, Lane.NODES, 1, Need.NETWORK),
-    Fault(link_faults.slow_node, Lane.NODES, 2, Need.NETWORK),
-    Fault(link_faults.lossy_node, Lane.NODES, 2, Need.NETWORK),
+    Fault(link_faults.cut_node, Lane.NODES, 3),
+    Fault(link_faults.mute_node, Lane.NODES, 2),
+    Fault(link_faults.deafen_node, Lane.NODES, 2),
+    Fault(link_faults.cut_pair, Lane.NODES, 2),
+    Fault(link_faults.cut_every_node, Lane.NODES, 1),
+    Fault(link_faults.slow_node, Lane.NODES, 2),
+    Fault(link_faults.lossy_node, Lane.NODES, 2),
     Fault(disk_faults.fill_disk, Lane.NODES, 1, Need.MOUNT),
     Fault(disk_faults.tear_journal, Lane.NODES, 2),
     Fault(disk_faults.flip_and_restore, Lane.NODES, 1),
@@ -72,8 +72,8 @@ FAULTS = (
     Fault(process_faults.kill_router, Lane.ROUTERS, 3),
     Fault(process_faults.term_router, Lane.ROUTERS, 1),
     Fault(process_faults.stop_router, Lane.ROUTERS, 2),
-    Fault(link_faults.cut_router_from_nodes, Lane.ROUTERS, 2, Need.NETWORK),
-    Fault(link_faults.cut_clients_from_router, Lane.ROUTERS, 2, Need.NETWORK),
+    Fault(link_faults.cut_router_from_nodes, Lane.ROUTERS, 2),
+    Fault(link_faults.cut_clients_from_router, Lane.ROUTERS, 2),
     Fault(process_faults.kill_client, Lane.CLIENTS, 2),
     Fault(process_faults.stop_client, Lane.CLIENTS, 3),
 )

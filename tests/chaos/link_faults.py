@@ -40,12 +40,12 @@ async def cut(scene: Scene, links: Links) -> AsyncIterator[None]:
     done: Links = []
     try:
         for source, target in links:
-            await asyncio.to_thread(scene.network.cut, source, target)
+            await asyncio.to_thread(scene.links.cut, source, target)
             done.append((source, target))
         yield
     finally:
         for source, target in done:
-            scene.network.mend(source, target)
+            scene.links.mend(source, target)
 
 
 async def _cut_from_peers(scene: Scene, links: Callable[[int, int], Links]) -> None:
@@ -88,11 +88,11 @@ async def slow_node(scene: Scene) -> None:
     node = await scene.node()
     rate_kbit = scene.chance.randint(*RATE_KBIT)
     scene.say(f"{rate_kbit} kbit/s")
-    await asyncio.to_thread(scene.network.slow, node, rate_kbit)
+    await asyncio.to_thread(scene.links.slow, node, rate_kbit)
     try:
         await scene.pause(*CUT_S)
     finally:
-        scene.network.quicken(node)
+        scene.links.quicken(node)
     await scene.ready()
 
 
@@ -100,11 +100,11 @@ async def lossy_node(scene: Scene) -> None:
     node = await scene.node()
     percent = scene.chance.randint(*LOSS_PERCENT)
     scene.say(f"{percent} %")
-    await asyncio.to_thread(scene.network.lose, node, percent)
+    await asyncio.to_thread(scene.links.lose, node, percent)
     try:
         await scene.pause(*CUT_S)
     finally:
-        scene.network.keep(node)
+        scene.links.keep(node)
     await scene.ready()
 
 

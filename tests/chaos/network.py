@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from typing import Protocol
 
 HUB = 0
 """This process's own namespace, as a host."""
@@ -18,6 +19,43 @@ OWN = os.getpid() % 100_000
 _PREFIX = f"10.213.{OWN % 250}"
 _BRIDGE = f"hf{OWN}b"
 _TOOLS = ("ip", "tc", "nft")
+
+
+PORT = 7001
+"""Of every host's server."""
+
+
+class Links(Protocol):
+    """Hosts whose links can be harmed. A host is a number; 0 is the hub, on which this process runs."""
+
+    def make(self) -> None: ...
+
+    def unmake(self) -> None:
+        """May be called twice."""
+
+    def listen(self, host: int) -> str:
+        """HOST:PORT at which the host's one server must listen."""
+
+    def reach(self, host: int) -> str:
+        """HOST:PORT at which others find it."""
+
+    def prefix(self, host: int) -> list[str]:
+        """What goes before a command line so that it runs on the host."""
+
+    def cut(self, source: int, target: int) -> None:
+        """What ``source`` sends to ``target`` does not arrive from now on."""
+
+    def mend(self, source: int, target: int) -> None: ...
+
+    def slow(self, host: int, rate_kbit: int = 400) -> None:
+        """What the host sends goes no faster."""
+
+    def quicken(self, host: int) -> None: ...
+
+    def lose(self, host: int, percent: int) -> None:
+        """So many of a hundred packets that the host sends are lost, at random."""
+
+    def keep(self, host: int) -> None: ...
 
 
 def missing() -> str:
@@ -56,12 +94,16 @@ class Network:
     def address(self, host: int) -> str:
         return f"{_PREFIX}.{host or 254}"
 
+    def listen(self, host: int) -> str:
+        return f"{self.address(host)}:{PORT}"
+
+    def reach(self, host: int) -> str:
+        return self.listen(host)
+
     def prefix(self, host: int) -> list[str]:
-        """What goes before a command line so that it runs on the host."""
         return [] if host == HUB else ["ip", "netns", "exec", _space(host)]
 
     def cut(self, source: int, target: int) -> None:
-        """What ``source`` sends to ``target`` is lost from now on."""
         self._run(source, "ip", "route", "replace", "blackhole", f"{self.address(target)}/32")
 
     def mend(self, source: int, target: int) -> None:
@@ -76,7 +118,6 @@ class Network:
         self._run(host, "tc", "qdisc", "del", "dev", _inside(host), "root")
 
     def lose(self, host: int, percent: int) -> None:
-        """So many of a hundred packets that the host sends are lost, at random."""
         rule = f"numgen random mod 100 < {percent} drop"
         chain = "type filter hook output priority 0;"
         table = (

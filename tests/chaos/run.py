@@ -21,6 +21,7 @@ from .history import History
 from .judge import violations
 from .nemesis import Nemesis, Span
 from .network import Network
+from .proxy import Proxies
 from .recorder import Recorder, Wish
 from .scene import READY_S
 from .sets import Set, SetStore
@@ -46,6 +47,8 @@ class Plan:
     directory: Path
     workers: int = 4
     callers: int = 4
+    proxies: bool = False
+    """Links through a proxy, as on a machine that has nothing better."""
 
 
 @dataclass(slots=True)
@@ -56,7 +59,7 @@ class Report:
     spans: list[Span] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     missing: dict[Need, str] = field(default_factory=dict)
-    """What this machine cannot do, and why; faults that need it were left out."""
+    """What this machine does not have, and why."""
     added: dict[Set, int] = field(default_factory=dict)
     """Elements whose adding was acknowledged."""
     lost: dict[Set, int] = field(default_factory=dict)
@@ -70,10 +73,10 @@ class Report:
 def make(plan: Plan, progress: Callable[[Nemesis], None]) -> Report:
     """Run it. What it leaves is in ``plan.directory``; ``progress`` is called now and then."""
     missing = missing_needs()
-    network = None if Need.NETWORK in missing else Network(HOSTS)
+    links = Proxies(HOSTS) if plan.proxies or Need.NETWORK in missing else Network(HOSTS)
     clients = plan.directory / "clients"
     clients.mkdir(parents=True)
-    with ChaosCluster(plan.directory / "cluster", network=network, routers=2, clocks=libfaketime()) as cluster:
+    with ChaosCluster(plan.directory / "cluster", links=links, routers=2, clocks=libfaketime()) as cluster:
         workers = Workers(clients, cluster.guardian, cluster.urls, cluster.api_key, plan.seed, plan.callers)
         SetStore(workers.store).close()
         faults = [fault for fault in FAULTS if fault.need not in missing]

@@ -12,7 +12,7 @@ from holdfast.cluster import ServerProcess
 from holdfast.errors import HoldfastError
 
 from .cluster import ChaosCluster
-from .network import Network
+from .network import Links
 from .workers import Workers
 
 READY_S: Final = 60.0
@@ -32,9 +32,9 @@ class Scene:
     say: Callable[[str], None]
 
     @property
-    def network(self) -> Network:
-        assert self.cluster.network is not None, "this fault needs a network"
-        return self.cluster.network
+    def links(self) -> Links:
+        assert self.cluster.links is not None, "this fault needs links"
+        return self.cluster.links
 
     async def node(self) -> int:
         """A node at random, or the leader of a group."""

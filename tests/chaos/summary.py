@@ -23,7 +23,7 @@ def summary(report: Report) -> str:
     for name, added in report.added.items():
         lines.append(f"{name} set: {added} additions acknowledged, {report.lost[name]} lost")
     for need, why in report.missing.items():
-        lines.append(f"left out, for this machine cannot: {need.value} ({why})")
+        lines.append(f"this machine has no {need.value}: {why}")
     lines.append(f"violations: {len(report.violations)}")
     lines += [f"  {text}" for text in report.violations[:VIOLATIONS_SHOWN]]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from .events import now
 from .faults import Need
 from .machine import needs
 from .network import HUB, Network
+from .proxy import Proxies
 
 DATAGRAMS = 400
 DATAGRAM_BYTES = 500
@@ -103,3 +105,67 @@ def test_one_node_is_fast_and_another_has_the_wrong_time(tmp_path: Path) -> None
             assert now() - since < 60
             time.sleep(0.2)
         fast.kill()
+
+
+@pytest.fixture
+def proxies() -> Iterator[Proxies]:
+    proxies = Proxies(2)
+    proxies.make()
+    yield proxies
+    proxies.unmake()
+
+
+REPLY_BYTES = 100_000
+CALLER = """
+import socket, sys
+out = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+out.sendall(b"?")
+print(len(out.makefile("rb").read(int(sys.argv[3]))))
+"""
+
+
+async def test_a_proxy_cuts_each_way_delays_and_knows_the_hosts(proxies: Proxies) -> None:
+    heard, over = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1):
+            heard.set()
+            writer.write(bytes(REPLY_BYTES))
+        writer.close()
+        await writer.wait_closed()
+        over.release()
+
+    async def ask() -> float:
+        heard.clear()
+        began = now()
+        writer.write(b"?")
+        await reader.readexactly(REPLY_BYTES)
+        return now() - began
+
+    server = await asyncio.start_server(answer, *proxies.listen(HOST).split(":"))
+    reader, writer = await asyncio.open_connection(*proxies.reach(HOST).split(":"))
+    quick_s = await ask()
+    proxies.cut(HUB, HOST)
+    asked = asyncio.create_task(ask())
+    await asyncio.sleep(0.2)
+    assert not heard.is_set()
+    other = [*proxies.prefix(2), sys.executable, "-c", CALLER, *proxies.reach(HOST).split(":"), str(REPLY_BYTES)]
+    assert int(await asyncio.to_thread(subprocess.check_output, other)) == REPLY_BYTES
+    proxies.mend(HUB, HOST)
+    assert await asked >= 0.2
+    proxies.cut(HOST, HUB)
+    asked = asyncio.create_task(ask())
+    await asyncio.wait_for(heard.wait(), 10)
+    assert not asked.done()
+    proxies.mend(HOST, HUB)
+    await asked
+    proxies.slow(HOST, rate_kbit=1600)
+    assert await ask() > 0.4
+    proxies.quicken(HOST)
+    proxies.lose(HOST, 50)
+    assert await ask() > quick_s + 0.2
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    for _ in range(2):
+        await over.acquire()

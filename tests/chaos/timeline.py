@@ -1,8 +1,8 @@
 """A run as a picture: one self-contained page, with what is wrong in words, and below it one drawing for each name.
 
 Faults are grey bands. A bar is a hold, from its grant to the end of its belief, a thin line the call that asked for it,
-a red tick a call that was not ok. Of a long run, what surrounds the first violation is drawn, else its last minute; and of the
-names, those that a violation names.
+a red tick a call that was not ok. Of a long run, what surrounds the first violation is drawn, else its last minute; of
+the names, those that a violation names.
 """
 
 from __future__ import annotations

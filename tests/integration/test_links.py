@@ -27,7 +27,7 @@ MENDED_MAX_S = 6.0
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", sorted(CUTS))
 async def test_a_leader_whose_links_are_cut_is_replaced(fault: str) -> None:
-    with ChaosCluster(network=Network(3)) as cluster:
+    with ChaosCluster(links=Network(3)) as cluster:
         report = await run(cluster, CUTS[fault], rounds=1, clients=32, names=100)
         assert report.violations() == []
         assert report.errors() == {}
@@ -39,7 +39,7 @@ async def test_a_leader_whose_links_are_cut_is_replaced(fault: str) -> None:
 @pytest.mark.timeout(120)
 async def test_a_router_serves_again_soon_after_its_links_to_the_nodes_are_mended() -> None:
     network = Network(3)
-    with ChaosCluster(network=network) as cluster:
+    with ChaosCluster(links=network) as cluster:
         async with holdfast.connect(cluster.url, cluster.api_key, timeout=1.0) as client:
             names = [f"name/{number}" for number in range(8)]
             for name in names:

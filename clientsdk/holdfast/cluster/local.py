@@ -239,6 +239,10 @@ class LocalCluster:
         """What goes before a node's command line; must become the node (exec). May be overridden."""
         return []
 
+    def node_arguments(self, number: int) -> list[str]:
+        """What goes behind a node's command line. May be overridden."""
+        return []
+
     def _formed(self) -> _Local:
         assert self._local is not None, "the cluster was never started"
         return self._local
@@ -248,7 +252,7 @@ class LocalCluster:
 
     def _node(self, number: int) -> ServerProcess:
         data = self.directory / f"node-{number}"
-        arguments = ["holdfast_shard", "node", "--data", str(data)]
+        arguments = ["holdfast_shard", "node", "--data", str(data), *self.node_arguments(number)]
         name, prefix = f"node {number}", self.node_prefix(number)
         return ServerProcess(name, arguments, self._log(f"node-{number}"), self.guardian, prefix)
 
