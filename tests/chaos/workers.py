@@ -25,17 +25,20 @@ class Workers:
         self._callers = callers
         self._numbers = count(1)
         self.running: list[ServerProcess] = []
+        self._fallen: list[str] = []
 
     def start(self, workers: int) -> None:
         self.running = [self._spawn() for _ in range(workers)]
         self._await(self.running)
 
     def kill(self, slot: int) -> None:
-        self.running[slot].kill()
+        worker = self.running[slot]
+        if not worker.running():
+            self._fallen.append(f"{worker.name} ended by itself with code {worker.exit_code()}{worker.log_tail()}")
+        worker.kill()
 
     def replace(self, slot: int) -> None:
-        """Another one, with a history of its own."""
-        self.running[slot].kill()
+        """Another one for one that was killed, with a history of its own."""
         self.running[slot] = self._spawn()
         self._await([self.running[slot]])
 
@@ -43,12 +46,12 @@ class Workers:
         self.running[slot].signal(number)
 
     def finish(self, timeout_s: float) -> list[str]:
-        """Tell all to come to an end; what is wrong with those that do not, or that failed before."""
+        """Tell all to come to an end; what is wrong with those that do not, or that had ended by themselves."""
         for worker in self.running:
             worker.signal(signal.SIGCONT)
             worker.signal(signal.SIGTERM)
         deadline = time.monotonic() + timeout_s
-        wrong = []
+        wrong = self._fallen
         for worker in self.running:
             code = worker.wait(deadline)
             if code != 0:
