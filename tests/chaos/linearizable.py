@@ -13,9 +13,10 @@ What a lock adds to a register:
   from above by an answered release; without one it may come at any later time, for so may the lease's end.
 * Tokens say in which order grants began. So of all grants only the next one can be the next, and the search does not
   branch over orders, only over how long to wait.
-* A read changes nothing, so it is put in order as soon as it fits. An end after which no read shows the grant is put
-  in order as soon as it may be: absence hinders nothing. Branches are thus left only while reads that show several
-  holders are under way, and the search is linear in practice.
+* A read changes nothing, so it is put in order as soon as it fits. A grant ends as soon as it may and no read under
+  way has still to see it: later is no better, for absence hinders nothing, and sooner leaves that read without a place.
+* So the one choice is when the next grant begins. There are about as many states at a moment as acquires under way,
+  and the search is linear in the number of calls.
 * What may have been granted to a caller who never heard of it, and what no read shows, needs no place: it only could
   have kept others out, and nothing else is asked to have been kept out by it.
 """
@@ -26,12 +27,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
-from typing import Final
 
 from .events import Mode
-
-STATES_MAX: Final = 200_000
-"""States at one moment. More have never been needed; a history that needs them is refused rather than waved through."""
 
 
 @dataclass(slots=True)
@@ -161,22 +158,21 @@ class _Search:
         found = {self._settle(state) for state in states}
         unexplored = list(found)
         while unexplored:
-            for state in self._steps(unexplored.pop()):
-                if state not in found:
-                    found.add(state)
-                    unexplored.append(state)
-            assert len(found) < STATES_MAX, "too many orders are possible to look at them all"
+            state = self._begin(unexplored.pop())
+            if state is not None and state not in found:
+                found.add(state)
+                unexplored.append(state)
         return found
 
-    def _steps(self, state: _State) -> Iterator[_State]:
+    def _begin(self, state: _State) -> _State | None:
+        """The state after the next grant, if it may begin now."""
         begun, alive, done = state
-        if begun < len(self._grants):
-            grant = self._grants[begun]
-            if grant.began_min <= self._now and self._room(grant, alive):
-                yield self._settle((begun + 1, alive | {grant.token}, done))
-        for token in alive:
-            if self._by_token[token].ended_min <= self._now:
-                yield self._settle((begun, alive - {token}, done))
+        if begun == len(self._grants):
+            return None
+        grant = self._grants[begun]
+        if grant.began_min > self._now or not self._room(grant, alive):
+            return None
+        return self._settle((begun + 1, alive | {grant.token}, done))
 
     def _room(self, grant: Grant, alive: frozenset[int]) -> bool:
         holders = [self._by_token[token] for token in alive]
@@ -185,7 +181,7 @@ class _Search:
         return grant.mode == Mode.SHARED or sum(holder.permits for holder in holders) + grant.permits <= self._capacity
 
     def _settle(self, state: _State) -> _State:
-        """Do what is never too early: reads that fit, and ends that nothing under way could miss."""
+        """Do what is never too early: reads that fit, and ends of what no read under way has still to see."""
         begun, alive, done = state
         while True:
             fitting = [n for n, read in self._open.items() if n not in done and read.fits(alive)]
