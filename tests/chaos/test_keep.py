@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
+from . import __main__ as command
 from .events import Called, Mode, Op, Outcome, Returned
 from .history import History
 from .keep import keep
-from .nemesis import Span
+from .nemesis import Nemesis, Span
 from .run import Plan, Report
 from .sets import Set
 from .summary import summary
@@ -56,3 +60,24 @@ def test_the_folder_has_the_history_the_schedule_and_a_timeline(tmp_path: Path) 
 
 def _between(text: str, start: str, end: str) -> list[str]:
     return [start + part.partition(end)[0] + end for part in text.split(start)[1:]]
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_broken_promise_ends_the_command_with_1_and_leaves_the_folder(
+    wrong: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+
+    def make(plan: Plan, progress: Callable[[Nemesis], None]) -> Report:
+        assert (plan.seconds, plan.seed, plan.directory) == (30.0, "s", out)
+        out.mkdir()
+        report = _report()
+        if not wrong:
+            report.violations.clear()
+        return report
+
+    monkeypatch.setattr(command, "make", make)
+    monkeypatch.setattr("sys.argv", ["chaos", "--minutes", "0.5", "--seed", "s", "--out", str(out)])
+    assert command.main() == int(wrong)
+    assert f"violations: {int(wrong)}" in capsys.readouterr().out
+    assert (out / "timeline.html").exists() == out.exists() == wrong
