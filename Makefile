@@ -10,7 +10,7 @@ SOURCES := clientsdk shard router tests loadtests
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help install up test check fmt bench sim mutants fuzz coverage proto clean failover soak
+.PHONY: help install up test check fmt bench sim mutants fuzz coverage proto clean failover chaos soak
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -36,10 +36,14 @@ bench: .venv/installed  ## Figures of a local cluster
 	$(BIN)/holdfast up -- $(BIN)/holdfast bench
 
 failover: .venv/installed  ## Kill, stop and restart nodes under load; judge every belief, measure the gaps
-	$(BIN)/python -m tests.integration.faults --rounds 10 --fault kill
-	$(BIN)/python -m tests.integration.faults --rounds 5 --fault stop
-	$(BIN)/python -m tests.integration.faults --rounds 3 --fault all
-	if [ "$$(id -u)" = 0 ]; then for fault in both unheard deaf; do $(BIN)/python -m tests.integration.links --fault $$fault || exit 1; done; fi
+	$(BIN)/python -m tests.chaos.failover --rounds 10 --fault kill
+	$(BIN)/python -m tests.chaos.failover --rounds 5 --fault stop
+	$(BIN)/python -m tests.chaos.failover --rounds 3 --fault all
+	if [ "$$(id -u)" = 0 ]; then for fault in both unheard deaf; do $(BIN)/python -m tests.chaos.failover --rounds 5 --fault $$fault || exit 1; done; fi
+
+MINUTES ?= 10
+chaos: .venv/installed  ## Processes, links, disks and clocks fail for MINUTES (10) under load; the history is judged
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 mutants: .venv/installed  ## Seed every known bug in turn; show which test or seed catches it
 	$(BIN)/python -m tests.mutants

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import socket
 from pathlib import Path
 
 import pysyncobj
@@ -20,6 +21,10 @@ from tests.consensus.cluster import Cluster
 PACKAGE = Path(inspect.getfile(consensus)).parent
 MODULES = {module.name: (PACKAGE / f"{module.name}.py").read_text() for module in pkgutil.iter_modules([str(PACKAGE)])}
 LIBRARY = inspect.getsource(syncobj)
+
+
+def test_the_socket_module_is_as_it_was() -> None:
+    assert socket.inet_ntop(socket.AF_INET, bytes([127, 0, 0, 1])) == "127.0.0.1"
 
 
 def test_another_version_is_refused() -> None:

@@ -9,9 +9,12 @@ import pytest
 import holdfast
 from holdfast.errors import HoldfastError
 
-from .faults import run
-from .history import now
-from .links import FAULTS, SeparatedCluster, cutting, possible
+from ..chaos.cluster import ChaosCluster
+from ..chaos.events import now
+from ..chaos.failover import CUTS, run
+from ..chaos.faults import Need
+from ..chaos.machine import needs
+from ..chaos.network import HUB, Network
 
 GAP_MAX_S = 3.0
 """Twice what is aimed at: this machine may be busy with other tests."""
@@ -20,29 +23,30 @@ ROUTER_CUT_S = 14.0
 MENDED_MAX_S = 6.0
 
 
-@pytest.mark.skipif(not possible(), reason="needs root and network namespaces")
+@needs(Need.NETWORK)
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("fault", sorted(FAULTS))
+@pytest.mark.parametrize("fault", sorted(CUTS))
 async def test_a_leader_whose_links_are_cut_is_replaced(fault: str) -> None:
-    with SeparatedCluster() as cluster:
-        report = await run(cluster, cutting(FAULTS[fault]), rounds=1, clients=32, names=100)
-        assert report.history.violations() == []
-        assert report.errors == {}
+    with ChaosCluster(links=Network(3)) as cluster:
+        report = await run(cluster, CUTS[fault], rounds=1, clients=32, names=100)
+        assert report.violations() == []
+        assert report.errors() == {}
         assert max(report.gaps()) < GAP_MAX_S
         assert cluster.status().diverged() == []
 
 
-@pytest.mark.skipif(not possible(), reason="needs root and network namespaces")
+@needs(Need.NETWORK)
 @pytest.mark.timeout(120)
 async def test_a_router_serves_again_soon_after_its_links_to_the_nodes_are_mended() -> None:
-    cluster = SeparatedCluster()
-    with cluster:
+    network = Network(3)
+    with ChaosCluster(links=network) as cluster:
         async with holdfast.connect(cluster.url, cluster.api_key, timeout=1.0) as client:
             names = [f"name/{number}" for number in range(8)]
             for name in names:
                 await client.get(name)
             for node in cluster.nodes:
-                cluster.cut_router(node)
+                network.cut(HUB, node)
+                network.cut(node, HUB)
             ends = now() + ROUTER_CUT_S
             while now() < ends:
                 # Something must be under way, or TCP would have nothing to wait for.
@@ -50,7 +54,8 @@ async def test_a_router_serves_again_soon_after_its_links_to_the_nodes_are_mende
                     with contextlib.suppress(HoldfastError):
                         await client.get(name)
             for node in cluster.nodes:
-                cluster.mend_router(node)
+                network.mend(HUB, node)
+                network.mend(node, HUB)
             mended = now()
             for name in names:
                 await _until_answered(client, name, mended + MENDED_MAX_S)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -195,7 +196,7 @@ class LocalCluster:
         if not self._kept:
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def __enter__(self) -> LocalCluster:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -238,6 +239,10 @@ class LocalCluster:
         """What goes before a node's command line; must become the node (exec). May be overridden."""
         return []
 
+    def node_arguments(self, number: int) -> list[str]:
+        """What goes behind a node's command line. May be overridden."""
+        return []
+
     def _formed(self) -> _Local:
         assert self._local is not None, "the cluster was never started"
         return self._local
@@ -247,7 +252,7 @@ class LocalCluster:
 
     def _node(self, number: int) -> ServerProcess:
         data = self.directory / f"node-{number}"
-        arguments = ["holdfast_shard", "node", "--data", str(data)]
+        arguments = ["holdfast_shard", "node", "--data", str(data), *self.node_arguments(number)]
         name, prefix = f"node {number}", self.node_prefix(number)
         return ServerProcess(name, arguments, self._log(f"node-{number}"), self.guardian, prefix)
 

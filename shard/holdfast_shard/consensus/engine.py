@@ -5,6 +5,8 @@ The only module that touches the library, its name-mangled attributes and its mo
 
 from __future__ import annotations
 
+import _socket
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -15,6 +17,9 @@ from pysyncobj.version import VERSION
 
 from .log import Entry, Log
 from .machine_interface import Role, UnsupportedEngine
+
+# The library puts a function that works on Windows alone in its place, on every system, for the whole process.
+socket.inet_ntop = _socket.inet_ntop
 
 SUPPORTED: Final = "0.3.17"
 FAR: Final = 1e18
