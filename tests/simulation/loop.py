@@ -64,8 +64,15 @@ class Process:
         self.post(asyncio.Handle(callback, arguments, self.loop))
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Begin a task of this process from outside."""
-        self.call(lambda: self.loop.create_task(work, name=name))
+        """Begin a task of this process from outside. Nobody awaits it, so what it raises goes unhandled."""
+
+        async def watched() -> None:
+            try:
+                await work
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run has found it
+                self.loop.call_exception_handler({"message": f"{name} failed", "exception": error})
+
+        self.call(lambda: self.loop.create_task(watched(), name=name))
 
     def pause(self, seconds: float) -> None:
         """As of now, whatever comes meanwhile is found on waking: SIGSTOP, a long collection, a machine asleep."""

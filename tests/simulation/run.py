@@ -162,6 +162,8 @@ class Run:
                 world.violate(Violation("replicas agree", f"{SETTLED_S:g} s after the last operation: {why}"))
             world.run(world.now + 0.5)
         self.logs.compare_rows(self.nodes)
+        for failed in world.unretrieved():
+            world.violate(Violation("nothing goes unhandled", failed))
         if world.violation is not None:
             raise world.violation
 

@@ -13,8 +13,8 @@ from holdfast.errors import (
     LockTimeout,
     NotHeld,
     OutcomeUnknown,
+    Overloaded,
     QuotaExceeded,
-    Rejected,
     SessionLost,
     Unavailable,
 )
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 POOL_CAPACITY = 3
 LEFT_BEHIND = {"abandon", "delayed", "overstay"}
 """Steps that let others wait for a lease to run out."""
-TROUBLE = (LockLost, LockTimeout, NotHeld, OutcomeUnknown, Rejected, SessionLost)
+TROUBLE = (AlreadyHeld, LockLost, LockTimeout, NotHeld, OutcomeUnknown, Overloaded, SessionLost, Unavailable)
+"""What may happen to an application that does nothing wrong; anything else ends the run."""
 
 
 class Application:

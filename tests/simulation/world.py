@@ -8,7 +8,7 @@ import heapq
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.simulation.loop import Process
@@ -83,6 +83,14 @@ class World:
                     task.get_coro().close()
         self._kept.clear()
         self._events.clear()
+
+    def unretrieved(self) -> Iterator[str]:
+        """Tasks that failed and that nobody has asked."""
+        for task in self._kept:
+            if task.done() and not task.cancelled() and getattr(task, "_log_traceback", False):
+                error = task.exception()
+                if isinstance(error, Exception):  # others end a process, as they are meant to
+                    yield f"{task.get_name()}: {error!r}"
 
     def unhandled(self, process: Process, context: dict[str, Any]) -> None:
         error = context.get("exception")

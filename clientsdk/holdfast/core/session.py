@@ -338,7 +338,9 @@ class SessionPart(Lease):
         self._users.discard(hold)
 
     def _end_again(self) -> None:
-        if self.group.core.closed or self.group.core.clock() >= self.until_ms:
+        # However late: a group without a leader lets no time pass, so the lease may live although nobody believes it,
+        # and a part that is opened beside it would be refused.
+        if self.group.core.closed:
             self._end_answered()
         else:
             self._send_end()

@@ -582,6 +582,24 @@ def test_a_part_that_is_wanted_again_while_it_ends_is_opened_again(world: World,
     assert lock.believed
 
 
+def test_a_part_whose_end_was_refused_for_longer_than_its_ttl_can_be_opened_again(world: World, peer: Peer) -> None:
+    """Found by the simulator: a group that had no leader meanwhile still has the lease, and refused to open another."""
+    session = peer.session(ttl_ms=3000)
+    held(peer.lock(A, session=session)).release()
+    world.settle()
+    group = peer.core.group_of(A).number
+    world.run = lambda group: None  # type: ignore[method-assign]  # no leader: no time passes in the group
+    refuse(world, Code.UNAVAILABLE, "no leader")
+    world.pass_time(6000)
+    del world.run
+    accept(world)
+    world.elect(group)
+    world.pass_time(2000)
+    lock = held(peer.lock(A, session=session))
+    assert lock.believed
+    assert session.losses == []
+
+
 def test_ending_a_session_lets_go_of_all_at_once(world: World, peer: Peer) -> None:
     session = peer.session()
     locks = [held(peer.lock(name_in(1 + n % 2, f"lock{n}"), session=session)) for n in range(6)]
