@@ -16,6 +16,7 @@ from holdfast.cluster import LocalCluster
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SDK = (ROOT / "docs" / "sdk.md").read_text()
+TESTING = (ROOT / "docs" / "testing.md").read_text()
 BIN = Path(sys.executable).parent
 
 
@@ -24,6 +25,18 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 COMMANDS = [line for block in blocks(README, "sh") for line in block.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("line", [line for block in blocks(TESTING, "") for line in block.splitlines()])
+def test_what_the_page_on_testing_says_to_type_is_there(line: str) -> None:
+    """Long runs are asked only what they would do."""
+    command = line.partition("#")[0].replace(".venv/bin/python", sys.executable).strip()
+    if command.startswith("make "):
+        command = command.replace("make ", "make -n ", 1)
+    elif "tests.simulation" not in command:
+        command += " --help"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

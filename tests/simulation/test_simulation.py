@@ -38,6 +38,14 @@ def test_one_seed_gives_one_trace_byte_for_byte_whatever_the_hash_seed() -> None
     assert traces.pop().count(b"\n") > 200
 
 
+def test_the_command_runs_seeds_and_says_what_they_reached() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "many", "--seeds", "2", "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "2 seeds" in done.stdout
+    assert "0 failed" in done.stdout
+    assert "leader elected" in done.stdout
+
+
 def test_a_run_is_500_operations_and_5_faults() -> None:
     verdict = run(make_plan(3))
     assert verdict.counts["operations"] >= OPERATIONS_MIN
