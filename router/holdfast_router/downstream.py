@@ -41,6 +41,7 @@ OUTSTANDING_MAX = 256
 """Requests of one connection under way; beyond, the router reads no more from it until answers have left."""
 REQUEST_BYTES_MAX = SECTION_BYTES_MAX + 64
 
+ALONE = Refusal(Code.UNAVAILABLE, "this router reaches no node of its cluster: try another", 1000)
 _NOT_YET = Refusal(Code.UNAVAILABLE, "this router has not reached its cluster's meta group yet", 1000)
 
 log = logging.getLogger("holdfast.router")
@@ -80,12 +81,14 @@ class Front:
         self,
         *,
         meta: Callable[[], MetaRecord | None],
+        alone: Callable[[], bool],
         roles: Callable[[], list[GroupRole]],
         on_section: Callable[[Downstream, int, int, int, float, bytes], None],
         on_status: Callable[[Downstream, int], None],
         on_closed: Callable[[Downstream], None],
     ) -> None:
         self._meta = meta
+        self._alone = alone
         self._roles = roles
         self._on_section = on_section
         self._on_status = on_status
@@ -180,7 +183,9 @@ class Front:
             self._turn_away(connection, refusal_of(error))
             return
         meta = self._meta()
-        if meta is not None:
+        if self._alone():
+            self._turn_away(connection, ALONE)
+        elif meta is not None:
             self._welcome(caller, hello, meta)
         elif len(self._early) >= HELLOS_WAITING_MAX:
             text = f"{HELLOS_WAITING_MAX} callers wait for this router to reach its cluster already"
@@ -223,6 +228,12 @@ class Front:
         for caller in self._callers.values():
             if caller.tenant:
                 caller.connection.send(kind, 0, 0, body)
+
+    def send_away(self, refusal: Refusal) -> None:
+        """Everybody, with the reason."""
+        for connection in list(self._callers):
+            self.refuse(connection, 0, 0, refusal)
+            connection.close()
 
     def close(self) -> None:
         for connection in list(self._callers):

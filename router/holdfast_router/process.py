@@ -27,12 +27,14 @@ from holdfast.wire.messages import (
 from holdfast.wire.stream import ALPN
 
 from .dispatch import GroupDispatch, Item, Outcome
-from .downstream import Downstream, Front
+from .downstream import ALONE, Downstream, Front
 from .stamping import Stamper
 from .upstream import Upstream
 
 META_GROUP = 0
 EXPIRE_EVERY_S = 0.02
+ALONE_S = 2.0
+"""A router that has reached no node for so long sends its callers away: another may, and they would never know."""
 STATUS_TIMEOUT_S = 1.0
 STATUS_KEPT_S = 0.1
 """However many ask, the nodes are asked no more often."""
@@ -126,8 +128,11 @@ class Router:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.address = ""
+        self._alone = False
+        self._alone_timer: asyncio.TimerHandle | None = None
         self._front = Front(
             meta=lambda: self._meta,
+            alone=lambda: self._alone,
             roles=lambda: list(self._roles.values()),
             on_section=self._on_section,
             on_status=self._on_status,
@@ -136,6 +141,7 @@ class Router:
         self._upstream = Upstream(
             formation.cluster,
             formation.secret,
+            on_up=self._on_node_up,
             on_down=self._on_node_down,
             on_meta=self._on_meta,
             on_roles=self._on_roles,
@@ -165,8 +171,9 @@ class Router:
         for task in self._tasks:
             task.cancel()
         await self._upstream.close()
-        if self._expiry is not None:
-            self._expiry.cancel()
+        for timer in (self._expiry, self._alone_timer):
+            if timer is not None:
+                timer.cancel()
 
     # From SDKs.
 
@@ -266,7 +273,20 @@ class Router:
     def _on_node_down(self, node: int) -> None:
         for dispatch in self._dispatches.values():
             dispatch.disconnected(node)
+        if self._upstream.alone and self._alone_timer is None:
+            self._alone_timer = self._loop.call_later(ALONE_S, self._send_away)
         self._wake()
+
+    def _on_node_up(self) -> None:
+        self._alone = False
+        if self._alone_timer is not None:
+            self._alone_timer.cancel()
+            self._alone_timer = None
+
+    def _send_away(self) -> None:
+        self._alone = True
+        log.warning("no node can be reached: callers are sent to other routers")
+        self._front.send_away(ALONE)
 
     def _on_answers(self, group: int, request: int, body: bytes) -> None:
         self._dispatches[group].answered(request, body, self._loop.time())

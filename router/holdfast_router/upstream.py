@@ -36,6 +36,7 @@ class Upstream:
         cluster: str,
         secret: str,
         *,
+        on_up: Callable[[], None],
         on_down: Callable[[int], None],
         on_meta: Callable[[MetaRecord], None],
         on_roles: Callable[[int, list[GroupRole]], None],
@@ -45,6 +46,7 @@ class Upstream:
     ) -> None:
         self._cluster = cluster
         self._secret = secret
+        self._on_up = on_up
         self._on_down = on_down
         self._on_meta = on_meta
         self._on_roles = on_roles
@@ -75,6 +77,11 @@ class Upstream:
         return True
 
     @property
+    def alone(self) -> bool:
+        """No node can be reached."""
+        return not self._live
+
+    @property
     def addresses(self) -> dict[int, str]:
         return dict(self._addresses)
 
@@ -100,6 +107,7 @@ class Upstream:
     def _dialer(self, node: int) -> Dialer:
         def on_welcome(connection: Connection, welcome: Welcome) -> None:
             self._live[node] = connection
+            self._on_up()
 
         def on_closed(connection: Connection) -> None:
             if self._live.get(node) is connection:

@@ -42,10 +42,12 @@ class Router:
 
     def __init__(self) -> None:
         self.meta: MetaRecord | None = None
+        self.alone = False
         self.sections: list[bytes] = []
         self.connections: list[Connection] = []
         self.front = Front(
             meta=lambda: self.meta,
+            alone=lambda: self.alone,
             roles=list,
             on_section=lambda caller, kind, group, request, deadline_s, section: self.sections.append(section),
             on_status=lambda caller, request: None,
@@ -191,3 +193,21 @@ async def test_the_kernel_looks_after_an_accepted_connection(router: Router) -> 
     assert accepted.getsockopt(socket.IPPROTO_TCP, idle) == KEEPALIVE_IDLE_S
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNACKNOWLEDGED_MS_MAX
+
+
+async def test_a_router_that_reaches_no_node_sends_its_callers_away(router: Router) -> None:
+    router.meta = META
+    caller = await router.caller((Msg.HELLO, hello()))
+    assert [(await caller.next())[0] for _ in range(3)] == [Msg.WELCOME, Msg.TABLE, Msg.ROLES]
+    router.alone = True
+    router.front.send_away(downstream.ALONE)
+    kind, _, _, body = await caller.next()
+    assert (kind, decode_refusal(body).code) == (Msg.REFUSED, Code.UNAVAILABLE)
+    await caller.closed.wait()
+    late = await router.caller((Msg.HELLO, hello()))
+    kind, _, _, body = await late.next()
+    assert (kind, decode_refusal(body).code) == (Msg.REFUSED, Code.UNAVAILABLE)
+    await late.closed.wait()
+    router.alone = False
+    again = await router.caller((Msg.HELLO, hello()))
+    assert (await again.next())[0] == Msg.WELCOME

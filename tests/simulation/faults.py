@@ -259,6 +259,12 @@ class Nemesis:
         router, node = self._router(fault).host, self._node(fault).host
         self._cut([(router, node), (node, router)][: 1 if fault.amount < 0.4 else 2], fault)
 
+    def isolate_router(self, fault: Fault) -> None:
+        """It reaches no node, while its clients reach it."""
+        router = self._router(fault).host
+        hosts = [node.host for node in self._nodes]
+        self._cut([pair for host in hosts for pair in ((router, host), (host, router))], fault)
+
     def cut_client(self, fault: Fault) -> None:
         client = self._application(fault).machine.host
         pairs = [pair for router in self._routers for pair in ((client, router.host), (router.host, client))]

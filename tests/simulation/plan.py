@@ -66,13 +66,15 @@ STEPS = {
 FAULT_KINDS = {
     "kill_node": 8, "power_node": 8, "kill_leader": 8, "power_leader": 6, "power_all": 4, "power_two": 4,
     "kill_all": 2, "terminate_node": 5, "pause_node": 7, "pause_leader": 5, "stop_world": 2, "transfer": 6,
-    "isolate_node": 7, "isolate_leader": 7, "cut_one_way": 8, "cut_pair": 6, "cut_all": 4, "cut_router": 6, "slow": 5,
-    "noise": 6, "reset": 8, "fail_sync": 4, "fill_disk": 3, "power_in_write": 7, "power_in_election": 5, "rot": 1,
-    "kill_router": 5, "pause_router": 3, "kill_client": 5, "pause_client": 8, "cut_client": 6, "wall_clock": 4,
+    "isolate_node": 7, "isolate_leader": 7, "cut_one_way": 8, "cut_pair": 6, "cut_all": 4, "cut_router": 6,
+    "isolate_router": 4, "slow": 5, "noise": 6, "reset": 8, "fail_sync": 4, "fill_disk": 3, "power_in_write": 7,
+    "power_in_election": 5, "rot": 1, "kill_router": 5, "pause_router": 3, "kill_client": 5, "pause_client": 8,
+    "cut_client": 6, "wall_clock": 4,
 }  # fmt: skip
 
 LONG = {
-    "power_two", "cut_all", "isolate_node", "isolate_leader", "cut_one_way", "cut_pair", "cut_router", "cut_client",
+    "power_two", "cut_all", "isolate_node", "isolate_leader", "cut_one_way", "cut_pair", "cut_router",
+    "isolate_router", "cut_client",
 }  # fmt: skip
 
 

@@ -99,11 +99,7 @@ class Run:
     def judge(self) -> Verdict:
         violation: Violation | None = None
         try:
-            with (
-                _only_simulated_clocks(self.world),
-                mock.patch("holdfast_router.process.GroupDispatch", self._dispatch),
-            ):
-                random.seed(f"{self.plan.seed}/global")
+            with self.simulated():
                 self._go()
         except Violation as error:
             violation = error
@@ -117,6 +113,14 @@ class Run:
             world.counts,
             world.trace or [],
         )
+
+    @contextmanager
+    def simulated(self) -> Iterator[None]:
+        """Within it nothing is read of this machine, and what routers are given is watched."""
+        dispatch = mock.patch("holdfast_router.process.GroupDispatch", self._dispatch)
+        with _only_simulated_clocks(self.world), dispatch:
+            random.seed(f"{self.plan.seed}/global")
+            yield
 
     def _dispatch(self, group: int) -> GroupDispatch:
         logs = self.logs
