@@ -24,7 +24,7 @@ from .consensus.disk import Disk, DiskError, DiskFull, RealDisk
 from .machine import Genesis
 from .placement import pack_slots, place_slots, unpack_slots
 
-FORMATION_VERSION = 1
+FORMATION_VERSION = 2
 META_GROUP = 0
 BUILT_IN_TENANT = 1
 FORMATION_FILE = "formation.json"
@@ -40,6 +40,10 @@ KEY_HASH_BYTES = 32
 
 class FormationError(Exception):
     """The data directory is not this node's, or not readable; the message says what to do."""
+
+
+class _Versioned(msgspec.Struct):
+    version: int
 
 
 class Formation(msgspec.Struct, frozen=True):
@@ -124,13 +128,15 @@ def read_formation(path: Path) -> Formation:
 
 def _formation(read: Callable[[], bytes], place: str) -> Formation:
     try:
-        formation = msgspec.json.decode(read(), type=Formation)
+        raw = read()
+        version = msgspec.json.decode(raw, type=_Versioned).version
+        if version != FORMATION_VERSION:
+            raise FormationError(f"{place} is of version {version}; this program knows {FORMATION_VERSION}")
+        formation = msgspec.json.decode(raw, type=Formation)
     except (OSError, DiskError) as error:
         raise FormationError(f"cannot read {place}: {_why(error)}; form a cluster first (holdfast node form)") from None
     except msgspec.DecodeError as error:
         raise FormationError(f"{place} is no formation file ({error}); restore it from another node's copy") from None
-    if formation.version != FORMATION_VERSION:
-        raise FormationError(f"{place} is of version {formation.version}; this program knows {FORMATION_VERSION}")
     try:
         _check(formation)
     except ValueError as error:
@@ -139,7 +145,8 @@ def _formation(read: Callable[[], bytes], place: str) -> Formation:
 
 
 def _why(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+    cause = error.__cause__ if isinstance(error, DiskError) else error
+    return getattr(cause, "strerror", None) or str(error)
 
 
 def _check(formation: Formation) -> None:
@@ -276,7 +283,7 @@ def replace_node(node: int, survivors: Sequence[Path], target: Path) -> str:
     """
     with ExitStack() as opened:
         disks = [opened.enter_context(closing(open_directory(path))) for path in survivors]
-        after = replaced_formation(node, disks)
+        after = replaced_formation(node, disks, secrets.token_hex(16))
         write_directory(after, node, target, fresh=True)
         for disk in disks:
             renew_formation(disk, after)
@@ -288,8 +295,8 @@ def renew_formation(disk: Disk, formation: Formation) -> None:
     disk.write_atomic(FORMATION_FILE, _encoded(formation))
 
 
-def replaced_formation(node: int, survivors: Sequence[Disk]) -> Formation:
-    """What has to stand on every disk once ``node`` has a new identity. Raises :class:`FormationError`."""
+def replaced_formation(node: int, survivors: Sequence[Disk], identity: str) -> Formation:
+    """What has to stand on every disk once ``node`` has this new identity. Raises :class:`FormationError`."""
     formations = [load_directory(disk) for disk in survivors]
     if not formations:
         raise FormationError("name the data directories of the surviving nodes")
@@ -304,7 +311,7 @@ def replaced_formation(node: int, survivors: Sequence[Disk]) -> Formation:
         raise FormationError(
             f"the survivors have to be nodes {sorted(wanted)}, the directories are those of {sorted(numbers)}"
         )
-    return msgspec.structs.replace(first, replaced={**first.replaced, node: secrets.token_hex(16)})
+    return msgspec.structs.replace(first, replaced={**first.replaced, node: identity})
 
 
 def _sync_names(directory: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_directory_of_another_cluster_is_refused(tmp_path: Path) -> None:
         load_directory(RealDisk(paths[0]))
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b'{"version": 1}', b"\xff\xfe"])
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"version": 2}', b"\xff\xfe"])
 def test_a_damaged_formation_says_so(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / FORMATION_FILE).write_bytes(damage)
     with pytest.raises(FormationError, match="no formation file"):

@@ -14,20 +14,26 @@ from typing import Final
 from holdfast_shard.consensus.disk import TEMPORARY_SUFFIX, DirectoryInUse, DiskError, DiskFull
 
 SECTOR_BYTES: Final = 4096
+"""Unless told otherwise."""
 
 
 class _File:
     """Invariant: `dirty` holds the sectors in which `data` may differ from `durable`."""
 
-    def __init__(self) -> None:
+    def __init__(self, sector_bytes: int) -> None:
+        self._sector_bytes = sector_bytes
         self.data = bytearray()
         self.durable = bytearray()
         self.dirty: set[int] = set()
 
     def extend(self, data: bytes) -> None:
-        first = len(self.data) // SECTOR_BYTES
+        before = len(self.data)
         self.data += data
-        self.dirty.update(range(first, (len(self.data) - 1) // SECTOR_BYTES + 1))
+        self.touch(before)
+
+    def touch(self, offset: int) -> None:
+        """What is from there on is to be written."""
+        self.dirty.update(range(offset // self._sector_bytes, (len(self.data) - 1) // self._sector_bytes + 1))
 
     def sync(self) -> None:
         self._persist(self.dirty, len(self.data))
@@ -56,7 +62,7 @@ class _File:
         if len(self.durable) < size:
             self.durable += bytes(size - len(self.durable))
         for sector in sectors:
-            at, end = sector * SECTOR_BYTES, min((sector + 1) * SECTOR_BYTES, size)
+            at, end = sector * self._sector_bytes, min((sector + 1) * self._sector_bytes, size)
             if at < end:
                 self.durable[at:end] = self.data[at:end]
 
@@ -79,7 +85,7 @@ class SimAppendFile:
 
     def write(self, data: bytes) -> None:
         self._check()
-        self._disk.changing()
+        self._disk.changing(lambda: self._file.extend(data[: self._disk.rng.randint(0, len(data))]))
         room = self._disk.room_bytes()
         self._file.extend(data[:room])
         if room < len(data):
@@ -122,7 +128,8 @@ class SimDisk:
     """Implements `holdfast_shard.consensus.disk.Disk`. Faults: `failing`, `failing_syncs`, `capacity_bytes`, `rot`,
     `on_change`."""
 
-    def __init__(self, *, capacity_bytes: int | None = None, seed: int = 0) -> None:
+    def __init__(self, *, capacity_bytes: int | None = None, seed: int = 0, sector_bytes: int = SECTOR_BYTES) -> None:
+        self._sector_bytes = sector_bytes
         self.rng = random.Random(seed)
         """Decides what a failed sync loses."""
         self.capacity_bytes = capacity_bytes
@@ -132,8 +139,9 @@ class SimDisk:
         """So many syncs of files fail from now on."""
         self.syncs = 0
         self.crashes = 0
-        self.on_change: Callable[[], None] | None = None
-        """Called before each change and each sync; what it raises ends the process in the middle of its work."""
+        self.on_change: Callable[[Callable[[], None]], None] | None = None
+        """Called before each change and each sync with what does a part of it; what it raises ends the process in the
+        midst of its work."""
         self._names: dict[str, _File] = {}
         self._durable_names: dict[str, _File] = {}
         self._versions: list[dict[str, _File]] = []
@@ -149,7 +157,7 @@ class SimDisk:
     def append(self, name: str) -> SimAppendFile:
         if name not in self._names:
             self.check()
-            self._names[name] = _File()
+            self._names[name] = _File(self._sector_bytes)
             self._changed()
         return SimAppendFile(self, self._names[name])
 
@@ -177,11 +185,12 @@ class SimDisk:
 
     def truncate(self, name: str, size: int) -> None:
         self.check()
+        self.changing()
         self._file(name).cut(size)
 
     def write_again(self, name: str, offset: int) -> None:
         file = self._file(name)
-        file.dirty.update(range(offset // SECTOR_BYTES, (len(file.data) - 1) // SECTOR_BYTES + 1))
+        file.touch(offset)
         SimAppendFile(self, file).sync()
 
     def rename(self, old: str, new: str) -> None:
@@ -251,9 +260,9 @@ class SimDisk:
         if self.failing:
             raise DiskError("the simulated disk fails: input/output error")
 
-    def changing(self) -> None:
+    def changing(self, part: Callable[[], None] = lambda: None) -> None:
         if self.on_change is not None:
-            self.on_change()
+            self.on_change(part)
 
     def room_bytes(self) -> int:
         if self.capacity_bytes is None:

@@ -10,8 +10,9 @@ from holdfast_shard.consensus import Host, NotLeader
 from holdfast_shard.formation import fill_directory, renew_formation, replaced_formation
 from tests.simulation.disk import SimDisk
 from tests.simulation.plan import Fault
-from tests.simulation.processes import DAMAGE, Machine, NodeMachine, RouterMachine
+from tests.simulation.processes import DAMAGE, SECTOR_BYTES, Machine, NodeMachine, RouterMachine
 from tests.simulation.workload import Application
+from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 RESTART_S = 0.4
 """How soon a process that ended is started again."""
 LOOK_S = 0.1
+FLAKY_PER_S = 4.0
 
 
 class PowerLoss(BaseException):
@@ -59,7 +61,9 @@ class Nemesis:
         for node in self._nodes:
             if node.failure is not None and not node.running:
                 failure, node.failure = node.failure, None
-                if isinstance(failure, DAMAGE):
+                if isinstance(failure, DAMAGE) and node is not self._rotted:
+                    self._world.violate(Violation("only what was harmed is refused", f"{node.host}: {failure!r}"))
+                elif isinstance(failure, DAMAGE):
                     self._replace(node)
                 else:
                     node.disk.capacity_bytes = None
@@ -78,8 +82,8 @@ class Nemesis:
             node.kill()
             node.disk.repair()
         survivors = [node.disk for node in self._nodes if node is not lost]
-        after = replaced_formation(lost.number, survivors)
-        lost.disk = SimDisk(seed=self._world.seed)
+        after = replaced_formation(lost.number, survivors, f"identity-{lost.number}-again")
+        lost.disk = SimDisk(seed=self._world.seed, sector_bytes=SECTOR_BYTES)
         fill_directory(lost.disk, after, lost.number, fresh=True)
         for disk in survivors:
             renew_formation(disk, after)
@@ -146,26 +150,43 @@ class Nemesis:
 
     def _interrupt(self, node: NodeMachine, changes: int, fault: Fault) -> None:
         """After so many more changes to its disk, in the midst of one, the power goes."""
+
+        def lose_power() -> None:
+            self._kill([node], fault, power=True)
+
+        self._at_change(node, changes, lose_power)
+
+    def _at_change(self, node: NodeMachine, changes: int, then: Callable[[], None]) -> None:
         left = changes
 
-        def change() -> None:
+        def change(part: Callable[[], None]) -> None:
             nonlocal left
             left -= 1
             if left < 0:
                 node.disk.on_change = None
                 self._world.count("state: power lost in the midst of a write")
-                self._kill([node], fault, power=True)
+                part()
+                then()
                 raise PowerLoss
 
         node.disk.on_change = change
 
     def power_in_election(self, fault: Fault) -> None:
-        """The leader is cut off, and whoever writes down its vote first may be interrupted by the end of its power."""
+        """The leader is cut off. Whoever then writes down a term or a vote first loses its power in that, and when it
+        is back, it is another that it hears: one that may ask for the same term's vote again."""
         leader = self._leader(fault)
-        self._isolate(leader.host, fault)
-        for number, node in enumerate(node for node in self._nodes if node is not leader):
-            if number == fault.second % 2 or fault.amount < 0.5:
-                self._interrupt(node, fault.second % 5, fault)
+        others = [node for node in self._nodes if node is not leader]
+        voter, other = others[fault.second % 2], others[1 - fault.second % 2]
+        self._cut_off(leader.host, 3.0)
+
+        def lose_power() -> None:
+            voter.kill(power=True)
+            self._after(0.05, self._start, voter)
+            self._cut_off(other.host, 1.0 + fault.amount)
+            for pair in ((leader.host, voter.host), (voter.host, leader.host)):
+                self._after(0.02, self._world.network.mend, *pair)
+
+        self._after(0.05 + 0.15 * fault.amount, self._at_change, voter, fault.first % 3, lose_power)
 
     def terminate_node(self, fault: Fault) -> None:
         node = self._leader(fault) if fault.amount < 0.7 else self._node(fault)
@@ -213,16 +234,23 @@ class Nemesis:
             for group, replica in host.replicas.items():
                 if replica.ready and not host.halted and node.process is not None:
                     target = replica.peers[fault.second % len(replica.peers)] if replica.peers else node.number
-                    self._world.count("state: leader transfer")
-                    node.process.call(_transfer, host, group, target, node.process.clock_s())
+                    node.process.call(self._transfer, host, group, target, node.process.clock_s())
                     return
+
+    def _transfer(self, host: Host, group: int, target: int, now: float) -> None:
+        with contextlib.suppress(NotLeader):  # it may have been deposed since
+            host.transfer(group, target, now)
+            self._world.count("state: leader transfer")
 
     # Links.
 
     def _cut(self, pairs: list[tuple[str, str]], fault: Fault) -> None:
+        self._cut_for(fault.seconds, pairs)
+
+    def _cut_for(self, seconds: float, pairs: list[tuple[str, str]]) -> None:
         for source, target in pairs:
             self._world.network.cut(source, target)
-            self._after(fault.seconds, self._world.network.mend, source, target)
+            self._after(seconds, self._world.network.mend, source, target)
 
     def _others(self, host: str) -> list[str]:
         return [machine.host for machine in (*self._nodes, *self._routers) if machine.host != host]
@@ -233,6 +261,11 @@ class Nemesis:
     def isolate_leader(self, fault: Fault) -> None:
         """From its peers, at times also from routers."""
         self._isolate(self._leader(fault).host, fault)
+
+    def _cut_off(self, host: str, seconds: float) -> None:
+        """From all other nodes."""
+        others = [node.host for node in self._nodes if node.host != host]
+        self._cut_for(seconds, [pair for other in others for pair in ((host, other), (other, host))])
 
     def _isolate(self, host: str, fault: Fault) -> None:
         others = [other for other in self._others(host) if fault.amount < 0.5 or other.startswith("node")]
@@ -290,6 +323,18 @@ class Nemesis:
         for source, target in self._some_pair(fault)[:1]:
             self._world.network.reset(source, target)
 
+    def flaky(self, fault: Fault) -> None:
+        """All the time some connection of a router breaks, mostly to one of its clients."""
+        chance = self._world.stream(f"flaky {fault.at}")
+        at = chance.expovariate(FLAKY_PER_S)
+        while at < fault.seconds:
+            router = chance.choice(self._routers).host
+            clients = [application.machine.host for application in self._applications]
+            other = chance.choice(clients if chance.random() < 0.6 else [node.host for node in self._nodes])
+            pair = (router, other) if chance.random() < 0.6 else (other, router)
+            self._after(at, self._world.network.reset, *pair)
+            at += chance.expovariate(FLAKY_PER_S)
+
     def _some_pair(self, fault: Fault) -> list[tuple[str, str]]:
         hosts = [machine.host for machine in (*self._nodes, *self._routers)]
         clients = [application.machine.host for application in self._applications]
@@ -331,11 +376,6 @@ class Nemesis:
             node.disk.rot(name, at)
             self._world.count("state: journal rotted")
         self._start(node)
-
-
-def _transfer(host: Host, group: int, target: int, now: float) -> None:
-    with contextlib.suppress(NotLeader):  # it may have been deposed since
-        host.transfer(group, target, now)
 
 
 def _hosts(node: NodeMachine) -> list[Host]:

@@ -7,15 +7,17 @@ what clients believe, against what they were told, and against the rows before.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import EventKind, Mode, Reason, decode_frame, decode_raw_list
+from holdfast.wire.frames import EventKind, Mode, Reason, Status, decode_answer_list, decode_frame, decode_raw_list
 from holdfast.wire.messages import Refusal
 from holdfast.wire.names import slot_of
 from holdfast_router.dispatch import Item, Outcome
+from holdfast_shard.consensus import Replica
 from holdfast_shard.machine import EntryResult, LockMachine
 from holdfast_shard.machine.entry import parse_entry
 from holdfast_shard.machine.envelope import Envelope
@@ -44,7 +46,8 @@ class _Log:
     lead_ms: float = float("-inf")
     """Largest lead of real time, stretched by the drift, over the group clock: it may not shrink."""
     queues: dict[str, list[Place]] = field(default_factory=dict)
-    done: set[Place] = field(default_factory=set)
+    answers: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    """(status, token) of each operation when it was applied first."""
     tokens: dict[str, set[int]] = field(default_factory=dict)
     """Every token that a name ever had."""
 
@@ -56,6 +59,8 @@ class Logs:
         self._logs: dict[int, _Log] = {}
         self._proposed: dict[tuple[int, int, int], float] = {}
         """(group, term, index) -> when."""
+        self._leaders: dict[tuple[int, int], int] = {}
+        """(group, term) -> the node that led."""
         self._copies: Counter[bytes] = Counter()
         """Of each section: how often a router got it and has not said for certain that nothing came of that."""
         self._refused: dict[bytes, str] = {}
@@ -79,11 +84,20 @@ class Logs:
         if journal.torn is not None:
             self._world.count("state: torn tail cut")
         self._counted(journal, "append_truncate", "log truncated")
+        for replica in node.engine.host.replicas.values():
+            replica.took_office = partial(self._took_office, machine, replica, replica.took_office)  # type: ignore[method-assign]
         for group, state in node.engine.machines.items():
             assert isinstance(state, Envelope)
             self._counted(state, "restore", "snapshot installed")
             self._counted(state, "export", "snapshot written")
             state.apply = partial(self._apply, group, state, state.apply)  # type: ignore[method-assign]
+
+    def _took_office(self, machine: NodeMachine, replica: Replica, took_office: Callable[[], None]) -> None:
+        before = self._leaders.setdefault((replica.group, replica.term), machine.number)
+        if before != machine.number:
+            text = f"group {replica.group}, term {replica.term}: nodes {before} and {machine.number}"
+            self._violate("one leader in a term", text)
+        took_office()
 
     def _counted(self, owner: object, method: str, state: str) -> None:
         call = getattr(owner, method)
@@ -166,12 +180,9 @@ class Logs:
                     self._violate("what is rejected never happens", f"group {group}, entry {index}, refused as: {why}")
             for stamped in decode_frame(frame):
                 section = stamped.section
-                for seq in section.seqs:
-                    if seq and (section.client, seq) in log.done:
-                        world.count("state: operation repeated")
-                    log.done.add((section.client, seq))
                 names.update(section.names)
                 steals.update((section.client, section.seqs[at]) for at, more in section.options.items() if more.steal)
+        self._once(group, log, index, parsed[2], result)
         for event in result.events:
             if event.kind == EventKind.GRANTED:
                 world.count("state: waiter granted")
@@ -182,6 +193,22 @@ class Logs:
         for name in sorted(names - {""}):
             self._name(log, machine, name, steals)
         self._kept(group, machine, index)
+
+    def _once(self, group: int, log: _Log, index: int, frames: list[bytes], result: EntryResult) -> None:
+        """Whoever sends an operation again gets the answer that it got first, unless it has taken it back meanwhile."""
+        for frame, encoded in zip(frames, result.answers, strict=True):
+            for stamped, answers in zip(decode_frame(frame), decode_answer_list(encoded), strict=True):
+                section = stamped.section
+                for at, seq in enumerate(section.seqs):
+                    answer = (answers.statuses[at], answers.tokens[at])
+                    if not seq or answer[0] == Status.CANCELLED or answer[0] >= Status.UNREGISTERED:
+                        continue
+                    first = log.answers.setdefault((section.client, seq), answer)
+                    if first is not answer:
+                        self._world.count("state: operation repeated")
+                    if first != answer:
+                        text = f"group {group}, entry {index}: client {section.client}, {seq}: {first}, then {answer}"
+                        self._violate("an operation happens once", text)
 
     def _clock(self, group: int, log: _Log, machine: LockMachine, index: int, term: int) -> None:
         """No lease ends earlier than its TTL / (1 + drift): group time passes no faster than that."""

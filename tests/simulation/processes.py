@@ -31,6 +31,8 @@ DRIFT = 0.004
 NODE_PORT = 7000
 ROUTER_PORT = 8420
 
+SECTOR_BYTES = 512
+"""The smallest that any disk writes whole: most records cross some."""
 TIMEOUT_S = 3.0
 """Of a client: shorter than some outages, so that some outcomes stay unknown."""
 
@@ -93,7 +95,7 @@ class NodeMachine(Machine):
     ) -> None:
         super().__init__(world, f"node{number}")
         self.number = number
-        self.disk = SimDisk(seed=self.chance.getrandbits(32))
+        self.disk = SimDisk(seed=self.chance.getrandbits(32), sector_bytes=SECTOR_BYTES)
         fill_directory(self.disk, formation, number)
         self.node: Node | None = None
         self.failure: BaseException | None = None

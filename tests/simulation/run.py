@@ -30,7 +30,7 @@ from tests.simulation.world import Violation, World
 
 NODES = 3
 KEY = "hf_simulated"
-ANSWERED_S = 60.0
+ANSWERED_S = 25.0
 """After the last fault, everything that was asked is answered within this time."""
 SETTLED_S = 20.0
 """After the last operation, all replicas are alike within this time."""

@@ -331,15 +331,22 @@ class Worker:
                 pass
 
     async def absent(self, step: Step) -> None:
-        info = await self._get(step, cache=True)
-        if not info.holders:
-            self._watch.world.count("state: known absent")
+        for _ in range(3):
+            info = await self._get(step, cache=True)
+            if not info.holders:
+                self._watch.world.count("state: known absent")
+            await asyncio.sleep(0 if self._application.hurry else 0.05)
 
     async def _get(self, step: Step, *, cache: bool) -> holdfast.LockInfo:
         """What is held from before the call until after its answer is seen, also by who remembers what is absent."""
         self._watch.call()
         before = self._watch.surely_held(step.name)
+        gone = self._watch.released.copy()
         info = await self._client.get(step.name, cache=cache)
+        for holder in info.holders:
+            if (step.name, holder.token) in gone:
+                text = f"{step.name} was seen held with token {holder.token}, which had been released"
+                self._watch.violate("what is seen is true", text)
         if before is not None and before.believed:
             token = before.lock.token
             if all(holder.token != token for holder in info.holders):

@@ -14,6 +14,9 @@ from typing import Any
 from tests.simulation.loop import Process
 from tests.simulation.network import Network
 
+INSTANT_S = 0.001
+EVENTS_PER_INSTANT_MAX = 100_000
+
 
 class Violation(AssertionError):
     """A promise was broken. ``rule`` names it."""
@@ -47,10 +50,16 @@ class World:
     def run(self, until: float, done: Callable[[], bool] | None = None) -> bool:
         """Let time pass; ends early, with True, once ``done``."""
         events = self._events
+        since, events_since = self.now, 0
         while events and events[0][0] <= until:
             if done is not None and done():
                 return True
             when, _, call, arguments = heapq.heappop(events)
+            if when > since + INSTANT_S:
+                since, events_since = when, 0
+            events_since += 1
+            if events_since > EVENTS_PER_INSTANT_MAX:
+                raise Violation("time passes", f"{call} and others go round and round at {when:.6f}")
             self.now = max(self.now, when)
             call(*arguments)
             if self.violation is not None:

@@ -34,7 +34,7 @@ class GroupClient:
         self.writes = WriteLane(core, number, self.unregistered)
         self.reads = Lane(core, number)
         self.leases: dict[int, Lease] = {}
-        self.opening: set[SessionPart] = set()
+        self.opening: dict[SessionPart, None] = {}
         """Parts of sessions whose opening is not answered."""
         self.tickets: dict[int, Hold] = {}
         """Acquires that wait, by seq."""

@@ -134,7 +134,7 @@ class SessionPart(Lease):
         self.session = session
         self._holds: dict[int, tuple[Hold, ...]] = {}
         """By token; several of one token when it is held reentrantly."""
-        self._users: set[Hold] = set()
+        self._users: dict[Hold, None] = {}
         """Whoever asks, awaits or holds through this part."""
         self._deferred: list[tuple[Hold, int]] = []
         """Acquires that wait for the part to be opened, each with its wait."""
@@ -160,7 +160,7 @@ class SessionPart(Lease):
                 session.drop(self)
             hold.refuse(session.refusal())
             return
-        self._users.add(hold)
+        self._users[hold] = None
         if self.number and not self._ending:
             hold.issue(self.number, wait_ms)
             return
@@ -170,13 +170,13 @@ class SessionPart(Lease):
 
     def _open(self) -> None:
         self._opening = True
-        self.group.opening.add(self)
+        self.group.opening[self] = None
         options = Options(session=self.session.id, metadata=self.session.metadata)
         self.group.writes.call(self, OPEN, ttl_ms=self.ttl_ms, options=options)
 
     def _opened(self, status: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float) -> None:
         self._opening = False
-        self.group.opening.discard(self)
+        self.group.opening.pop(self, None)
         if status == _UNREGISTERED:
             self._open()
             return
@@ -211,7 +211,7 @@ class SessionPart(Lease):
             self._holds[hold.token] = (*self._holds.get(hold.token, ()), hold)
 
     def detach(self, hold: Hold) -> None:
-        self._users.discard(hold)
+        self._users.pop(hold, None)
         others = tuple(other for other in self._holds.get(hold.token, ()) if other is not hold)
         if others:
             self._holds[hold.token] = others
@@ -244,7 +244,7 @@ class SessionPart(Lease):
         if kind == OPEN:
             if isinstance(error, Rejected):
                 self._opening = False
-                self.group.opening.discard(self)
+                self.group.opening.pop(self, None)
             else:
                 error = Unavailable(f"the session could not be opened: {error}")
             self._refuse_deferred(error)
@@ -335,7 +335,7 @@ class SessionPart(Lease):
 
     def forget(self, hold: Hold) -> None:
         """The hold goes through another part."""
-        self._users.discard(hold)
+        self._users.pop(hold, None)
 
     def _end_again(self) -> None:
         # However late: a group without a leader lets no time pass, so the lease may live although nobody believes it,
