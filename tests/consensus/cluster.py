@@ -15,7 +15,7 @@ import msgspec
 from holdfast_shard.consensus import Applied, Host, NotLeader, Proposal, ReplicaConfig, Role
 from holdfast_shard.consensus.journal import Journal
 from holdfast_shard.consensus.snapshots import SnapshotStore
-from tests.consensus.disks import SimDisk
+from tests.simulation.disk import SimDisk
 
 TEST_CONFIG = ReplicaConfig()
 TURNS_MAX = 400_000

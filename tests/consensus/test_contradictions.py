@@ -8,7 +8,7 @@ from holdfast_shard.consensus.disk import DiskError
 from holdfast_shard.consensus.records import ENTRY, RELEASE, SEGMENT, TRUNCATE, encode_checkpoint, encode_header, place
 from holdfast_shard.consensus.recovery import JournalDamaged, Recovery
 from holdfast_shard.consensus.segments import segment_name
-from tests.consensus.disks import SimDisk
+from tests.simulation.disk import SimDisk
 
 
 def disk_of(*records: tuple[bytes, int]) -> SimDisk:

@@ -15,8 +15,8 @@ from holdfast_shard.consensus.messages import Append, decode
 from holdfast_shard.consensus.recovery import RecoveredGroup
 from holdfast_shard.consensus.snapshots import SnapshotStore
 from tests.consensus.cluster import Cluster, Node, Recorder
-from tests.consensus.disks import SimDisk
 from tests.consensus.schedules import SMALL
+from tests.simulation.disk import SimDisk
 
 
 def others(cluster: Cluster, node: Node) -> list[Node]:

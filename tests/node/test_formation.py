@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -209,6 +210,14 @@ def test_a_replacement_that_lost_its_mark_is_refused(tmp_path: Path) -> None:
     note_caught_up(RealDisk(new))
     assert not mark.exists()
     require_journal(RealDisk(new), formation, 2, has_journal=True)
+
+
+def test_a_formation_of_another_version_is_not_called_damaged(tmp_path: Path) -> None:
+    _, paths = formed(tmp_path)
+    for version in (1, 3):
+        (paths[0] / FORMATION_FILE).write_text(json.dumps({"version": version, "replaced": []}))
+        with pytest.raises(FormationError, match=f"is of version {version}; this program knows 2"):
+            load_directory(RealDisk(paths[0]))
 
 
 def test_the_meta_group_begins_alike_before_and_after_a_replacement(tmp_path: Path) -> None:
