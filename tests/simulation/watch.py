@@ -7,15 +7,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import holdfast
+from holdfast.wire.limits import WAIT_MS_MAX
 from holdfast.wire.names import slot_of
 from holdfast_shard.placement import unpack_slots
 from tests.simulation.loop import Process
+from tests.simulation.processes import TIMEOUT_S
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
     from holdfast_shard.formation import Formation
 
 TENANT = 1
+LATE_S = TIMEOUT_S + 1.0
+"""How much longer than its wait an acquire may take: until it is certain that no answer comes."""
 
 
 class Ask:
@@ -34,6 +38,7 @@ class Ask:
         """The call has not returned."""
         self.given_up = False
         """Its holder lets go of it in a way that the lock object does not know of."""
+        self._since = watch.world.now
         self._floor = floor
         """Highest token of this name that anybody was told before the call."""
 
@@ -41,8 +46,15 @@ class Ask:
     def believed(self) -> bool:
         return self.process.alive and not self.given_up and self.lock.held
 
-    def granted(self) -> None:
+    def _returned(self) -> None:
         self.open = False
+        wait_ms = self.lock._hold.wait_ms
+        took_s = self._watch.world.now - self._since
+        if wait_ms < WAIT_MS_MAX and self.process.paused_until < self._since and took_s > wait_ms / 1000 + LATE_S:
+            self._watch.violate("a call ends in time", f"{self.who} took {took_s:.1f} s with a wait of {wait_ms} ms")
+
+    def granted(self) -> None:
+        self._returned()
         watch, name, token = self._watch, self.lock.name, self.lock.token
         watch.world.note(f"{self.who} has {name} with token {token}")
         watch.world.count("state: granted")
@@ -51,16 +63,16 @@ class Ask:
         watch.tops[name] = max(watch.tops[name], token)
 
     def gone(self) -> None:
-        self.open = False
+        self._returned()
 
     def taken_back(self) -> None:
         """The caller was told that it has nothing and will have nothing."""
-        self.open = False
+        self._returned()
         self._watch.void.add(self.who)
 
     def rejected(self) -> None:
         """The caller was told that nothing ever came of it."""
-        self.open = False
+        self._returned()
         self._watch.never.add(self.who)
 
 
