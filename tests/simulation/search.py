@@ -24,7 +24,6 @@ STATES = (
     "acquire cancelled",
     "body cancelled by a loss",
     "disk replaced",
-    "ended, cancelled",
     "ended, expired",
     "ended, timed_out",
     "expired under a partition",
