@@ -35,7 +35,6 @@ class Nemesis:
         self._nodes = nodes
         self._routers = routers
         self._applications = applications
-        self._paths: list[tuple[str, str]] = []
         self._rotted: NodeMachine | None = None
         """At most one disk of a run is damaged: more is beyond what replicas can mend."""
         world.at(LOOK_S, self._supervise)

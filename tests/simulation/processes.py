@@ -88,7 +88,7 @@ class Machine:
 
 
 class NodeMachine(Machine):
-    """A node and its disk. ``on_exit(node, error)`` hears how a process ended that was not killed."""
+    """A node and its disk. ``on_start`` is called when a process is put together, before it listens."""
 
     def __init__(
         self, world: World, number: int, formation: Formation, on_start: Callable[[NodeMachine], None]
@@ -137,17 +137,16 @@ class NodeMachine(Machine):
 class RouterMachine(Machine):
     def __init__(self, world: World, number: int, formation: FormationFile) -> None:
         super().__init__(world, f"router{number}")
-        self.formation = formation
-        self.router: Router | None = None
+        self._formation = formation
 
     def start(self) -> None:
         process = self.boot()
         process.spawn(self._main(process), "main")
 
     async def _main(self, process: Process) -> None:
-        self.router = Router(self.formation)
-        await self.router.listen(self.host, ROUTER_PORT, None)
-        await self.router.serve()
+        router = Router(self._formation)
+        await router.listen(self.host, ROUTER_PORT, None)
+        await router.serve()
         if process.alive:
             process.die()
             self.world.network.died(process, power=False)
@@ -158,7 +157,6 @@ class ClientMachine(Machine):
 
     def __init__(self, world: World, number: int, routers: list[RouterMachine], key: str) -> None:
         super().__init__(world, f"client{number}")
-        self.number = number
         self._routers = routers
         self._key = key
 

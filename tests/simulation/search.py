@@ -100,7 +100,7 @@ class Tally:
         """States that too few runs reached; none while there are too few runs to tell."""
         if self.seeds < 5 / SHARE_MIN:
             return []
-        wanted = [f"state: {state}" for state in STATES] + [f"fault: {kind}" for kind in FAULT_KINDS]
+        wanted = [f"state: {state}" for state in STATES] + [f"fault: {kind}" for kind in (*FAULT_KINDS, "flaky")]
         return [what for what in wanted if self.reached[what] < self.seeds * SHARE_MIN]
 
 
