@@ -90,7 +90,9 @@ class Hold:
         assert self.state in (State.IDLE, State.LOST), "this hold is in use"
         self._waiter = waiter
         self.reason, self.text, self.token = Reason.NONE, "", 0
-        self._wait_until_ms = self.core.clock() + self.wait_ms if 0 < self.wait_ms < WAIT_MS_MAX else inf
+        # A try may have to wait too, for cachers, and what would tell it so may be lost: no longer than for any answer.
+        patience_ms = self.wait_ms or self.core.timeout_ms
+        self._wait_until_ms = self.core.clock() + patience_ms if patience_ms < WAIT_MS_MAX else inf
         self._ask(self.wait_ms)
 
     def _ask(self, wait_ms: int) -> None:
@@ -124,7 +126,16 @@ class Hold:
             if left_ms <= 0:
                 self._fail(LockTimeout(self.name, self.wait_s))
                 return
-        self._ask(left_ms)
+        if self.wait_ms:
+            self._ask(left_ms)
+        else:
+            self._ask(0)
+            self.core.after(left_ms, partial(self._try_over, self._asking))
+
+    def _try_over(self, asking: int) -> None:
+        """What a try asked for the second time has not been answered within the patience of the first."""
+        if asking == self._asking and self.state == State.ASKED:
+            self._fail(LockTimeout(self.name, self.wait_s))
 
     def _ask_later(self, asking: int) -> None:
         if asking == self._asking:
@@ -245,6 +256,8 @@ class Hold:
             self._fail(refusal(Status.QUOTA_HELD, None, self.name, self.wait_s))
         elif self.session is not None:
             self._fail(SessionLost(reason, (), "it ended while this lock was awaited"))
+        elif self.wait_ms == 0:
+            self._fail(LockTimeout(self.name, self.wait_s))
         else:
             self._leave()
             self.state = State.ASKED

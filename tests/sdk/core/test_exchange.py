@@ -17,9 +17,10 @@ from holdfast.errors import (
     Unavailable,
 )
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import Event, EventKind, Kind, Options, Reason, decode_section, encode
+from holdfast.wire.frames import Event, EventKind, Kind, Mode, Options, Reason, decode_section, encode
 from holdfast.wire.limits import (
     ANSWERS_PER_CLIENT_MAX,
+    CACHE_TTL_MS_MAX,
     CLIENT_IDLE_MS,
     METADATA_BYTES_MAX,
     NAME_BYTES_MAX,
@@ -379,6 +380,31 @@ def test_a_wait_ends_in_time_with_nobody_to_say_so(world: World, peer: Peer, oth
     world.settle()
     peer.cut()
     world.pass_time(1600)
+    assert isinstance(promise.error, LockTimeout)
+
+
+@pytest.mark.parametrize("ttl_ms", [1000, 60_000], ids=["its lease ends first", "its lease lives on"])
+def test_a_try_behind_cachers_ends_in_time_with_nobody_to_say_so(
+    world: World, peer: Peer, other: Peer, ttl_ms: int
+) -> None:
+    """It has been answered: whether its lease ends or not, it is not to be asked again with new patience."""
+    held(other.lock(A, CACHE_TTL_MS_MAX, renew=False, mode=int(Mode.CACHE)))
+    promise = peer.lock(A, ttl_ms=ttl_ms).acquire()
+    world.flush()
+    world.deliver_up(peer)
+    world.deliver_down(peer)
+    peer.cut()
+    world.pass_time(peer.core.timeout_ms + 520)
+    assert isinstance(promise.error, LockTimeout)
+
+
+def test_a_try_asked_again_elsewhere_has_the_patience_of_the_first(world: World, peer: Peer) -> None:
+    refuse(world, Code.MOVED)
+    promise = peer.lock(A).acquire()
+    world.pass_time(peer.core.timeout_ms / 2)
+    accept(world)
+    peer.cut()
+    world.pass_time(peer.core.timeout_ms / 2 + 20)
     assert isinstance(promise.error, LockTimeout)
 
 
