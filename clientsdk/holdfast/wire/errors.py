@@ -26,6 +26,8 @@ class Code(enum.IntEnum):
     OUTCOME_UNKNOWN = 11
     INVALID = 12
     NO_SUCH_GROUP = 13
+    THROTTLED = 14
+    FORBIDDEN = 15
 
 
 class HoldfastError(Exception):
@@ -98,6 +100,24 @@ class Overloaded(Rejected):
         self.retry_after_ms = retry_after_ms
 
 
+class Throttled(Rejected):
+    """A quota of the tenant is used up for now; ``retry_after_ms`` says when it frees, ``quota`` which one it is."""
+
+    code = Code.THROTTLED
+
+    def __init__(self, message: str, retry_after_ms: int = 0, quota: str = "", limit: int = 0) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+        self.quota = quota
+        self.limit = limit
+
+
+class Forbidden(Rejected):
+    """The API key is known and may not do this: its role, its name prefix, or its tenant is suspended."""
+
+    code = Code.FORBIDDEN
+
+
 class Unavailable(Rejected):
     """No quorum, no leader or no router could be reached within the deadline."""
 
@@ -128,15 +148,17 @@ _BY_CODE: dict[int, type[HoldfastError]] = {
     kind.code: kind
     for kind in (
         Rejected, OutcomeUnknown, BadMessage, TooLarge, VersionMismatch, Unauthenticated, WrongCluster, NotLeader,
-        Moved, Overloaded, Unavailable, InvalidArgument, NoSuchGroup,
+        Moved, Overloaded, Throttled, Forbidden, Unavailable, InvalidArgument, NoSuchGroup,
     )
     if kind.code is not None
 }  # fmt: skip
 
 
-def error_of(code: int, message: str, retry_after_ms: int = 0) -> HoldfastError:
+def error_of(code: int, message: str, retry_after_ms: int = 0, quota: str = "", limit: int = 0) -> HoldfastError:
     """The exception for a refusal; an unknown code of a newer peer is an :class:`OutcomeUnknown`, the safe reading."""
     kind = _BY_CODE.get(code, OutcomeUnknown)
+    if kind is Throttled:
+        return Throttled(message, retry_after_ms, quota, limit)
     if kind is Overloaded:
         return Overloaded(message, retry_after_ms)
     return kind(message)

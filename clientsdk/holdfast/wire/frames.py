@@ -67,6 +67,8 @@ class Status(enum.IntEnum):
     INVALID = 29
     AGAIN = 30
     """A read that the frame it came in had no room left for: ask again."""
+    QUOTA_TTL = 31
+    QUOTA_METADATA = 32
 
 
 class Mode(enum.IntEnum):

@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from holdfast.wire.errors import Code, HoldfastError, error_of
+from holdfast.wire.errors import Code, HoldfastError, Throttled, error_of
 from holdfast.wire.frames import decoder
 
 Struct = msgspec.Struct
@@ -76,9 +76,13 @@ class Refusal(Struct, array_like=True):
     retry_after_ms: int = 0
     leader: int = 0
     """With NOT_LEADER: the node that leads, 0 when unknown."""
+    quota: str = ""
+    """With THROTTLED: which one is used up."""
+    limit: int = 0
+    """With THROTTLED: how much of it there is."""
 
     def error(self) -> HoldfastError:
-        return error_of(self.code, self.message, self.retry_after_ms)
+        return error_of(self.code, self.message, self.retry_after_ms, self.quota, self.limit)
 
 
 class Request(Struct, array_like=True, gc=False):
@@ -144,4 +148,6 @@ decode_meta = decoder(MetaRecord)
 
 def refusal_of(error: HoldfastError, leader: int = 0) -> Refusal:
     code = error.code if error.code is not None else Code.REJECTED
+    if isinstance(error, Throttled):
+        return Refusal(int(code), str(error), error.retry_after_ms, leader, error.quota, error.limit)
     return Refusal(int(code), str(error), getattr(error, "retry_after_ms", 0), leader)
