@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import socket
 import ssl
 import sys
@@ -15,6 +16,7 @@ import uvloop
 from holdfast.wire.addresses import split_address
 from holdfast.wire.collecting import settle_collector
 
+from .directory import META_SILENCE_S
 from .logs import configure_logs
 from .process import FormationUnreadable, Router, TlsUnusable, listening_line, read_formation, tls_context
 
@@ -35,11 +37,25 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--listen", default="127.0.0.1:8420", help="HOST:PORT for SDKs")
     parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM; with --tls-key")
     parser.add_argument("--tls-key", type=Path)
+    parser.add_argument(
+        "--meta-silence",
+        type=_seconds,
+        default=os.environ.get("HOLDFAST_META_SILENCE_S", META_SILENCE_S),
+        metavar="SECONDS",
+        help="admit nothing new when the meta group was not heard for so long (default: %(default)s)",
+    )
     return parser
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time above 0 s")
+    return value
+
+
 async def _run(options: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
-    router = Router(read_formation(options.formation))
+    router = Router(read_formation(options.formation), meta_silence_s=options.meta_silence)
     try:
         await router.listen(*split_address(options.listen, port_min=0), tls)
     except (socket.gaierror, UnicodeError) as error:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Callable
-from hashlib import blake2b
 
 import msgspec
 
@@ -23,7 +21,6 @@ from holdfast.wire.limits import (
 from holdfast.wire.messages import (
     GroupRole,
     Hello,
-    MetaRecord,
     Msg,
     Refusal,
     Role,
@@ -33,16 +30,19 @@ from holdfast.wire.messages import (
     refusal_of,
 )
 from holdfast.wire.stream import Connection
+from holdfast.wire.tenants import Principal
+
+from .directory import Directory, Gone
 
 HELLO_TIMEOUT_S = 5.0
 META_WAIT_S = 5.0
-"""A caller that comes before the router knows its cluster waits this long."""
+"""A caller that comes while the router does not hear its cluster's meta group waits this long."""
 OUTSTANDING_MAX = 256
 """Requests of one connection under way; beyond, the router reads no more from it until answers have left."""
 REQUEST_BYTES_MAX = SECTION_BYTES_MAX + 64
 
 ALONE = Refusal(Code.UNAVAILABLE, "this router reaches no node of its cluster: try another", 1000)
-_NOT_YET = Refusal(Code.UNAVAILABLE, "this router has not reached its cluster's meta group yet", 1000)
+_NOT_YET = Refusal(Code.UNAVAILABLE, "this router does not hear its cluster's meta group: try another", 1000)
 
 log = logging.getLogger("holdfast.router")
 
@@ -50,12 +50,12 @@ log = logging.getLogger("holdfast.router")
 class Downstream:
     """One connection of an SDK."""
 
-    __slots__ = ("connection", "outstanding", "paused", "tenant")
+    __slots__ = ("connection", "outstanding", "paused", "principal")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.tenant = 0
-        """0 until it has said HELLO."""
+        self.principal: Principal | None = None
+        """None until it has said HELLO."""
         self.outstanding = 0
         self.paused = False
 
@@ -80,14 +80,15 @@ class Front:
     def __init__(
         self,
         *,
-        meta: Callable[[], MetaRecord | None],
+        directory: Directory,
         alone: Callable[[], bool],
         roles: Callable[[], list[GroupRole]],
         on_section: Callable[[Downstream, int, int, int, float, bytes], None],
         on_status: Callable[[Downstream, int], None],
         on_closed: Callable[[Downstream], None],
     ) -> None:
-        self._meta = meta
+        self._directory = directory
+        directory.on_gone(self._close_gone)
         self._alone = alone
         self._roles = roles
         self._on_section = on_section
@@ -96,7 +97,7 @@ class Front:
         self._loop = asyncio.get_running_loop()
         self._callers: dict[Connection, Downstream] = {}
         self._early: dict[Connection, Hello] = {}
-        """Callers that came before the router knew its cluster."""
+        """Callers that came while the router did not hear its cluster's meta group."""
         self._complaints = Complaints()
 
     def protocol(self) -> Connection:
@@ -112,7 +113,7 @@ class Front:
 
     def _expect_hello(self, connection: Connection) -> None:
         caller = self._callers.get(connection)
-        if caller is not None and not caller.tenant and connection not in self._early:
+        if caller is not None and caller.principal is None and connection not in self._early:
             text = f"a connection begins with HELLO, within {HELLO_TIMEOUT_S:g} s"
             self._turn_away(connection, Refusal(Code.BAD_MESSAGE, text))
 
@@ -130,19 +131,19 @@ class Front:
         caller = self._callers.get(connection)
         if caller is None:
             return
-        if body is None and not caller.tenant:
+        if body is None and caller.principal is None:
             text = f"before HELLO is accepted a message has at most {HELLO_BYTES_MAX} bytes"
             self._turn_away(connection, Refusal(Code.TOO_LARGE, text))
         elif body is None:
             text = f"a request has at most {REQUEST_BYTES_MAX} bytes: send fewer operations in one section"
             self.refuse(connection, group, request, Refusal(Code.TOO_LARGE, text))
-        elif kind in (Msg.OPS, Msg.READ) and caller.tenant:
+        elif kind in (Msg.OPS, Msg.READ) and caller.principal is not None:
             self._on_request(caller, kind, group, request, body)
         elif kind == Msg.HELLO:
             self._on_hello(caller, body)
         elif connection in self._early:
             self._turn_away(connection, _NOT_YET)
-        elif not caller.tenant:
+        elif caller.principal is None:
             self._turn_away(connection, Refusal(Code.BAD_MESSAGE, "a connection begins with HELLO"))
         elif kind == Msg.STATUS:
             self._on_status(caller, request)
@@ -167,7 +168,7 @@ class Front:
 
     def _on_hello(self, caller: Downstream, body: bytes) -> None:
         connection = caller.connection
-        if caller.tenant or connection in self._early:
+        if caller.principal is not None or connection in self._early:
             self._turn_away(connection, Refusal(Code.BAD_MESSAGE, "a connection says HELLO once"))
             return
         try:
@@ -182,11 +183,10 @@ class Front:
         except HoldfastError as error:
             self._turn_away(connection, refusal_of(error))
             return
-        meta = self._meta()
         if self._alone():
             self._turn_away(connection, ALONE)
-        elif meta is not None:
-            self._welcome(caller, hello, meta)
+        elif self._directory.is_fresh:
+            self._welcome(caller, hello)
         elif len(self._early) >= HELLOS_WAITING_MAX:
             text = f"{HELLOS_WAITING_MAX} callers wait for this router to reach its cluster already"
             self._turn_away(connection, Refusal(Code.OVERLOADED, text, 1000))
@@ -199,23 +199,24 @@ class Front:
             self._turn_away(connection, _NOT_YET)
 
     def settle_early(self) -> None:
-        """The cluster is known now."""
-        meta = self._meta()
-        if meta is None:
+        """The cluster is known now, or again."""
+        if not self._early or not self._directory.is_fresh:
             return
         early, self._early = self._early, {}
         for connection, hello in early.items():
-            self._welcome(self._callers[connection], hello, meta)
+            self._welcome(self._callers[connection], hello)
 
-    def _welcome(self, caller: Downstream, hello: Hello, meta: MetaRecord) -> None:
+    def _welcome(self, caller: Downstream, hello: Hello) -> None:
         connection = caller.connection
+        meta = self._directory.record
+        assert meta is not None, "a directory that is fresh has a record"
         try:
-            caller.tenant = _tenant_of(meta, hello.key)
+            caller.principal = principal = self._directory.authenticate(hello.key)
         except HoldfastError as error:
             self._turn_away(connection, refusal_of(error))
             return
         connection.body_bytes_max = REQUEST_BYTES_MAX
-        connection.send(Msg.WELCOME, 0, 0, encode(Welcome(PROTOCOL_VERSION, meta.cluster, caller.tenant)))
+        connection.send(Msg.WELCOME, 0, 0, encode(Welcome(PROTOCOL_VERSION, meta.cluster, principal.tenant)))
         connection.send(Msg.TABLE, 0, 0, encode(meta.table))
         connection.send(Msg.ROLES, 0, 0, encode(self._roles()))
 
@@ -226,8 +227,15 @@ class Front:
 
     def broadcast(self, kind: Msg, body: bytes) -> None:
         for caller in self._callers.values():
-            if caller.tenant:
+            if caller.principal is not None:
                 caller.connection.send(kind, 0, 0, body)
+
+    def _close_gone(self, gone: Gone) -> None:
+        """Their keys are valid no more."""
+        for connection, caller in list(self._callers.items()):
+            error = gone.get(caller.principal.key) if caller.principal is not None else None
+            if error is not None:
+                self._turn_away(connection, refusal_of(error))
 
     def send_away(self, refusal: Refusal) -> None:
         """Everybody, with the reason."""
@@ -249,15 +257,3 @@ class Front:
         address = connection.peer.rpartition(":")[0]
         if self._complaints.due(address):
             log.warning("refused a caller", extra={"address": address, "why": why})
-
-
-def _tenant_of(meta: MetaRecord, key: str) -> int:
-    digest = blake2b(key.encode(), digest_size=32).digest()
-    found = 0
-    for tenant in meta.tenants:
-        for known in tenant.key_hashes:
-            if hmac.compare_digest(digest, known):
-                found = tenant.tenant
-    if not found:
-        raise Unauthenticated("this API key is unknown: set HOLDFAST_API_KEY to a key of this cluster")
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import ssl
 from collections import OrderedDict
@@ -16,8 +17,10 @@ from holdfast.wire.addresses import split_address
 from holdfast.wire.errors import Code, HoldfastError
 from holdfast.wire.frames import FIRST_READ, Answers, Event, Kind, Status, decode_answers, decode_events, encode
 from holdfast.wire.messages import (
+    Beat,
     GroupRecord,
     GroupRole,
+    MetaDelta,
     MetaRecord,
     Msg,
     NodeRecord,
@@ -26,6 +29,7 @@ from holdfast.wire.messages import (
 )
 from holdfast.wire.stream import ALPN
 
+from .directory import EXEMPT, META_SILENCE_S, Directory
 from .dispatch import GroupDispatch, Item, Outcome
 from .downstream import ALONE, Downstream, Front
 from .stamping import Stamper
@@ -110,9 +114,14 @@ _decode_statuses = msgspec.msgpack.Decoder(_StatusesOf).decode
 class Router:
     """Create inside a running loop, then :meth:`listen` and :meth:`serve`."""
 
-    def __init__(self, formation: FormationFile) -> None:
+    def __init__(
+        self, formation: FormationFile, *, meta_silence_s: float = META_SILENCE_S, identity: str | None = None
+    ) -> None:
+        """``meta_silence_s``: how long nothing is heard from the meta group before nothing new is admitted.
+        ``identity`` tells this process from other routers; drawn when None."""
         self._loop = asyncio.get_running_loop()
-        self._meta: MetaRecord | None = None
+        self.directory = Directory(self._loop.time, meta_silence_s)
+        self._table_version = 0
         self._stamper: Stamper | None = None
         self._dispatches: dict[int, GroupDispatch] = {}
         self._roles: dict[int, GroupRole] = {}
@@ -131,7 +140,7 @@ class Router:
         self._alone = False
         self._alone_timer: asyncio.TimerHandle | None = None
         self._front = Front(
-            meta=lambda: self._meta,
+            directory=self.directory,
             alone=lambda: self._alone,
             roles=lambda: list(self._roles.values()),
             on_section=self._on_section,
@@ -141,9 +150,11 @@ class Router:
         self._upstream = Upstream(
             formation.cluster,
             formation.secret,
+            identity or secrets.token_hex(8),
             on_up=self._on_node_up,
             on_down=self._on_node_down,
             on_meta=self._on_meta,
+            on_beat=self._on_beat,
             on_roles=self._on_roles,
             on_answers=self._on_answers,
             on_refused=self._on_refused,
@@ -187,7 +198,10 @@ class Router:
             self._front.refuse(caller.connection, group, request, Refusal(Code.NO_SUCH_GROUP, f"no group {group} here"))
             return
         try:
-            body, decoded = self._stamper.stamp(caller.tenant, group, kind, section)
+            assert caller.principal is not None, "only who was welcomed asks"
+            body, decoded = self._stamper.stamp(caller.principal, group, kind, section)
+            if decoded.kinds.translate(None, EXEMPT):
+                self.directory.check_fresh()
         except HoldfastError as error:
             caller.answered()
             self._front.refuse(caller.connection, group, request, refusal_of(error))
@@ -235,7 +249,7 @@ class Router:
             "pid": os.getpid(),
             "address": self.address,
             "clients": len(self._front),
-            "table_version": self._meta.table.version if self._meta else 0,
+            "table_version": self._table_version,
             "leaders": {str(group): dispatch.leader for group, dispatch in self._dispatches.items()},
         }
         self._status_body = encode({"router": router, "nodes": nodes})
@@ -244,17 +258,22 @@ class Router:
 
     # From nodes.
 
-    def _on_meta(self, record: MetaRecord) -> None:
-        if self._meta is not None and record.version <= self._meta.version:
+    def _on_meta(self, said: MetaRecord | MetaDelta) -> None:
+        directory = self.directory
+        if not (directory.adopt(said) if isinstance(said, MetaRecord) else directory.follow(said)):
             return
-        table_changed = self._meta is None or record.table.version != self._meta.table.version
-        self._meta = record
+        record = directory.record
+        assert record is not None
         self._upstream.keep({node.node: node.address for node in record.nodes})
         for group in record.groups:
             self._dispatches.setdefault(group.group, GroupDispatch(group.group))
-        if table_changed:
+        if record.table.version != self._table_version:
+            self._table_version = record.table.version
             self._stamper = Stamper(record.table)
             self._front.broadcast(Msg.TABLE, encode(record.table))
+
+    def _on_beat(self, beat: Beat) -> None:
+        self.directory.beat(beat)
         self._front.settle_early()
 
     def _on_roles(self, node: int, roles: list[GroupRole]) -> None:
@@ -370,7 +389,8 @@ class Router:
         elif _decode_statuses(answers).statuses[:1] == _UNREGISTERED:
             return
         if number and not caller.connection.closed:
-            self._route((group, caller.tenant, number), caller)
+            assert caller.principal is not None
+            self._route((group, caller.principal.tenant, number), caller)
 
     def _route(self, route: Route, caller: Downstream) -> None:
         routes = self._routes

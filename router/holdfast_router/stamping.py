@@ -1,4 +1,5 @@
-"""What a router adds to a section and checks of it: tenant, slots, limits. Columns only, no object per operation.
+"""What a router adds to a section and checks of it: tenant, slots, limits, what the caller's key may do. Columns only,
+no object per operation.
 
 A section is decoded whole, though names and kinds are all that is used: what a node cannot read would spoil the frame
 for the sections that travel with it.
@@ -10,17 +11,25 @@ from zlib import crc32
 
 import msgspec
 
-from holdfast.wire.errors import BadMessage, Moved, TooLarge
-from holdfast.wire.frames import FIRST_READ, Kind, Section, StampedRaw, decode_section, encode
+from holdfast.wire.errors import BadMessage, Forbidden, Moved, TooLarge
+from holdfast.wire.frames import FIRST_READ, Kind, Options, Section, StampedRaw, decode_section, encode
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SLOTS
 from holdfast.wire.messages import Msg, SlotTable
 from holdfast.wire.names import tag_of
+from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
 
 NO_SLOT = b"\xff\xff"
 _ALLOWED_WRITES = bytes(
     [Kind.REGISTER, Kind.OPEN, Kind.ACQUIRE, Kind.RELEASE, Kind.KEEPALIVE, Kind.CANCEL, Kind.FORCE, Kind.END]
 )
 _ALLOWED_READS = bytes([Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS])
+_LOOKING = bytes([Kind.GET, Kind.CHECK, Kind.LIST, Kind.SESSIONS])
+_ADMINS_OWN = bytes([Kind.FORCE])
+_MAY: dict[KeyRole, bytes] = {
+    KeyRole.READ: _LOOKING,
+    KeyRole.LOCKS: (_ALLOWED_WRITES + _ALLOWED_READS).translate(None, _ADMINS_OWN),
+    KeyRole.ADMIN: _ALLOWED_WRITES + _ALLOWED_READS,
+}
 _PREFIXED = (int(Kind.LIST),)
 _MASK = SLOTS - 1
 
@@ -33,8 +42,9 @@ class Stamper:
         self._groups = [table.groups[at : at + 2] for at in range(0, 2 * SLOTS, 2)]
         self._packed = [slot.to_bytes(2, "little") for slot in range(SLOTS)]
 
-    def stamp(self, tenant: int, group: int, kind: int, section: bytes) -> tuple[bytes, Section]:
-        """The stamped section, ready for a frame, and what it says. Raises ``BadMessage``, ``TooLarge``, ``Moved``."""
+    def stamp(self, principal: Principal, group: int, kind: int, section: bytes) -> tuple[bytes, Section]:
+        """The stamped section, ready for a frame, and what it says. Raises ``BadMessage``, ``TooLarge``, ``Moved``,
+        ``Forbidden``."""
         try:
             decoded = decode_section(section)
         except msgspec.DecodeError as error:
@@ -56,6 +66,8 @@ class Stamper:
         allowed = _ALLOWED_WRITES if kind == Msg.OPS else _ALLOWED_READS
         if kinds.translate(None, allowed):
             raise BadMessage("this section has operations of a kind that does not go with its message")
+        check_right(principal, decoded)
+        tenant = principal.tenant
         slots = self._slots(tenant, group, kinds, decoded.names)
         return encode(StampedRaw(tenant, slots, msgspec.Raw(section))), decoded
 
@@ -76,3 +88,30 @@ class Stamper:
                 )
             parts.append(packed[slot])
         return b"".join(parts)
+
+
+def check_right(principal: Principal, section: Section) -> None:
+    """Raises ``Forbidden``, for the section as a whole, when the key may not do one of its operations."""
+    if principal.tenant == OPERATOR:
+        raise Forbidden("the operator's keys take and show no locks of their own: use a tenant's key")
+    if section.kinds.translate(None, _MAY[principal.role]):
+        raise Forbidden(f"a key with role {principal.role} may not do this")
+    if principal.role != KeyRole.ADMIN:
+        for at, options in section.options.items():
+            if options.now or _ends_anothers(section.kinds, at, options):
+                raise Forbidden("what does not wait for the holder, and the end of another's session, need role admin")
+    if principal.prefix:
+        _check_prefix(principal.prefix, section)
+
+
+def _check_prefix(prefix: str, section: Section) -> None:
+    kinds = section.kinds
+    for at, name in enumerate(section.names):
+        if not name.startswith(prefix) and (name or kinds[at] == Kind.LIST):
+            raise Forbidden(f"this key is for names that begin with {prefix!r}")
+    if Kind.SESSIONS in kinds or any(_ends_anothers(kinds, at, options) for at, options in section.options.items()):
+        raise Forbidden(f"sessions may hold more than what this key, for names that begin with {prefix!r}, may see")
+
+
+def _ends_anothers(kinds: bytes, at: int, options: Options) -> bool:
+    return bool(options.session) and 0 <= at < len(kinds) and kinds[at] == Kind.END

@@ -12,13 +12,17 @@ import msgspec
 from holdfast.wire.dialing import Dialer
 from holdfast.wire.limits import PROTOCOL_VERSION
 from holdfast.wire.messages import (
+    Beat,
     GroupRole,
     Hello,
+    MetaDelta,
     MetaRecord,
     Msg,
     Refusal,
     Role,
     Welcome,
+    decode_beat,
+    decode_delta,
     decode_meta,
     decode_refusal,
     decode_roles,
@@ -35,10 +39,12 @@ class Upstream:
         self,
         cluster: str,
         secret: str,
+        identity: str,
         *,
         on_up: Callable[[], None],
         on_down: Callable[[int], None],
-        on_meta: Callable[[MetaRecord], None],
+        on_meta: Callable[[MetaRecord | MetaDelta], None],
+        on_beat: Callable[[Beat], None],
         on_roles: Callable[[int, list[GroupRole]], None],
         on_answers: Callable[[int, int, bytes], None],
         on_refused: Callable[[int, int, Refusal], None],
@@ -46,9 +52,11 @@ class Upstream:
     ) -> None:
         self._cluster = cluster
         self._secret = secret
+        self._identity = identity
         self._on_up = on_up
         self._on_down = on_down
         self._on_meta = on_meta
+        self._on_beat = on_beat
         self._on_roles = on_roles
         self._on_answers = on_answers
         self._on_refused = on_refused
@@ -116,7 +124,7 @@ class Upstream:
 
         return Dialer(
             lambda: self._addresses[node],
-            Hello(PROTOCOL_VERSION, Role.ROUTER, self._secret, self._cluster),
+            Hello(PROTOCOL_VERSION, Role.ROUTER, self._secret, self._cluster, identity=self._identity),
             on_welcome=on_welcome,
             on_message=partial(self._received, node),
             on_closed=on_closed,
@@ -132,6 +140,10 @@ class Upstream:
             self._on_roles(node, decode_roles(body))
         elif kind == Msg.META:
             self._on_meta(decode_meta(body))
+        elif kind == Msg.TENANTS:
+            self._on_meta(decode_delta(body))
+        elif kind == Msg.BEAT:
+            self._on_beat(decode_beat(body))
         elif kind == Msg.REFUSED:
             refusal = decode_refusal(body)
             if request == 0:

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import socket
 import sys
+import time
 from pathlib import Path
 
 import uvloop
@@ -90,12 +91,21 @@ def _is_wildcard(address: str) -> bool:
 
 
 def _form(options: argparse.Namespace) -> None:
-    formation, key = new_formation(options.nodes, options.groups, options.replicas)
+    formation, key, operator_key = new_formation(
+        options.nodes, options.groups, options.replicas, int(time.time() * 1000)
+    )
     for record in formation.nodes:
         write_directory(formation, record.node, options.out / f"node-{record.node}")
     write_formation(formation, options.out / FORMATION_FILE)
     print(
-        json.dumps({"cluster": formation.cluster, "api_key": key, "formation": str(options.out / FORMATION_FILE)}),
+        json.dumps(
+            {
+                "cluster": formation.cluster,
+                "api_key": key,
+                "operator_key": operator_key,
+                "formation": str(options.out / FORMATION_FILE),
+            }
+        ),
         flush=True,
     )
 

@@ -11,20 +11,22 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from holdfast.wire.addresses import split_address
+from holdfast.wire.keys import DIGEST_BYTES, SALT_BYTES, new_key
 from holdfast.wire.limits import SLOTS
-from holdfast.wire.messages import GroupRecord, MetaRecord, NodeRecord, SlotTable, TenantRecord
+from holdfast.wire.messages import GroupRecord, MetaRecord, NodeRecord, SlotTable
+from holdfast.wire.tenants import OPERATOR, PLANS, ApiKey, KeyRole, Tenant, TenantState
 
 from .consensus.disk import Disk, DiskError, DiskFull, RealDisk
 from .machine import Genesis
 from .placement import pack_slots, place_slots, unpack_slots
 
-FORMATION_VERSION = 2
+FORMATION_VERSION = 3
 META_GROUP = 0
 BUILT_IN_TENANT = 1
 FORMATION_FILE = "formation.json"
@@ -35,7 +37,7 @@ FRESH_FILE = "fresh"
 """Present in a directory that replaces a lost one, until its replicas have caught up."""
 META_REPLICAS_MAX = 5
 GROUPS_MAX = 4096
-KEY_HASH_BYTES = 32
+BUILT_IN_PLAN = "unlimited"
 
 
 class FormationError(Exception):
@@ -53,7 +55,8 @@ class Formation(msgspec.Struct, frozen=True):
     nodes: tuple[NodeRecord, ...]
     groups: tuple[GroupRecord, ...]
     slots: bytes
-    tenants: tuple[TenantRecord, ...]
+    tenants: tuple[Tenant, ...]
+    """The operator and the built-in tenant, each with its first key."""
     replaced: dict[int, str] = {}
     """Node -> the identity that :func:`replace_node` gave it last; its disk is not as formed and may not vote at first.
 
@@ -79,12 +82,16 @@ class Formation(msgspec.Struct, frozen=True):
         return Genesis(self.cluster, group, tuple(slot for slot, owner in enumerate(table) if owner == group))
 
 
-def key_hash(key: str) -> bytes:
-    return blake2b(key.encode(), digest_size=KEY_HASH_BYTES).digest()
+class NewCluster(NamedTuple):
+    formation: Formation
+    api_key: str
+    """Of the built-in tenant, role admin."""
+    operator_key: str
 
 
-def new_formation(addresses: Sequence[str], groups: int, replicas: int) -> tuple[Formation, str]:
-    """A new cluster and the API key of its built-in tenant. Raises :class:`FormationError` for impossible numbers."""
+def new_formation(addresses: Sequence[str], groups: int, replicas: int, now_ms: int) -> NewCluster:
+    """A new cluster and its first keys; ``now_ms`` is Unix time. Raises :class:`FormationError` for impossible
+    numbers."""
     nodes = len(addresses)
     if replicas not in (1, 3, 5):
         raise FormationError(f"replicas is 1, 3 or 5, not {replicas}: an even number adds cost and no safety")
@@ -102,13 +109,24 @@ def new_formation(addresses: Sequence[str], groups: int, replicas: int) -> tuple
     for group in range(1, groups + 1):
         first = (group - 1) % nodes
         members.append(GroupRecord(group, tuple(sorted((first + at) % nodes + 1 for at in range(replicas)))))
-    key = "hf_" + secrets.token_urlsafe(32)
-    tenant = TenantRecord(BUILT_IN_TENANT, "default", (key_hash(key),))
+    tenant_key, api_key = new_key("first", KeyRole.ADMIN, "", now_ms)
+    rule_key, operator_key = new_key("first", KeyRole.ADMIN, "", now_ms)
+    tenants = (
+        _tenant(OPERATOR, "operator", "Operator of this cluster", rule_key),
+        _tenant(BUILT_IN_TENANT, "default", "Default tenant", tenant_key),
+    )
     table = pack_slots(place_slots(range(1, groups + 1)))
     formation = Formation(
-        FORMATION_VERSION, secrets.token_hex(8), secrets.token_hex(32), records, tuple(members), table, (tenant,)
+        FORMATION_VERSION, secrets.token_hex(8), secrets.token_hex(32), records, tuple(members), table, tenants
     )
-    return formation, key
+    return NewCluster(formation, api_key, operator_key)
+
+
+def _tenant(number: int, text: str, display: str, key: ApiKey) -> Tenant:
+    plan, now_ms = PLANS[BUILT_IN_PLAN], key.created_ms
+    return Tenant(
+        number, text, display, TenantState.ACTIVE, BUILT_IN_PLAN, plan.weight, plan.quotas, (key,), now_ms, now_ms, 1
+    )
 
 
 def write_formation(formation: Formation, path: Path) -> None:
@@ -176,12 +194,21 @@ def _check(formation: Formation) -> None:
     strangers = set(unpack_slots(formation.slots)) - (groups - {META_GROUP})
     if strangers:
         raise ValueError(f"slots belong to {sorted(strangers)}, which are no lock groups")
-    _check_unlike("tenant", [record.tenant for record in formation.tenants])
-    for tenant in formation.tenants:
-        if tenant.tenant < 1 or not all(len(digest) == KEY_HASH_BYTES for digest in tenant.key_hashes):
-            raise ValueError(f"tenant {tenant.tenant} has an impossible number or key")
+    _check_tenants(formation.tenants)
     if not nodes.issuperset(formation.replaced) or not all(formation.replaced.values()):
         raise ValueError("a node that is none was replaced, or one has no identity")
+
+
+def _check_tenants(tenants: Sequence[Tenant]) -> None:
+    _check_unlike("tenant", [tenant.number for tenant in tenants])
+    _check_unlike("tenant's id", [tenant.id for tenant in tenants])
+    _check_unlike("key", [key.id for tenant in tenants for key in tenant.keys])
+    if not any(tenant.number == OPERATOR and tenant.keys for tenant in tenants):
+        raise ValueError("there is no operator with a key")
+    for tenant in tenants:
+        sound = all(len(key.digest) == DIGEST_BYTES and len(key.salt) == SALT_BYTES for key in tenant.keys)
+        if tenant.number < OPERATOR or not sound:
+            raise ValueError(f"tenant {tenant.number} has an impossible number or key")
 
 
 def _check_unlike(what: str, values: Sequence[object]) -> None:

@@ -81,11 +81,12 @@ def test_what_is_no_snapshot_leaves_the_state() -> None:
         [],
         good[:1],
         [*good, b""],
-        [good[1], good[0]],
-        [encode([2, *head[1:]]), good[1]],
-        [encode([head[0], "index", *head[2:]]), good[1]],
-        [good[0], b"\x91" * 100_000],
-        [b"\x98" + good[0][1:] + b"\x91" * 100_000, good[1]],
+        good[:2],
+        [good[1], good[0], *good[2:]],
+        [encode([1, *head[1:]]), *good[1:]],
+        [encode([head[0], "index", *head[2:]]), *good[1:]],
+        [good[0], b"\x91" * 100_000, *good[2:]],
+        [b"\x98" + good[0][1:] + b"\x91" * 100_000, *good[1:]],
     ]
     for chunks in bad:
         before = meta.machine.digest

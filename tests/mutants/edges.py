@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from holdfast.wire.messages import MetaRecord
+import msgspec
+
 from holdfast.wire.stream import Connection
-from holdfast_router import downstream
+from holdfast.wire.tenants import KeyRole, Principal
+from holdfast_router.directory import Directory
 from holdfast_shard.node.listener import Listener
 
 from .mutant import Mutant, Promise, Selection, patch
 
 _FRONT = Selection(("tests/router/test_front.py",))
 _LINKS = Selection(("tests/wire/test_dialing.py",))
-_ROUTERS = Selection(("tests/router/test_process.py",), children=True)
+_DIRECTORY = Selection(("tests/router/test_directory.py",))
 _NODES = Selection(
     ("tests/node/test_processes.py::test_bad_callers_are_refused_with_the_reason_and_do_no_harm",), children=True
 )
 
 
-def _first_tenant(meta: MetaRecord, key: str) -> int:
-    _TENANT_OF(meta, key)
-    return meta.tenants[0].tenant
+def _first_tenant(self: Directory, text: str) -> Principal:
+    return msgspec.structs.replace(_AUTHENTICATE(self, text), tenant=1)
 
 
-_TENANT_OF = downstream._tenant_of
+_AUTHENTICATE = Directory.authenticate
+_NOBODY = Principal(1, "", KeyRole.ADMIN)
 
 MUTANTS = (
-    Mutant("an unknown key let in", Promise.APART, patch(downstream, "_tenant_of", lambda meta, key: 1), (_FRONT,)),
     Mutant(
-        "every key taken for the first tenant's", Promise.APART, patch(downstream, "_tenant_of", _first_tenant),
-        (_ROUTERS,),
+        "an unknown key let in", Promise.APART, patch(Directory, "authenticate", lambda self, text: _NOBODY), (_FRONT,)
+    ),
+    Mutant(
+        "every key taken for the first tenant's", Promise.APART, patch(Directory, "authenticate", _first_tenant),
+        (_DIRECTORY,),
     ),
     Mutant(
         "a stranger let into the cluster", Promise.APART, patch(Listener, "_check_hello", lambda self, hello: None),

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from holdfast.wire.keys import is_secret_of, split_key
 from holdfast.wire.limits import SLOTS
 from holdfast_shard.consensus.disk import Disk, DiskFull, RealDisk
 from holdfast_shard.formation import (
@@ -23,7 +24,6 @@ from holdfast_shard.formation import (
     IDENTITY_FILE,
     Formation,
     FormationError,
-    key_hash,
     load_directory,
     new_formation,
     note_caught_up,
@@ -40,7 +40,7 @@ ADDRESSES = ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"]
 
 
 def formed(tmp_path: Path, groups: int = 2) -> tuple[Formation, list[Path]]:
-    formation, _ = new_formation(ADDRESSES, groups, 3)
+    formation, *_ = new_formation(ADDRESSES, groups, 3, 0)
     paths = [tmp_path / f"node-{record.node}" for record in formation.nodes]
     for record, path in zip(formation.nodes, paths, strict=True):
         write_directory(formation, record.node, path)
@@ -56,14 +56,22 @@ def test_every_directory_knows_the_cluster_and_its_own_node(tmp_path: Path) -> N
         assert (path / FORMATION_FILE).stat().st_mode & 0o077 == 0
 
 
-def test_the_key_is_kept_as_a_hash_alone() -> None:
-    formation, key = new_formation(ADDRESSES, 2, 3)
-    assert formation.tenants[0].key_hashes == (key_hash(key),)
-    assert key not in str(formation)
+def test_the_first_keys_are_kept_as_salted_hashes_alone() -> None:
+    formation, api_key, operator_key = new_formation(ADDRESSES, 2, 3, 1_234)
+    operator, tenant = formation.tenants
+    assert (operator.number, operator.id, tenant.number, tenant.id) == (0, "operator", 1, "default")
+    for owner, text in ((tenant, api_key), (operator, operator_key)):
+        (key,) = owner.keys
+        parts = split_key(text)
+        assert parts is not None
+        assert (key.id, key.role, key.created_ms) == (parts[0], "admin", 1_234)
+        assert is_secret_of(key, parts[1])
+        assert parts[1] not in str(formation)
+    assert tenant.keys[0].salt != operator.keys[0].salt
 
 
 def test_every_slot_has_a_group_and_groups_share_alike() -> None:
-    formation, _ = new_formation(ADDRESSES, 4, 3)
+    formation, *_ = new_formation(ADDRESSES, 4, 3, 0)
     table = unpack_slots(formation.slots)
     for group in range(1, 5):
         assert 0.7 < table.count(group) / (SLOTS / 4) < 1.3
@@ -77,7 +85,7 @@ def test_adding_a_group_moves_about_its_share_of_the_slots() -> None:
 
 
 def test_members_of_many_groups_spread_over_the_nodes() -> None:
-    formation, _ = new_formation([f"127.0.0.1:{port}" for port in range(7001, 7006)], 5, 3)
+    formation, *_ = new_formation([f"127.0.0.1:{port}" for port in range(7001, 7006)], 5, 3, 0)
     for node in range(1, 6):
         assert sum(1 for group in formation.members_of(node) if group) == 3
 
@@ -93,7 +101,7 @@ def test_members_of_many_groups_spread_over_the_nodes() -> None:
 )
 def test_impossible_numbers_are_refused(addresses: list[str], groups: int, replicas: int, words: str) -> None:
     with pytest.raises(FormationError, match=words):
-        new_formation(addresses, groups, replicas)
+        new_formation(addresses, groups, replicas, 0)
 
 
 def test_a_directory_is_made_once(tmp_path: Path) -> None:
@@ -110,7 +118,7 @@ def test_a_directory_of_another_cluster_is_refused(tmp_path: Path) -> None:
         load_directory(RealDisk(paths[0]))
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b'{"version": 2}', b"\xff\xfe"])
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"version": 3}', b"\xff\xfe"])
 def test_a_damaged_formation_says_so(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / FORMATION_FILE).write_bytes(damage)
     with pytest.raises(FormationError, match="no formation file"):
@@ -120,6 +128,13 @@ def test_a_damaged_formation_says_so(tmp_path: Path, damage: bytes) -> None:
 def records(formation: Formation) -> dict[str, Any]:
     decoded: dict[str, Any] = msgspec.to_builtins(formation)
     return decoded
+
+
+KEY = ["aaaaaaaaaaaa", "first", "admin", "", *(base64.b64encode(bytes(size)).decode() for size in (16, 32)), 0]
+
+
+def tenant(number: int, *keys: list[object]) -> list[object]:
+    return [number, f"t{number}", "", "active", "unlimited", 1, [1] * 9, list(keys), 0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -144,13 +159,18 @@ def records(formation: Formation) -> dict[str, Any]:
         ("groups", [[0, [1]], [1, [1]], [4097, [1]]], "to 4096"),
         ("slots", "AAAA", "has 3 bytes, not 8192"),
         ("slots", base64.b64encode(bytes(2 * SLOTS)).decode(), r"slots belong to \[0\]"),
-        ("tenants", [[0, "default", []]], "impossible number"),
-        ("tenants", [[1, "default", ["AAAA"]]], "impossible number or key"),
+        ("tenants", [tenant(1, KEY)], "no operator"),
+        ("tenants", [tenant(0)], "no operator with a key"),
+        ("tenants", [tenant(0, KEY), tenant(-1)], "impossible number"),
+        ("tenants", [tenant(0, KEY), tenant(0)], "tenant stands there twice"),
+        ("tenants", [tenant(0, KEY), tenant(1, KEY)], "key stands there twice"),
+        ("tenants", [tenant(0, [*KEY[:5], "AAAA", 0])], "impossible number or key"),
+        ("tenants", [tenant(0, [*KEY[:4], "AAAA", *KEY[5:]])], "impossible number or key"),
         ("replaced", {"9": "new"}, "replaced"),
     ],
 )
 def test_a_formation_whose_parts_do_not_fit_is_refused(tmp_path: Path, field: str, value: object, words: str) -> None:
-    formation, _ = new_formation(ADDRESSES, 2, 3)
+    formation, *_ = new_formation(ADDRESSES, 2, 3, 0)
     (tmp_path / FORMATION_FILE).write_bytes(msgspec.json.encode({**records(formation), field: value}))
     with pytest.raises(FormationError, match=words) as caught:
         read_formation(tmp_path / FORMATION_FILE)
@@ -159,7 +179,7 @@ def test_a_formation_whose_parts_do_not_fit_is_refused(tmp_path: Path, field: st
 
 def test_every_formation_that_can_be_made_can_be_read(tmp_path: Path) -> None:
     for nodes, groups, replicas in ((1, 1, 1), (2, 3, 1), (5, 64, 5)):
-        formation, _ = new_formation([f"[::1]:{port}" for port in range(7001, 7001 + nodes)], groups, replicas)
+        formation, *_ = new_formation([f"[::1]:{port}" for port in range(7001, 7001 + nodes)], groups, replicas, 0)
         write_formation(formation, tmp_path / FORMATION_FILE)
         assert read_formation(tmp_path / FORMATION_FILE) == formation
 
@@ -214,9 +234,9 @@ def test_a_replacement_that_lost_its_mark_is_refused(tmp_path: Path) -> None:
 
 def test_a_formation_of_another_version_is_not_called_damaged(tmp_path: Path) -> None:
     _, paths = formed(tmp_path)
-    for version in (1, 3):
+    for version in (2, 4):
         (paths[0] / FORMATION_FILE).write_text(json.dumps({"version": version, "replaced": []}))
-        with pytest.raises(FormationError, match=f"is of version {version}; this program knows 2"):
+        with pytest.raises(FormationError, match=f"is of version {version}; this program knows 3"):
             load_directory(RealDisk(paths[0]))
 
 
@@ -294,7 +314,7 @@ def test_no_moment_of_a_replacement_leaves_a_directory_that_may_vote(
 
 
 def test_a_write_that_comes_short_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    formation, _ = new_formation(ADDRESSES, 2, 3)
+    formation, *_ = new_formation(ADDRESSES, 2, 3, 0)
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:100]))
     write_directory(formation, 1, tmp_path / "node-1")
@@ -303,7 +323,7 @@ def test_a_write_that_comes_short_is_finished(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("doing", [note_journal, note_caught_up])
 def test_a_full_disk_says_so(doing: Callable[[Disk], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    formation, _ = new_formation(ADDRESSES, 2, 3)
+    formation, *_ = new_formation(ADDRESSES, 2, 3, 0)
     write_directory(formation, 1, tmp_path, fresh=True)
 
     def full(*_: object) -> int:

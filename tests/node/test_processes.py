@@ -15,7 +15,7 @@ import pytest
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Kind, Status, encode
 from holdfast.wire.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_LOOK_S, LINK_SILENT_LOOKS, PROTOCOL_VERSION
-from holdfast.wire.messages import Hello, MetaRecord, Msg, Role, decode_meta, decode_refusal
+from holdfast.wire.messages import Hello, MetaRecord, Msg, Role, decode_delta, decode_meta, decode_refusal, with_delta
 from holdfast.wire.stream import pack
 from holdfast_shard.consensus.records import HEADER_BYTES, MARK
 from holdfast_shard.formation import BEGUN_FILE, FRESH_FILE
@@ -304,7 +304,7 @@ async def test_a_node_that_moved_is_found_by_its_announcement(cluster: Cluster) 
     await caller.hello(cluster.formation)
     while True:
         kind, _, _, body = await caller.next()
-        if kind == Msg.META and address.encode() in body:
+        if kind in (Msg.META, Msg.TENANTS) and address.encode() in body:
             break
 
 
@@ -314,12 +314,15 @@ async def until_meta(cluster: Cluster, node: int, address: str) -> MetaRecord:
     async with asyncio.timeout(20):
         await caller.dial(cluster.nodes[1].address)
         await caller.hello(cluster.formation)
-        while True:
+        record: MetaRecord | None = None
+        while record is None or record.nodes[node - 1].address != address:
             kind, _, _, body = await caller.next()
             if kind == Msg.META:
                 record = decode_meta(body)
-                if record.nodes[node - 1].address == address:
-                    return record
+            elif kind == Msg.TENANTS:
+                assert record is not None
+                record = with_delta(record, decode_delta(body))
+        return record
 
 
 def restart(cluster: Cluster, number: int, *extra: str) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
-from hashlib import blake2b
 
 import pytest
 
@@ -17,42 +16,45 @@ from holdfast.wire.limits import (
     KEEPALIVE_IDLE_S,
     MESSAGE_BYTES_MAX,
     PROTOCOL_VERSION,
-    SLOTS,
     UNACKNOWLEDGED_MS_MAX,
 )
-from holdfast.wire.messages import Hello, MetaRecord, Msg, Role, SlotTable, TenantRecord, decode_refusal
+from holdfast.wire.messages import Beat, Hello, MetaRecord, Msg, Role, decode_refusal
 from holdfast.wire.stream import Connection, pack
 from holdfast_router import downstream
+from holdfast_router.directory import META_SILENCE_S, Directory
 from holdfast_router.downstream import REQUEST_BYTES_MAX, Front
 from tests.node.processes import Caller
+from tests.tenants import TENANT_KEY, key_of, key_text, meta_of, tenant_of
 
-KEY = "hf_test"
-META = MetaRecord(
-    1,
-    "c",
-    (),
-    (),
-    SlotTable(1, bytes(2 * SLOTS)),
-    (TenantRecord(1, "t", (blake2b(KEY.encode(), digest_size=32).digest(),)),),
-)
+KEY = TENANT_KEY
+META = meta_of()
 
 
 class Router:
-    """A router's front without what is behind it; ``meta`` is what it knows of its cluster."""
+    """A router's front without what is behind it; and what it hears of its cluster."""
 
     def __init__(self) -> None:
-        self.meta: MetaRecord | None = None
+        self.now = 0.0
+        self.directory = Directory(lambda: self.now)
         self.alone = False
         self.sections: list[bytes] = []
         self.connections: list[Connection] = []
         self.front = Front(
-            meta=lambda: self.meta,
+            directory=self.directory,
             alone=lambda: self.alone,
             roles=list,
             on_section=lambda caller, kind, group, request, deadline_s, section: self.sections.append(section),
             on_status=lambda caller, request: None,
             on_closed=lambda caller: None,
         )
+
+    def hears(self, record: MetaRecord = META) -> None:
+        """The meta group's leader speaks."""
+        self.directory.adopt(record)
+        self.directory.beat(Beat(record.version, 1))
+
+    def hears_nothing(self) -> None:
+        self.now += META_SILENCE_S
 
     async def start(self) -> None:
         self.server = await asyncio.get_running_loop().create_server(self._accept, "127.0.0.1", 0)
@@ -100,7 +102,7 @@ async def router() -> AsyncIterator[Router]:
 
 
 async def test_a_hello_has_at_most_its_limit_and_once_accepted_requests_have_theirs(router: Router) -> None:
-    router.meta = META
+    router.hears()
     assert len(hello(HELLO_BYTES_MAX)) == HELLO_BYTES_MAX
     caller = await router.caller((Msg.HELLO, hello(HELLO_BYTES_MAX)))
     assert (await caller.next())[0] == Msg.WELCOME
@@ -112,7 +114,7 @@ async def test_a_hello_has_at_most_its_limit_and_once_accepted_requests_have_the
 async def test_a_connection_says_hello_once_also_while_it_waits(router: Router) -> None:
     twice = [(int(Msg.HELLO), hello())] * 2
     assert await turned_away(await router.caller(*twice)) == Code.BAD_MESSAGE
-    router.meta = META
+    router.hears()
     caller = await router.caller(*twice)
     assert [(await caller.next())[0] for _ in range(3)] == [Msg.WELCOME, Msg.TABLE, Msg.ROLES]
     assert await turned_away(caller) == Code.BAD_MESSAGE
@@ -127,11 +129,11 @@ async def test_who_comes_before_the_cluster_is_known_waits_and_is_welcomed_or_re
     assert await turned_away(eager) == Code.UNAVAILABLE
     router.front.settle_early()
     assert good.messages.empty()
-    router.meta = META
+    router.hears()
     router.front.settle_early()
     assert (await good.next())[0] == Msg.WELCOME
     assert await turned_away(bad) == Code.UNAUTHENTICATED
-    router.meta = None
+    router.hears_nothing()
     monkeypatch.setattr(downstream, "META_WAIT_S", 0.05)
     assert await turned_away(await router.caller((Msg.HELLO, hello()))) == Code.UNAVAILABLE
 
@@ -151,7 +153,7 @@ async def test_only_so_many_callers_wait_and_those_who_leave_make_room(
     async with asyncio.timeout(5):
         while len(router.front._early) < 2:
             await asyncio.sleep(0.001)
-    router.meta = META
+    router.hears()
     router.front.settle_early()
     assert [(await caller.next())[0] for caller in (second, third)] == [Msg.WELCOME] * 2
 
@@ -168,7 +170,7 @@ async def test_only_so_many_callers_wait_and_those_who_leave_make_room(
     ],
 )
 async def test_what_is_no_hello_is_refused_once_with_a_code(router: Router, message: bytes, code: Code) -> None:
-    router.meta = META
+    router.hears()
     caller = await router.caller()
     assert caller.connection.transport is not None
     caller.connection.transport.write(message)
@@ -181,7 +183,7 @@ async def test_who_says_nothing_is_told_what_is_missing(router: Router, monkeypa
 
 
 async def test_the_kernel_looks_after_an_accepted_connection(router: Router) -> None:
-    router.meta = META
+    router.hears()
     caller = await router.caller((Msg.HELLO, hello()))
     await caller.next()
     (connection,) = router.connections
@@ -196,7 +198,7 @@ async def test_the_kernel_looks_after_an_accepted_connection(router: Router) -> 
 
 
 async def test_a_router_that_reaches_no_node_sends_its_callers_away(router: Router) -> None:
-    router.meta = META
+    router.hears()
     caller = await router.caller((Msg.HELLO, hello()))
     assert [(await caller.next())[0] for _ in range(3)] == [Msg.WELCOME, Msg.TABLE, Msg.ROLES]
     router.alone = True
@@ -211,3 +213,38 @@ async def test_a_router_that_reaches_no_node_sends_its_callers_away(router: Rout
     router.alone = False
     again = await router.caller((Msg.HELLO, hello()))
     assert (await again.next())[0] == Msg.WELCOME
+
+
+async def test_a_router_that_hears_nothing_from_the_meta_group_lets_nobody_new_in(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router.directory.adopt(META)
+    waits = await router.caller((Msg.HELLO, hello()))
+    router.front.settle_early()
+    assert waits.messages.empty()
+    router.hears()
+    router.front.settle_early()
+    assert (await waits.next())[0] == Msg.WELCOME
+    router.hears_nothing()
+    monkeypatch.setattr(downstream, "META_WAIT_S", 0.05)
+    assert await turned_away(await router.caller((Msg.HELLO, hello()))) == Code.UNAVAILABLE
+
+
+async def test_who_has_a_key_that_ends_is_told_so_and_closed_at_once_and_nobody_else(router: Router) -> None:
+    keys = [key_of(key_text(letter)) for letter in "abc"]
+    other = tenant_of(2, key_of(key_text("d")))
+    router.hears(meta_of(tenant_of(1, *keys), other))
+    callers = [await router.caller((Msg.HELLO, hello(key=key_text(letter)))) for letter in "abcd"]
+    for caller in callers:
+        assert [(await caller.next())[0] for _ in range(3)] == [Msg.WELCOME, Msg.TABLE, Msg.ROLES]
+    router.hears(meta_of(tenant_of(1, *keys[1:], version=2), other, version=2))
+    assert await turned_away(callers[0]) == Code.UNAUTHENTICATED
+    suspended = tenant_of(1, *keys[1:], version=3, state="suspended")
+    router.hears(meta_of(suspended, other, version=3))
+    for caller in callers[1:3]:
+        assert await turned_away(caller) == Code.FORBIDDEN
+    assert await turned_away(await router.caller((Msg.HELLO, hello(key=key_text("b"))))) == Code.FORBIDDEN
+    assert await turned_away(await router.caller((Msg.HELLO, hello(key=key_text("a"))))) == Code.UNAUTHENTICATED
+    router.hears(meta_of(other, version=4))
+    assert await turned_away(await router.caller((Msg.HELLO, hello(key=key_text("b"))))) == Code.UNAUTHENTICATED
+    assert not callers[3].connection.closed

@@ -8,10 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +35,9 @@ from holdfast.wire.messages import Msg, Request, decode_refusal, decode_table
 from holdfast.wire.names import slot_of
 from tests.machine.driver import Op, section
 from tests.node.processes import Caller, NodeProcess, free_addresses, run
+from tests.tenants import key_of, key_text, tenant_of
 
-OTHER_KEY = "hf_other"
+OTHER_KEY = key_text("other")
 
 
 class Service:
@@ -50,8 +49,7 @@ class Service:
         self.key = json.loads(formed.stdout)["api_key"]
         for path in (root / "formation.json", root / "node-1" / "formation.json"):
             self.formation: dict[str, Any] = json.loads(path.read_text())
-            digest = b64encode(blake2b(OTHER_KEY.encode(), digest_size=32).digest()).decode()
-            self.formation["tenants"].append([2, "other", [digest]])
+            self.formation["tenants"].append(msgspec.to_builtins(tenant_of(2, key_of(OTHER_KEY))))
             path.write_text(json.dumps(self.formation))
         self.root = root
         self.node = NodeProcess(root / "node-1")

@@ -16,10 +16,12 @@ from unittest import mock
 
 import msgspec
 
+from holdfast.wire.keys import SALT_BYTES, SECRET_CHARS, key_record
 from holdfast.wire.messages import NodeRecord
+from holdfast.wire.tenants import OPERATOR, KeyRole
 from holdfast_router.dispatch import GroupDispatch, Item, Outcome
 from holdfast_router.process import FormationFile
-from holdfast_shard.formation import Formation, key_hash, new_formation
+from holdfast_shard.formation import BUILT_IN_TENANT, Formation, new_formation
 from tests.simulation.faults import Nemesis
 from tests.simulation.logs import Logs
 from tests.simulation.plan import Plan
@@ -29,7 +31,8 @@ from tests.simulation.workload import Application
 from tests.simulation.world import Violation, World
 
 NODES = 3
-KEY = "hf_simulated"
+KEY = f"hf_simulatedaaa_{'s' * SECRET_CHARS}"
+OPERATOR_KEY = f"hf_operatorsaaa_{'o' * SECRET_CHARS}"
 ANSWERED_S = 25.0
 """After the last fault, everything that was asked is answered within this time."""
 SETTLED_S = 20.0
@@ -74,9 +77,13 @@ def _only_simulated_clocks(world: World) -> Iterator[None]:
 @cache
 def formation_of(groups: int) -> Formation:
     """The same at every run: what is drawn when a real one is formed, its identities and its key, is set."""
-    formation, _ = new_formation([f"node{number}:{NODE_PORT}" for number in range(1, NODES + 1)], groups, NODES)
+    formation, *_ = new_formation([f"node{number}:{NODE_PORT}" for number in range(1, NODES + 1)], groups, NODES, 0)
     nodes = tuple(NodeRecord(node.node, node.address, f"identity-{node.node}") for node in formation.nodes)
-    tenants = tuple(msgspec.structs.replace(tenant, key_hashes=(key_hash(KEY),)) for tenant in formation.tenants)
+    keys = {
+        number: (key_record(text, "first", KeyRole.ADMIN, "", 0, bytes(SALT_BYTES)),)
+        for number, text in ((OPERATOR, OPERATOR_KEY), (BUILT_IN_TENANT, KEY))
+    }
+    tenants = tuple(msgspec.structs.replace(tenant, keys=keys[tenant.number]) for tenant in formation.tenants)
     return msgspec.structs.replace(formation, cluster="simulated", secret="secret", nodes=nodes, tenants=tenants)
 
 

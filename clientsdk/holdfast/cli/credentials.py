@@ -25,6 +25,8 @@ class Credentials(msgspec.Struct, frozen=True):
     url: str
     api_key: str
     pid: int = 0
+    operator_key: str = ""
+    """Empty where it is not known."""
 
 
 def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
@@ -48,7 +50,7 @@ def find() -> Credentials:
     """What HOLDFAST_URL and HOLDFAST_API_KEY say; else the local cluster that runs. Raises :class:`Stop` (CONFIG)."""
     url, key = os.environ.get("HOLDFAST_URL", ""), os.environ.get("HOLDFAST_API_KEY", "")
     if url and key:
-        found = Credentials(url, key)
+        found = Credentials(url, key, operator_key=os.environ.get("HOLDFAST_OPERATOR_KEY", ""))
         address_of(found)
         return found
     running = [local for local in _local() if not url or local.url == url]

@@ -28,7 +28,7 @@ def form(
 ) -> None:
     """Form a cluster, once: write cluster id, members and identities into one directory per node.
 
-    Prints the cluster's id and its API key, which is kept nowhere else.
+    Prints the cluster's id, the API key of its tenant "default" and the operator's key, which are kept nowhere else.
     """
     _become(
         "holdfast_shard",
@@ -66,10 +66,15 @@ def router(
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where SDKs connect.")] = "127.0.0.1:8420",
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, PEM.")] = None,
+    meta_silence: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Admit nothing new when the meta group was not heard for so long; 10."),
+    ] = None,
 ) -> None:
     """Run a router until TERM or INT. Run as many as needed; they share nothing."""
     tls = [*_option("--tls-cert", tls_cert), *_option("--tls-key", tls_key)]
-    _become("holdfast_router", "--formation", str(formation), "--listen", listen, *tls)
+    silence = _option("--meta-silence", meta_silence)
+    _become("holdfast_router", "--formation", str(formation), "--listen", listen, *tls, *silence)
 
 
 def _option(name: str, value: object | None) -> list[str]:

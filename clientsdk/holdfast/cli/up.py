@@ -99,7 +99,8 @@ def _announced(cluster: LocalCluster) -> Iterator[None]:
     host, port = cluster.address
     path: Path | None = None
     try:
-        path = announce(Credentials(cluster.url, cluster.api_key, os.getpid()), f"{host}:{port}")
+        found = Credentials(cluster.url, cluster.api_key, os.getpid(), cluster.operator_key)
+        path = announce(found, f"{host}:{port}")
     except OSError as error:
         # Only a convenience: whoever has no home directory sets the two variables.
         _note(f"other terminals will need HOLDFAST_URL and HOLDFAST_API_KEY: {error}")

@@ -54,6 +54,7 @@ class _Local(msgspec.Struct):
     """``local.json`` of the directory: what only the one who formed the cluster knows."""
 
     api_key: str
+    operator_key: str
     shape: Shape
     formation: str = "formation.json"
 
@@ -92,6 +93,11 @@ class LocalCluster:
     @property
     def api_key(self) -> str:
         return self._formed().api_key
+
+    @property
+    def operator_key(self) -> str:
+        """Rules the cluster: makes tenants and keys, and takes no locks."""
+        return self._formed().operator_key
 
     @property
     def shape(self) -> Shape:
@@ -301,7 +307,8 @@ class LocalCluster:
         )
         if done.returncode != 0:
             raise ClusterError(done.stderr.strip() or f"forming the cluster ended with code {done.returncode}")
-        local = _Local(json.loads(done.stdout)["api_key"], shape)
+        said = json.loads(done.stdout)
+        local = _Local(said["api_key"], said["operator_key"], shape)
         part = self.directory / "local.json.part"
         with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
             file.write(msgspec.json.encode(local))

@@ -28,6 +28,8 @@ class Code(enum.IntEnum):
     NO_SUCH_GROUP = 13
     THROTTLED = 14
     FORBIDDEN = 15
+    NOT_FOUND = 16
+    CONFLICT = 17
 
 
 class HoldfastError(Exception):
@@ -118,6 +120,18 @@ class Forbidden(Rejected):
     code = Code.FORBIDDEN
 
 
+class NotFound(Rejected):
+    """There is no tenant, key, lock or session of this name."""
+
+    code = Code.NOT_FOUND
+
+
+class Conflict(Rejected):
+    """It exists already, has changed since it was looked at, or is in a state that does not allow this."""
+
+    code = Code.CONFLICT
+
+
 class Unavailable(Rejected):
     """No quorum, no leader or no router could be reached within the deadline."""
 
@@ -148,7 +162,7 @@ _BY_CODE: dict[int, type[HoldfastError]] = {
     kind.code: kind
     for kind in (
         Rejected, OutcomeUnknown, BadMessage, TooLarge, VersionMismatch, Unauthenticated, WrongCluster, NotLeader,
-        Moved, Overloaded, Throttled, Forbidden, Unavailable, InvalidArgument, NoSuchGroup,
+        Moved, Overloaded, Throttled, Forbidden, NotFound, Conflict, Unavailable, InvalidArgument, NoSuchGroup,
     )
     if kind.code is not None
 }  # fmt: skip

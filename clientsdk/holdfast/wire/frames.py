@@ -29,12 +29,16 @@ class Kind(enum.IntEnum):
     END = 8
     ALLOT = 9
     ANNOUNCE = 10
+    CHANGE = 12
+    """Meta group: an administrator's change."""
     GET = 32
     CHECK = 33
     LIST = 34
     HOLDS = 35
     TICKETS = 36
     SESSIONS = 37
+    AUDIT = 38
+    """Meta group: a page of the audit log."""
 
 
 FIRST_READ = int(Kind.GET)
@@ -134,6 +138,8 @@ class Options(Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     cursor: str = ""
     limit: int = 0
     allotment: Allotment | None = None
+    change: bytes = b""
+    """With CHANGE: an encoded :class:`holdfast.wire.changes.Change`."""
 
 
 class Section(Struct, array_like=True, gc=False, forbid_unknown_fields=True):

@@ -95,6 +95,24 @@ TOKEN_MAX: Final = (1 << 53) - 1
 DEADLINE_MS_MAX: Final = 60_000
 """Longest a router keeps one request under way; waiting for a lock is a ticket, not a request."""
 
+TENANTS_MAX: Final = 10_000
+KEYS_MAX: Final = 30_000
+"""Of all tenants: with them the whole meta record fits one message."""
+KEYS_PER_TENANT_MAX: Final = 100
+TENANT_ID_CHARS_MAX: Final = 63
+DISPLAY_BYTES_MAX: Final = 128
+KEY_NAME_BYTES_MAX: Final = 64
+KEY_PREFIX_BYTES_MAX: Final = 128
+WEIGHT_MAX: Final = 1_000
+QUOTA_MAX: Final = 1_000_000_000
+CHANGE_BYTES_MAX: Final = 8192
+"""Largest change of tenants and keys, a note's texts included."""
+CHANGES_REMEMBERED_MAX: Final = 4096
+"""How many changes back a repeated one is known and answered as it was at first."""
+AUDIT_TAIL_MAX: Final = 4096
+"""Audit records that can be asked for; every meta node's ``audit.jsonl`` has all that it applied."""
+AUDIT_PAGE_MAX: Final = 500
+
 DEFAULT_HELD_MAX: Final = 5_000_000
 DEFAULT_WAITERS_MAX: Final = 1_000_000
 DEFAULT_SESSIONS_MAX: Final = 1_000_000

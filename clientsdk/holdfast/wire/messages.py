@@ -8,6 +8,7 @@ import msgspec
 
 from holdfast.wire.errors import Code, HoldfastError, Throttled, error_of
 from holdfast.wire.frames import decoder
+from holdfast.wire.tenants import Tenant
 
 Struct = msgspec.Struct
 
@@ -34,13 +35,17 @@ class Msg(enum.IntEnum):
     ROLES = 9
     """Node to router and router to SDK, at every change: ``list[GroupRole]``."""
     META = 10
-    """Node to router, at every new version: :class:`MetaRecord`."""
+    """Node to router, once after WELCOME: :class:`MetaRecord`."""
     STATUS = 11
     """Asks (empty body) and answers (any msgpack map) for a process's status."""
     PING = 12
     PONG = 13
     PEER = 14
     """Node to node: one bundle of the engine; opaque here."""
+    TENANTS = 15
+    """Node to router: :class:`MetaDelta`, from the version that this connection was told last."""
+    BEAT = 16
+    """The meta group's leader to routers, every second: :class:`Beat`."""
 
 
 class Role(enum.StrEnum):
@@ -119,13 +124,6 @@ class GroupRecord(Struct, array_like=True, frozen=True):
     members: tuple[int, ...]
 
 
-class TenantRecord(Struct, array_like=True, frozen=True):
-    tenant: int
-    name: str
-    key_hashes: tuple[bytes, ...]
-    """blake2b-256 of each API key; keys are 256 random bits, so a plain hash cannot be searched."""
-
-
 class MetaRecord(Struct, array_like=True, frozen=True):
     """What the meta group holds and routers watch. ``version`` only grows."""
 
@@ -134,7 +132,58 @@ class MetaRecord(Struct, array_like=True, frozen=True):
     nodes: tuple[NodeRecord, ...]
     groups: tuple[GroupRecord, ...]
     table: SlotTable
-    tenants: tuple[TenantRecord, ...]
+    tenants: tuple[Tenant, ...]
+
+
+class MetaDelta(Struct, array_like=True, frozen=True):
+    """What leads from a record of version ``base``, or any between, to one of ``version``."""
+
+    base: int
+    version: int
+    changed: tuple[Tenant, ...] = ()
+    deleted: tuple[int, ...] = ()
+    nodes: tuple[NodeRecord, ...] | None = None
+    groups: tuple[GroupRecord, ...] | None = None
+    table: SlotTable | None = None
+
+
+class Beat(Struct, array_like=True, frozen=True):
+    """The meta group has a leader, and a router that hears it knows everything up to ``version``."""
+
+    version: int
+    routers: int
+    """How many are connected to that leader, each process counted once."""
+
+
+def delta_between(old: MetaRecord, new: MetaRecord) -> MetaDelta:
+    before = {tenant.number: tenant.version for tenant in old.tenants}
+    after = {tenant.number for tenant in new.tenants}
+    return MetaDelta(
+        old.version,
+        new.version,
+        tuple(tenant for tenant in new.tenants if before.get(tenant.number) != tenant.version),
+        tuple(number for number in before if number not in after),
+        new.nodes if new.nodes != old.nodes else None,
+        new.groups if new.groups != old.groups else None,
+        new.table if new.table != old.table else None,
+    )
+
+
+def with_delta(record: MetaRecord, delta: MetaDelta) -> MetaRecord:
+    """The record of the delta's version; ``record`` is of its base or later."""
+    tenants = {tenant.number: tenant for tenant in record.tenants}
+    for tenant in delta.changed:
+        tenants[tenant.number] = tenant
+    for number in delta.deleted:
+        tenants.pop(number, None)
+    return MetaRecord(
+        delta.version,
+        record.cluster,
+        record.nodes if delta.nodes is None else delta.nodes,
+        record.groups if delta.groups is None else delta.groups,
+        record.table if delta.table is None else delta.table,
+        tuple(tenants[number] for number in sorted(tenants)),
+    )
 
 
 decode_hello = decoder(Hello)
@@ -144,6 +193,8 @@ decode_request = decoder(Request)
 decode_table = decoder(SlotTable)
 decode_roles = decoder(list[GroupRole])
 decode_meta = decoder(MetaRecord)
+decode_delta = decoder(MetaDelta)
+decode_beat = decoder(Beat)
 
 
 def refusal_of(error: HoldfastError, leader: int = 0) -> Refusal:

@@ -7,6 +7,9 @@ from typing import Final
 
 from msgspec import Struct
 
+OPERATOR: Final = 0
+"""The tenant that runs the cluster: its keys change tenants and see everything, and take no locks."""
+
 
 class TenantState(enum.StrEnum):
     ACTIVE = "active"

@@ -1,23 +1,29 @@
-"""The meta machine: members of every group, the slot table, tenants. Routers watch its record."""
+"""The meta machine: members of every group, the slot table, tenants and their keys. Routers watch its record."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
-from holdfast.wire.frames import Answers, Event, Kind, Stamped, Status, decoder, encode
+from holdfast.wire.changes import Changed, decode_change
+from holdfast.wire.errors import Code
+from holdfast.wire.frames import Answers, Event, Kind, Options, Stamped, Status, decoder, encode
+from holdfast.wire.limits import CHANGE_BYTES_MAX
 from holdfast.wire.messages import MetaRecord, NodeRecord, decode_meta
 
 from .envelope import Envelope, ReadBudget, all_answered, whole
+from .tenancy import Tenancy
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 ADDRESS_BYTES_MAX = 256
+_PLAIN = Options()
 
 
 class MetaHead(msgspec.Struct, array_like=True):
-    """What a snapshot says besides the record; the version comes first for good."""
+    """What a snapshot says besides the rows; the version comes first for good."""
 
     version: int
     index: int
@@ -29,13 +35,30 @@ class MetaHead(msgspec.Struct, array_like=True):
 
 
 _decode_head = decoder(MetaHead)
+replace = msgspec.structs.replace
 
 
 class MetaMachine(Envelope):
     def __init__(self, record: MetaRecord) -> None:
         super().__init__(encode(record))
-        self.record = record
-        """As applied here; its version only grows."""
+        self._frame_record = replace(record, tenants=())
+        """All but the tenants; its version is that of the whole."""
+        self.tenancy = Tenancy(record.tenants)
+
+    @property
+    def version(self) -> int:
+        """Of the record; it only grows."""
+        return self._frame_record.version
+
+    @property
+    def nodes(self) -> tuple[NodeRecord, ...]:
+        return self._frame_record.nodes
+
+    @property
+    def record(self) -> MetaRecord:
+        """As applied here, put together anew at every call."""
+        tenants = self.tenancy.tenants
+        return replace(self._frame_record, tenants=tuple(tenants[number] for number in sorted(tenants)))
 
     def _advance(self, clock_ms: int) -> None:
         """Nothing in the record runs out."""
@@ -57,51 +80,81 @@ class MetaMachine(Envelope):
         section = stamped.section
         if not whole(stamped) or stamped.tenant != 0:
             return all_answered(len(section.kinds), Status.INVALID)
-        statuses = bytes(
-            self._announce(section.tokens[at], section.names[at]) if kind == Kind.ANNOUNCE else Status.INVALID
-            for at, kind in enumerate(section.kinds)
-        )
-        return Answers(statuses, [0] * len(statuses), [0] * len(statuses), {})
+        statuses = bytearray()
+        details: dict[int, Any] = {}
+        for at, kind in enumerate(section.kinds):
+            if kind == Kind.ANNOUNCE:
+                statuses.append(self._announce(section.tokens[at], section.names[at]))
+            elif kind == Kind.CHANGE:
+                details[at] = changed = self._change(section.options.get(at, _PLAIN).change)
+                statuses.append(Status.INVALID if changed.code else Status.OK)
+            else:
+                statuses.append(Status.INVALID)
+        return Answers(bytes(statuses), [0] * len(statuses), [0] * len(statuses), details)
 
     def _announce(self, node: int, address: str) -> int:
         """A node says where it listens. Saying it again changes nothing, so it needs no client and no seq."""
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or len(address) > ADDRESS_BYTES_MAX:
             return Status.INVALID
-        record = self.record
+        record = self._frame_record
         known = {entry.node: entry for entry in record.nodes}
         if node not in known:
             return Status.INVALID
         if known[node].address != address:
             known[node] = NodeRecord(node, address, known[node].identity)
-            self.record = msgspec.structs.replace(record, version=record.version + 1, nodes=tuple(known.values()))
+            self._frame_record = replace(record, version=record.version + 1, nodes=tuple(known.values()))
         return Status.OK
 
+    def _change(self, encoded: bytes) -> Changed:
+        if len(encoded) > CHANGE_BYTES_MAX:
+            return Changed(0, 0, int(Code.TOO_LARGE), f"a change has at most {CHANGE_BYTES_MAX} bytes")
+        try:
+            change = decode_change(encoded)
+        except msgspec.DecodeError as error:
+            return Changed(0, 0, int(Code.BAD_MESSAGE), f"this is no change: {error}")
+        version = self._frame_record.version + 1
+        answer, touched = self.tenancy.change(change, version)
+        if touched:
+            self._frame_record = replace(self._frame_record, version=version)
+        return answer
+
     def _read(self, stamped: Stamped, budget: ReadBudget) -> Answers:
-        return all_answered(len(stamped.section.kinds), Status.INVALID)
+        """AUDIT: ``leases`` names the tenant that asks, ``tokens`` the seq below which to go on, options the limit."""
+        section = stamped.section
+        if not whole(stamped) or stamped.tenant != 0 or section.kinds != bytes([Kind.AUDIT]):
+            return all_answered(len(section.kinds), Status.INVALID)
+        limit = section.options.get(0, _PLAIN).limit
+        page = self.tenancy.audit.page(section.leases[0], section.tokens[0], limit)
+        return Answers(bytes([Status.OK]), [0], [0], {0: page})
 
     def export(self) -> Iterator[bytes]:
         head = MetaHead(
             SNAPSHOT_VERSION, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest,
             self.digest_index,
         )  # fmt: skip
-        return iter([encode(head), encode(self.record)])
+        rows = [head, self._frame_record, *self.tenancy.rows()]
+        return map(encode, rows)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state. Raises ``ValueError`` on anything that :meth:`export` did not write; the state stays."""
         try:
-            first, second = chunks
+            first, second, *rows = chunks
             head, record = _decode_head(first), decode_meta(second)
+            if head.version != SNAPSHOT_VERSION:
+                raise ValueError(f"snapshots of version {head.version} of a meta machine are not known here")
+            tenancy = Tenancy.of(rows)
         except (ValueError, msgspec.DecodeError) as error:
             raise ValueError(f"this is no snapshot of a meta machine: {error}") from error
-        if head.version != SNAPSHOT_VERSION:
-            raise ValueError(f"snapshots of version {head.version} of a meta machine are not known here")
         self.applied_index, self.term, self.base_ms, self.clock_ms = head.index, head.term, head.base_ms, head.clock_ms
         self.digest, self.digest_index = head.digest, head.digest_index
-        self.record = record
+        self._frame_record, self.tenancy = record, tenancy
 
     def rows_digest(self) -> bytes:
-        return blake2b(encode(self.record), digest_size=16).digest()
+        digest = blake2b(encode(self._frame_record), digest_size=16)
+        for row in self.tenancy.rows():
+            digest.update(encode(row))
+        return digest.digest()
 
     def counts(self) -> dict[str, int]:
         return {"held": 0, "waiters": 0, "sessions": 0, "clients": 0, "slots": 0}

@@ -62,6 +62,7 @@ class Caller:
         self.connection = connection
         self.role: str = ""
         self.node = 0
+        self.identity = ""
 
 
 class Listener:
@@ -77,7 +78,7 @@ class Listener:
         on_peer_closed: Callable[[int, Connection], None],
         status: Callable[[], dict[str, object]],
         roles: Callable[[], list[GroupRole]],
-        meta: Callable[[], bytes | None],
+        greeting: Callable[[], list[tuple[Msg, bytes]]],
     ) -> None:
         self._formation = formation
         self._node = node
@@ -88,7 +89,7 @@ class Listener:
         self._on_peer_closed = on_peer_closed
         self._status = status
         self._roles = roles
-        self._meta = meta
+        self._greeting = greeting
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._callers: dict[Connection, Caller] = {}
@@ -216,7 +217,7 @@ class Listener:
         except HoldfastError as error:
             self._turn_away(connection, refusal_of(error))
             return
-        caller.role, caller.node = hello.role, hello.node
+        caller.role, caller.node, caller.identity = hello.role, hello.node, hello.identity
         connection.body_bytes_max = MESSAGE_BYTES_MAX
         identity = self._formation.node(self._node).identity
         welcome = Welcome(PROTOCOL_VERSION, self._formation.cluster, 0, self._node, identity)
@@ -226,9 +227,8 @@ class Listener:
         if hello.role == Role.NODE:
             self._on_peer(hello.node, connection)
         elif hello.role == Role.ROUTER:
-            meta = self._meta()
-            if meta is not None:
-                connection.send(Msg.META, 0, 0, meta)
+            for kind, said in self._greeting():
+                connection.send(kind, 0, 0, said)
             connection.send(Msg.ROLES, 0, 0, encode(self._roles()))
 
     def _check_hello(self, hello: Hello) -> None:
@@ -297,6 +297,11 @@ class Listener:
         for caller in self._callers.values():
             if caller.role == Role.ROUTER:
                 caller.connection.send(kind, 0, 0, body)
+
+    @property
+    def routers(self) -> int:
+        """How many are connected, each process counted once; a node that announces itself is none."""
+        return len({caller.identity for caller in self._callers.values() if caller.role == Role.ROUTER} - {""})
 
     async def close(self) -> None:
         if self._server is not None:

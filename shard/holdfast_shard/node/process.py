@@ -18,6 +18,7 @@ from ..machine import MetaMachine
 from .announce import announce
 from .engine_loop import EngineLoop
 from .listener import Listener
+from .meta_watch import MetaWatch
 from .peers import Peers
 from .surroundings import Surroundings
 
@@ -64,7 +65,6 @@ class Node:
         self._stopping = asyncio.Event()
         self._complained: set[int] = set()
         self._roles: list[GroupRole] = []
-        self._meta_version = 0
         self._meta_changed = asyncio.Event()
         self.engine = EngineLoop(
             self.formation,
@@ -97,8 +97,17 @@ class Node:
             on_peer_closed=self.peers.closed,
             status=self.status,
             roles=lambda: self._roles,
-            meta=self._meta,
+            greeting=lambda: [] if self._watch is None else self._watch.greeting(),
         )
+        self._watch = self._meta_watch()
+
+    def _meta_watch(self) -> MetaWatch | None:
+        machine = self.engine.machines.get(META_GROUP)
+        if not isinstance(machine, MetaMachine):
+            return None
+        listener = self.listener
+        replica = self.engine.host.replicas[META_GROUP]
+        return MetaWatch(machine, replica, broadcast=listener.broadcast, routers=lambda: listener.routers)
 
     async def run(self) -> tuple[str, int]:
         """Listen and begin to take part; returns the address."""
@@ -146,6 +155,8 @@ class Node:
             await asyncio.sleep(HANDOVER_LOOK_S)
 
     async def close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
         await self.peers.close()
         await self.listener.close()
         self.engine.close()
@@ -193,11 +204,8 @@ class Node:
             self._fresh = False
             note_caught_up(self._disk)
             log.info("this replacement has caught up and takes part in elections")
-        machine = self.engine.machines.get(META_GROUP)
-        if isinstance(machine, MetaMachine) and machine.record.version != self._meta_version:
-            self._meta_version = machine.record.version
+        if self._watch is not None and self._watch.look():
             self._meta_changed.set()
-            self.listener.broadcast(Msg.META, encode(machine.record))
 
     def _fatal(self, error: BaseException) -> None:
         if self._failure is None:
@@ -208,13 +216,9 @@ class Node:
 
     # What others ask.
 
-    def _meta(self) -> bytes | None:
-        machine = self.engine.machines.get(META_GROUP)
-        return encode(machine.record) if isinstance(machine, MetaMachine) else None
-
     def _address_of(self, peer: int) -> str:
         machine = self.engine.machines.get(META_GROUP)
-        nodes = machine.record.nodes if isinstance(machine, MetaMachine) else self.formation.nodes
+        nodes = machine.nodes if isinstance(machine, MetaMachine) else self.formation.nodes
         return next(record.address for record in nodes if record.node == peer)
 
     def _meta_addresses(self) -> list[str]:

@@ -1,0 +1,138 @@
+"""What the router knows of its cluster by watch: tenants, keys, members, slots; who a key belongs to; how fresh it is.
+
+Only the word of the meta group's leader keeps it fresh. A router that has not had it for ``silence_s`` cannot know
+whether a key was revoked meanwhile, so it admits nobody and nothing new; what holders need goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from holdfast.wire.errors import Forbidden, HoldfastError, Unauthenticated, Unavailable
+from holdfast.wire.frames import Kind
+from holdfast.wire.keys import DIGEST_BYTES, SALT_BYTES, SECRET_CHARS, is_secret_of, split_key
+from holdfast.wire.messages import Beat, MetaDelta, MetaRecord, with_delta
+from holdfast.wire.tenants import ApiKey, KeyRole, Principal, Tenant, TenantState
+
+META_SILENCE_S = 10.0
+"""HOLDFAST_META_SILENCE_S, ``--meta-silence``."""
+
+EXEMPT = bytes(
+    [
+        *(Kind.RELEASE, Kind.KEEPALIVE, Kind.CANCEL, Kind.END),
+        *(Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS),
+    ]
+)
+"""What a stale router still takes: holders must not lose their locks because the meta group is down."""
+
+_NOBODY = ApiKey("", "", KeyRole.READ, "", bytes(SALT_BYTES), bytes(DIGEST_BYTES), 0)
+_NO_SECRET = "-" * SECRET_CHARS
+
+Gone = Mapping[str, HoldfastError]
+"""Ids of keys that are valid no more, and what their streams are told."""
+
+
+class Directory:
+    def __init__(self, clock: Callable[[], float], silence_s: float = META_SILENCE_S) -> None:
+        """``clock``: seconds, monotonic."""
+        self._clock = clock
+        self._silence_s = silence_s
+        self._heard_at: float | None = None
+        self.record: MetaRecord | None = None
+        self.routers = 1
+        """How many routers are alive, this one included, as the meta group's leader counts them."""
+        self._tenants: dict[int, Tenant] = {}
+        self._keys: dict[str, tuple[Tenant, ApiKey]] = {}
+        self._on_gone: list[Callable[[Gone], None]] = []
+
+    # What the watch says.
+
+    def adopt(self, record: MetaRecord) -> bool:
+        """The whole record. Returns whether it is newer than what is known."""
+        if self.record is not None and record.version <= self.record.version:
+            return False
+        self._put(record)
+        return True
+
+    def follow(self, delta: MetaDelta) -> bool:
+        if self.record is None or not delta.base <= self.record.version < delta.version:
+            return False
+        self._put(with_delta(self.record, delta))
+        return True
+
+    def beat(self, beat: Beat) -> None:
+        if self.record is not None and self.record.version >= beat.version:
+            self._heard_at = self._clock()
+            self.routers = max(beat.routers, 1)
+
+    def _put(self, record: MetaRecord) -> None:
+        before = self._keys
+        self.record = record
+        self._tenants = {tenant.number: tenant for tenant in record.tenants}
+        self._keys = {key.id: (tenant, key) for tenant in record.tenants for key in tenant.keys}
+        gone = {
+            number: error
+            for number, (tenant, key) in before.items()
+            if (error := self._why_gone(number, tenant, key)) is not None
+        }
+        if gone:
+            for listener in self._on_gone:
+                listener(gone)
+
+    def _why_gone(self, number: str, tenant: Tenant, key: ApiKey) -> HoldfastError | None:
+        now = self._keys.get(number)
+        if now is None or now[1] != key:
+            return Unauthenticated("this API key was revoked")
+        if now[0].state != TenantState.ACTIVE and tenant.state == TenantState.ACTIVE:
+            return _suspended(now[0])
+        return None
+
+    def on_gone(self, listener: Callable[[Gone], None]) -> None:
+        """Called in the moment in which keys end, by revocation or because their tenant is suspended or deleted:
+        streams of theirs are to be closed at once."""
+        self._on_gone.append(listener)
+
+    # What others ask.
+
+    @property
+    def is_fresh(self) -> bool:
+        return self._heard_at is not None and self._clock() - self._heard_at < self._silence_s
+
+    def check_fresh(self) -> None:
+        """Raises :class:`Unavailable` when nothing new may be admitted."""
+        if not self.is_fresh:
+            raise Unavailable("this router has not heard from the meta group: it admits nothing new; try another")
+
+    def tenant(self, number: int) -> Tenant | None:
+        return self._tenants.get(number)
+
+    def named(self, text: str) -> Tenant | None:
+        """By its id, as people write it."""
+        return next((tenant for tenant in self._tenants.values() if tenant.id == text), None)
+
+    @property
+    def tenants(self) -> list[Tenant]:
+        return list(self._tenants.values())
+
+    def key(self, number: str) -> tuple[Tenant, ApiKey] | None:
+        return self._keys.get(number)
+
+    def authenticate(self, text: str) -> Principal:
+        """Whose key this is. Raises :class:`Unauthenticated`; :class:`Forbidden` when its tenant is suspended.
+
+        A key that is unknown or malformed costs what a known one costs, so that time tells nobody which ids exist.
+        """
+        parts = split_key(text)
+        number, secret = parts if parts is not None else ("", _NO_SECRET)
+        found = self._keys.get(number)
+        right = is_secret_of(found[1] if found is not None else _NOBODY, secret)
+        if found is None or not right:
+            raise Unauthenticated("this API key is unknown: set HOLDFAST_API_KEY to a key of this cluster")
+        tenant, key = found
+        if tenant.state != TenantState.ACTIVE:
+            raise _suspended(tenant)
+        return Principal(tenant.number, key.id, KeyRole(key.role), key.prefix)
+
+
+def _suspended(tenant: Tenant) -> Forbidden:
+    return Forbidden(f"tenant {tenant.id} is suspended: ask the operator of this cluster")
