@@ -1,44 +1,35 @@
 """Sections in, frames out: one group's queue, window and leader. Sans-io.
 
-What arrives while the window is full leaves together as the next frame. A section may be sent to several leaders in
-turn: operations are exactly-once by (client, seq), so sending again is always safe, and saying "rejected" is allowed
-only when every copy that left was certainly refused.
+What arrives while the window is full leaves together as the next frame, tenants in turn (:mod:`lane`). A section may be
+sent to several leaders in turn: operations are exactly-once by (client, seq), so sending again is always safe, and
+saying "rejected" is allowed only when every copy that left was certainly refused.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
 
 import msgspec
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import decode_raw_list
-from holdfast.wire.limits import FRAME_BYTES_MAX, OPERATIONS_PER_FRAME_MAX, SECTIONS_PER_FRAME_MAX
 from holdfast.wire.messages import GroupRole, Msg, Refusal
 
-FRAMES_IN_FLIGHT_MAX = 4
-QUEUE_BYTES_MAX = 64 << 20
-QUEUE_SECTIONS_MAX = 65_536
+from .breaker import Breaker
+from .flight_limit import Launch
+from .item import Item
+from .lane import Lane
+from .retry_budget import RetryBudget
+
 RETRY_S = 0.02
 """Pause before asking again a leader that refuses and names no other."""
-OVERLOAD_RETRY_MS_MIN = 10
+_PAUSE_MS = 100
+"""For callers whose sections are not sent again: the budget has then grown by what a busy group sends in it."""
 
-
-@dataclass(slots=True)
-class Item:
-    """A stamped section under way. ``caller`` and ``request`` say whom to answer."""
-
-    caller: object
-    request: int
-    kind: int
-    body: bytes
-    deadline: float
-    client: int = 0
-    operations: int = 1
-    copies: int = 0
-    """How many left for a node and were not certainly refused: any of them may have been or be carried out."""
-    done: bool = False
+_ELSEWHERE = (Code.NOT_LEADER, Code.OUTCOME_UNKNOWN, Code.NO_SUCH_GROUP)
+"""The node cannot tell or do it; another might."""
 
 
 @dataclass(slots=True)
@@ -62,8 +53,9 @@ class Outcome:
 class _Flight:
     node: int
     term: int
-    sent_at: float
-    items: list[Item] = field(default_factory=list)
+    kind: int
+    launch: Launch
+    items: list[Item]
 
 
 class GroupDispatch:
@@ -73,35 +65,50 @@ class GroupDispatch:
         """The node that serves the group, 0 when none is known."""
         self.term = 0
         """Highest term in which anybody was seen to serve."""
-        self._queues: dict[int, deque[Item]] = {int(Msg.OPS): deque(), int(Msg.READ): deque()}
-        self._bytes = 0
+        self.lanes = {int(Msg.OPS): Lane(group), int(Msg.READ): Lane(group)}
+        self.breaker = Breaker()
+        self._budget = RetryBudget()
         self._flights: dict[int, _Flight] = {}
-        self._windows: dict[int, int] = {int(Msg.OPS): 0, int(Msg.READ): 0}
+        self._too_often = f"group {group} loses its leader too often"
         self._next_request = 1
         self._ask_again_at = 0.0
-        self._flight_s = 0.005
-        """Smoothed time of a frame, for telling an overloaded caller when to come again."""
+        self._asking = False
+        """Whether the leader said that it does not lead, and nobody has said otherwise since."""
+        self._now = 0.0
+        self._first_deadline = inf
+        """No section that is not done has an earlier one."""
         self.frames: list[Frame] = []
         self.outcomes: list[Outcome] = []
 
     # Input.
 
     def submit(self, item: Item) -> None:
-        queued = sum(len(queue) for queue in self._queues.values())
-        if self._bytes + len(item.body) > QUEUE_BYTES_MAX or queued >= QUEUE_SECTIONS_MAX:
-            frames_ahead = self._bytes / FRAME_BYTES_MAX + queued / SECTIONS_PER_FRAME_MAX
-            wait_ms = int(1000 * self._flight_s * (1 + frames_ahead / FRAMES_IN_FLIGHT_MAX))
-            text = f"too much is waiting for group {self.group}"
-            self._finish(item, None, Refusal(Code.OVERLOADED, text, max(wait_ms, OVERLOAD_RETRY_MS_MIN)))
+        lane = self.lanes[item.kind]
+        refusal = lane.refusal(item) or self._broken(item)
+        if refusal is not None:
+            self._finish(item, None, refusal)
             return
-        self._queues[item.kind].append(item)
-        self._bytes += len(item.body)
+        if not self.busy:
+            self.breaker.asked(item.arrived)
+        lane.push(item)
+        self._first_deadline = min(self._first_deadline, item.deadline)
+
+    def _broken(self, item: Item) -> Refusal | None:
+        if item.exempt:
+            return None
+        again_s = self.breaker.admits_in_s(item.arrived)
+        if not again_s:
+            return None
+        text = f"group {self.group} answers nothing; it is asked again when this time has passed"
+        return Refusal(Code.UNAVAILABLE, text, max(int(1000 * again_s), 1))
 
     def role(self, sender: int, role: GroupRole) -> None:
         """A node says who leads. Only a leader's own word that it serves counts; a higher term wins."""
         if role.ready and role.node == sender and role.term >= self.term:
             if role.term > self.term or self.leader != sender:
                 self._recall(lambda flight: flight.node != sender or flight.term < role.term)
+                self._asking = False
+                self.breaker.leader_found()
             self.leader, self.term = sender, role.term
         elif self.leader == sender and not role.ready:
             self.leader = 0
@@ -118,14 +125,16 @@ class GroupDispatch:
         if flight is not None:
             for item in flight.items:
                 item.copies -= 1
-            self._requeue(flight)
+            self._put_back([item for item in flight.items if not item.done])
         self.disconnected(frame.node)
 
     def answered(self, request: int, body: bytes, now: float) -> None:
-        flight = self._land(request)
+        self._now = now
+        flight = self._land(request, answered=True)
         if flight is None:
             return
-        self._flight_s += (now - flight.sent_at - self._flight_s) / 8
+        self.breaker.answered(now)
+        self._asking = False
         try:
             answers = decode_raw_list(body)
         except msgspec.DecodeError:
@@ -137,24 +146,36 @@ class GroupDispatch:
             self._finish(item, bytes(answer))
 
     def refused(self, request: int, refusal: Refusal, now: float) -> None:
+        self._now = now
         flight = self._land(request)
         if flight is None:
             return
-        if refusal.code in (Code.NOT_LEADER, Code.OUTCOME_UNKNOWN, Code.NO_SUCH_GROUP, Code.OVERLOADED):
-            if refusal.code != Code.OUTCOME_UNKNOWN:
-                for item in flight.items:
-                    item.copies -= 1
-            if refusal.code == Code.OVERLOADED:
-                self._ask_again_at = now + refusal.retry_after_ms / 1000
-            elif self.leader == flight.node:
-                if refusal.leader not in (0, flight.node):
-                    self.leader = refusal.leader
-                else:
-                    # It will say who leads when it knows; should that word be lost, it is asked again.
-                    self._ask_again_at = now + RETRY_S
+        if refusal.code in (Code.NOT_LEADER, Code.NO_SUCH_GROUP, Code.OVERLOADED):
+            for item in flight.items:
+                item.copies -= 1
+        if refusal.code in _ELSEWHERE:
+            self._look_elsewhere(flight.node, refusal.leader, now)
             self._requeue(flight)
             return
-        self._reject(flight, refusal)
+        self.breaker.answered(now)
+        if refusal.code == Code.OVERLOADED:
+            self.lanes[flight.kind].limit.overloaded(now)
+            self._ask_again_at = now + refusal.retry_after_ms / 1000
+            self._requeue(flight)
+        else:
+            self._reject(flight, refusal)
+
+    def _look_elsewhere(self, node: int, leader: int, now: float) -> None:
+        """``node`` does not lead, and says who might."""
+        if self.leader != node:
+            return
+        if leader not in (0, node):
+            self.leader = leader
+            self._asking = False
+        else:
+            # It will say who leads when it knows; should that word be lost, it is asked again.
+            self._ask_again_at = now + RETRY_S
+            self._asking = True
 
     def _reject(self, flight: _Flight, refusal: Refusal) -> None:
         """Nothing came of this copy; of an earlier one something may."""
@@ -168,52 +189,52 @@ class GroupDispatch:
     # Work.
 
     def turn(self, now: float) -> None:
-        """Close as many frames as the window allows."""
+        """Close as many frames as may leave."""
+        self._now = now
         if not self.leader or now < self._ask_again_at:
             return
-        for kind, queue in self._queues.items():
-            while queue and self._windows[kind] < FRAMES_IN_FLIGHT_MAX:
-                items = self._gather(queue)
-                if items:
-                    self._send(kind, items, now)
+        if self._asking:
+            self._ask(now)
+            return
+        for kind, lane in self.lanes.items():
+            while items := lane.gather():
+                self._send(kind, items, now)
 
-    def _gather(self, queue: deque[Item]) -> list[Item]:
-        items: list[Item] = []
-        size = operations = 0
-        while queue and len(items) < SECTIONS_PER_FRAME_MAX:
-            item = queue[0]
-            operations += item.operations
-            if items and (size + len(item.body) > FRAME_BYTES_MAX - 8 or operations > OPERATIONS_PER_FRAME_MAX):
-                break
-            queue.popleft()
-            self._bytes -= len(item.body)
-            if item.done:
-                continue
-            size += len(item.body)
-            items.append(item)
-        return items
+    def _ask(self, now: float) -> None:
+        """One section shows whether the node leads again; the others are not carried there and back."""
+        for kind, lane in self.lanes.items():
+            if not self._flights and (items := lane.gather(sections_max=1)):
+                self._send(kind, items, now)
 
     def _send(self, kind: int, items: list[Item], now: float) -> None:
         request = self._next_request
         self._next_request = request % 0xFFFFFFFF + 1
+        operations = 0
+        first_time = 0
         for item in items:
+            first_time += not item.sends
+            item.sends += 1
             item.copies += 1
-        self._flights[request] = _Flight(self.leader, self.term, now, items)
-        self._windows[kind] += 1
+            operations += item.operations
+        self._budget.sent(first_time, now)
+        lane = self.lanes[kind]
+        lane.frames += 1
+        self._flights[request] = _Flight(self.leader, self.term, kind, lane.limit.left(operations, now), items)
         body = _array_header(len(items)) + b"".join([item.body for item in items])
         self.frames.append(Frame(self.leader, kind, request, body))
 
     def expire(self, now: float) -> None:
         """Answer what is past its deadline: unknown when a copy may have been carried out, else rejected."""
-        for kind, queue in self._queues.items():
-            for item in queue:
-                self._expire(item, now)
-            if any(item.done for item in queue):
-                self._bytes -= sum(len(item.body) for item in queue if item.done)
-                self._queues[kind] = deque(item for item in queue if not item.done)
-        for flight in self._flights.values():
-            for item in flight.items:
-                self._expire(item, now)
+        self._now = now
+        if self.busy:
+            self.breaker.look(now)
+        if now < self._first_deadline:
+            return
+        items = self._items()
+        for item in items:
+            self._expire(item, now)
+        self._sweep()
+        self._first_deadline = min((item.deadline for item in items if not item.done), default=inf)
 
     def _expire(self, item: Item, now: float) -> None:
         if item.done or item.deadline > now:
@@ -227,38 +248,63 @@ class GroupDispatch:
 
     def drop_caller(self, caller: object) -> None:
         """Nobody waits for these answers any more; what has left is not called back."""
-        for queue in self._queues.values():
-            for item in queue:
-                if item.caller is caller:
-                    item.done = True
+        for item in self._items():
+            if item.caller is caller:
+                item.done = True
+        self._sweep()
+
+    def _items(self) -> list[Item]:
+        """Waiting or under way."""
+        items = [item for lane in self.lanes.values() for item in lane.items]
         for flight in self._flights.values():
-            for item in flight.items:
-                if item.caller is caller:
-                    item.done = True
+            items += flight.items
+        return items
+
+    def _sweep(self) -> None:
+        for lane in self.lanes.values():
+            if any(item.done for item in lane.items):
+                lane.sweep()
 
     @property
     def busy(self) -> bool:
-        return bool(self._flights) or any(self._queues.values())
+        return bool(self._flights) or any(self.lanes.values())
 
-    def _land(self, request: int) -> _Flight | None:
+    def _land(self, request: int, *, answered: bool = False) -> _Flight | None:
         flight = self._flights.pop(request, None)
         if flight is not None:
-            self._windows[flight.items[0].kind] -= 1
+            lane = self.lanes[flight.kind]
+            lane.frames -= 1
+            if answered:
+                lane.limit.answered(flight.launch, self._now, backlog=bool(lane))
+            else:
+                lane.limit.back(flight.launch)
+            lane.settle()
         return flight
 
-    def _recall(self, which: object) -> None:
-        assert callable(which)
+    def _recall(self, which: Callable[[_Flight], bool]) -> None:
         for request in [request for request, flight in self._flights.items() if which(flight)][::-1]:
             flight = self._land(request)
             assert flight is not None
             self._requeue(flight)
 
     def _requeue(self, flight: _Flight) -> None:
-        """To the front, in the order they had."""
-        for item in reversed(flight.items):
-            if not item.done:
-                self._queues[item.kind].appendleft(item)
-                self._bytes += len(item.body)
+        """To the front, in the order they had, as far as the budget for sending again goes."""
+        again: list[Item] = []
+        for item in flight.items:
+            if item.done:
+                continue
+            if self._budget.take(self._now):
+                again.append(item)
+            elif item.copies:
+                text = f"{self._too_often}; send the same operations again under their numbers"
+                self._finish(item, None, Refusal(Code.OUTCOME_UNKNOWN, text, _PAUSE_MS))
+            else:
+                self._finish(item, None, Refusal(Code.UNAVAILABLE, self._too_often, _PAUSE_MS))
+        self._put_back(again)
+
+    def _put_back(self, items: list[Item]) -> None:
+        for item in reversed(items):
+            self.lanes[item.kind].put_back(item)
 
     def _finish(self, item: Item, answers: bytes | None, refusal: Refusal | None = None) -> None:
         if not item.done:

@@ -30,8 +30,10 @@ from holdfast.wire.messages import (
 from holdfast.wire.stream import ALPN
 
 from .directory import EXEMPT, META_SILENCE_S, Directory
-from .dispatch import GroupDispatch, Item, Outcome
+from .dispatch import GroupDispatch, Outcome
 from .downstream import ALONE, Downstream, Front
+from .exempt import is_exempt
+from .item import Item
 from .stamping import Stamper
 from .upstream import Upstream
 
@@ -199,6 +201,8 @@ class Router:
             return
         try:
             assert caller.principal is not None, "only who was welcomed asks"
+            tenant = self.directory.tenant(caller.principal.tenant)
+            assert tenant is not None, "whose tenant is gone is gone"
             body, decoded = self._stamper.stamp(caller.principal, group, kind, section)
             if decoded.kinds.translate(None, EXEMPT):
                 self.directory.check_fresh()
@@ -212,8 +216,11 @@ class Router:
         elif decoded.kinds[0] >= FIRST_READ and decoded.kinds[0] not in (Kind.HOLDS, Kind.TICKETS):
             # Other reads are answered whoever asks: they prove nothing about the number.
             client = 0
-        deadline = self._loop.time() + deadline_s
-        dispatch.submit(Item(caller, request, kind, body, deadline, client, len(decoded.kinds)))
+        now = self._loop.time()
+        item = Item(caller, request, kind, body, now + deadline_s, client, len(decoded.kinds))
+        item.tenant, item.exempt, item.arrived = tenant.number, is_exempt(decoded), now
+        item.weight = tenant.weight
+        dispatch.submit(item)
         self._wake()
 
     def _on_gone(self, caller: Downstream) -> None:

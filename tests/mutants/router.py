@@ -8,8 +8,9 @@ from holdfast.wire.errors import Code
 from holdfast.wire.frames import Event, decode_answers, decode_events
 from holdfast.wire.messages import GroupRole, Refusal
 from holdfast_router import process, stamping
-from holdfast_router.dispatch import GroupDispatch, Item, _Flight
+from holdfast_router.dispatch import GroupDispatch, _Flight
 from holdfast_router.downstream import Downstream
+from holdfast_router.item import Item
 from holdfast_router.process import Router
 from holdfast_router.stamping import Stamper
 

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Answers, encode
 from holdfast.wire.limits import FRAME_BYTES_MAX, SECTIONS_PER_FRAME_MAX
 from holdfast.wire.messages import GroupRole, Msg, Refusal
-from holdfast_router.dispatch import FRAMES_IN_FLIGHT_MAX, QUEUE_BYTES_MAX, Frame, GroupDispatch, Item
+from holdfast_router.breaker import PROBE_S_MIN, SILENT_S
+from holdfast_router.dispatch import Frame, GroupDispatch
+from holdfast_router.fair_queue import QUEUE_BYTES_MAX
+from holdfast_router.flight_limit import FRAMES_IN_FLIGHT_MAX, LIMIT_MAX, LIMIT_MIN
+from holdfast_router.item import Item
+from holdfast_router.retry_budget import FLOOR
 
 ANSWER = encode(Answers(b"\x00", [1], [0], {}))
 
 
-def item(request: int = 1, *, deadline: float = 10.0, size: int = 10, kind: int = int(Msg.OPS)) -> Item:
-    return Item("sdk", request, kind, encode(bytes(max(size - 3, 0))), deadline)
+def item(
+    request: int = 1,
+    *,
+    deadline: float = 10.0,
+    size: int = 10,
+    kind: int = int(Msg.OPS),
+    tenant: int = 1,
+    operations: int = 1,
+    exempt: bool = False,
+    arrived: float = 0.0,
+) -> Item:
+    body = encode(bytes(max(size - 3, 0)))
+    return Item(
+        "sdk", request, kind, body, deadline,
+        operations=operations, tenant=tenant, exempt=exempt, arrived=arrived,
+    )  # fmt: skip
 
 
 def led(node: int = 1, term: int = 1) -> GroupDispatch:
@@ -185,14 +206,17 @@ def test_answers_that_do_not_fit_are_a_refusal_and_no_crash(body: bytes) -> None
     assert outcomes(dispatch) == [(1, Code.BAD_MESSAGE)]
 
 
-def test_a_full_queue_refuses_with_a_computed_time() -> None:
+def test_a_tenant_fills_half_of_the_queue_and_is_refused_with_a_time_and_others_find_room() -> None:
     dispatch = GroupDispatch(7)
-    for request in range(QUEUE_BYTES_MAX >> 20):
+    for request in range(QUEUE_BYTES_MAX >> 21):
         dispatch.submit(item(request, size=1 << 20))
     dispatch.submit(item(999))
     (out,) = dispatch.outcomes
     assert out.refusal is not None
     assert (out.refusal.code, out.refusal.retry_after_ms > 0) == (Code.OVERLOADED, True)
+    dispatch.outcomes.clear()
+    dispatch.submit(item(1000, size=QUEUE_BYTES_MAX // 4, tenant=2))
+    assert outcomes(dispatch) == []
 
 
 def test_a_caller_that_is_gone_is_neither_answered_nor_sent() -> None:
@@ -276,6 +300,7 @@ def test_copies_that_were_certainly_refused_or_never_left_are_rejected_at_the_de
 
 def test_a_frame_has_a_bounded_number_of_operations() -> None:
     dispatch = led()
+    dispatch.lanes[Msg.OPS].limit.limit = LIMIT_MAX
     for request in range(20):
         found = item(request)
         found.operations = 2048
@@ -287,9 +312,235 @@ def test_a_frame_has_a_bounded_number_of_operations() -> None:
 def test_what_is_past_its_deadline_leaves_its_room_also_behind_others() -> None:
     dispatch = GroupDispatch(7)
     dispatch.submit(item(1, deadline=60.0))
-    for request in range(2, 66):
+    for request in range(2, 34):
         dispatch.submit(item(request, deadline=1.0, size=QUEUE_BYTES_MAX // 64 - 10))
-    dispatch.expire(1.0)
-    outcomes(dispatch)
-    dispatch.submit(item(100, size=QUEUE_BYTES_MAX - 100))
     assert outcomes(dispatch) == []
+    dispatch.expire(1.0)
+    assert len(outcomes(dispatch)) == 32
+    dispatch.submit(item(100, size=QUEUE_BYTES_MAX // 2 - 100))
+    assert outcomes(dispatch) == []
+
+
+# Many tenants.
+
+
+def requests_of(frame: Frame, dispatch: GroupDispatch) -> list[int]:
+    """Whose sections a frame has, in their order."""
+    return [each.request for each in dispatch._flights[frame.request].items]
+
+
+def filled(dispatch: GroupDispatch) -> list[Frame]:
+    """The window, with sections of tenant 9."""
+    frames: list[Frame] = []
+    for request in range(900, 900 + FRAMES_IN_FLIGHT_MAX):
+        dispatch.submit(item(request, tenant=9))
+        frames += sent(dispatch)
+    return frames
+
+
+def test_tenants_leave_in_turn_whoever_has_more_waiting() -> None:
+    dispatch = led()
+    frames = filled(dispatch)
+    for request in range(100):
+        dispatch.submit(item(request, tenant=1))
+    dispatch.submit(item(100, tenant=2))
+    answer(dispatch, frames[0])
+    (frame,) = sent(dispatch)
+    assert requests_of(frame, dispatch).index(100) <= 1
+
+
+def test_what_holders_need_goes_first_and_not_alone() -> None:
+    dispatch = led()
+    dispatch.lanes[Msg.OPS].limit.limit = LIMIT_MIN
+    frames = filled(dispatch)
+    for request in range(1000):
+        dispatch.submit(item(request, exempt=request % 2 == 1))
+    answer(dispatch, frames[0])
+    (frame,) = sent(dispatch)
+    found = requests_of(frame, dispatch)
+    assert found[0] == 1
+    exempt = sum(request % 2 for request in found)
+    assert 0.7 < exempt / len(found) < 0.8
+
+
+def test_the_sections_of_a_client_and_class_keep_their_order() -> None:
+    dispatch = led()
+    frames = filled(dispatch)
+    for request in range(50):
+        dispatch.submit(item(request, exempt=request % 3 == 0, tenant=request % 2, operations=1 + request % 7))
+    answer(dispatch, frames[0])
+    (frame,) = sent(dispatch)
+    for tenant in (0, 1):
+        for exempt in (True, False):
+            mine = [n for n in requests_of(frame, dispatch) if n % 2 == tenant and (n % 3 == 0) == exempt]
+            assert mine == sorted(mine)
+            assert len(mine) > 5
+
+
+# Overload.
+
+
+def busy(rate: int = 1000) -> GroupDispatch:
+    """A group that does ``rate`` operations a second, as it was seen to do; its window is full."""
+    dispatch = led()
+    filled(dispatch)
+    dispatch.lanes[Msg.OPS].limit.rate = rate
+    return dispatch
+
+
+def test_what_cannot_be_answered_in_time_is_refused_at_once_with_the_time_that_it_lacks() -> None:
+    dispatch = busy()
+    for request in range(10):
+        dispatch.submit(item(request, operations=50))
+    assert outcomes(dispatch) == []
+    dispatch.submit(item(10, deadline=0.2, operations=50))
+    (out,) = dispatch.outcomes
+    assert out.refusal is not None
+    assert out.refusal.code == Code.OVERLOADED
+    assert 250 < out.refusal.retry_after_ms < 350
+
+
+def test_no_queue_grows_longer_than_a_second() -> None:
+    dispatch = busy()
+    for request in range(100):
+        dispatch.submit(item(request, operations=50, deadline=60.0))
+    assert 1000 < dispatch.lanes[Msg.OPS].operations <= 1100
+    retry_ms = [out.refusal.retry_after_ms for out in dispatch.outcomes if out.refusal is not None]
+    assert len(retry_ms) == 100 - 21
+    assert all(10 <= each <= 150 for each in retry_ms)
+
+
+def test_another_tenants_queue_does_not_make_a_section_late() -> None:
+    dispatch = busy()
+    for request in range(20):
+        dispatch.submit(item(request, operations=50))
+    dispatch.submit(item(100, deadline=0.1, tenant=2))
+    assert outcomes(dispatch) == []
+
+
+def test_what_holders_need_is_never_refused_for_load() -> None:
+    dispatch = busy()
+    for request in range(100):
+        dispatch.submit(item(request, operations=50, exempt=True, deadline=0.1))
+    assert outcomes(dispatch) == []
+
+
+def test_an_estimate_refuses_nobody_while_nothing_waits() -> None:
+    dispatch = led()
+    limit = dispatch.lanes[Msg.OPS].limit
+    limit.rate, limit.flight_s = 1.0, 10.0
+    dispatch.submit(item(1, deadline=0.1))
+    assert len(sent(dispatch)) == 1
+
+
+# Breaker and budget.
+
+
+def test_a_group_that_answers_nothing_is_given_up_until_it_is_probed() -> None:
+    dispatch = GroupDispatch(7)
+    dispatch.submit(item(1, deadline=60.0))
+    dispatch.expire(SILENT_S)
+    dispatch.submit(item(2, arrived=SILENT_S))
+    (out,) = dispatch.outcomes
+    assert out.refusal is not None
+    assert (out.refusal.code, out.refusal.retry_after_ms) == (Code.UNAVAILABLE, int(1000 * PROBE_S_MIN))
+    dispatch.outcomes.clear()
+    dispatch.submit(item(3, arrived=SILENT_S, exempt=True))
+    dispatch.submit(item(4, arrived=SILENT_S + PROBE_S_MIN))
+    assert outcomes(dispatch) == []
+    dispatch.role(1, GroupRole(7, 1, 1, True))
+    for frame in sent(dispatch, SILENT_S + 1):
+        answer(dispatch, frame, SILENT_S + 1)
+    assert {request for request, code in outcomes(dispatch) if code is None} == {1, 3, 4}
+    dispatch.submit(item(5, arrived=SILENT_S + 1))
+    assert outcomes(dispatch) == []
+
+
+def test_a_leader_that_denies_it_is_asked_with_one_section() -> None:
+    dispatch = led()
+    for request in range(5):
+        dispatch.submit(item(request))
+    (frame,) = sent(dispatch)
+    dispatch.refused(frame.request, Refusal(Code.NOT_LEADER, "", 0, 0), 0.0)
+    (frame,) = sent(dispatch, 1.0)
+    assert requests_of(frame, dispatch) == [0]
+    assert sent(dispatch, 2.0) == []
+    answer(dispatch, frame, 2.0)
+    (frame,) = sent(dispatch, 2.0)
+    assert requests_of(frame, dispatch) == [1, 2, 3, 4]
+
+
+def test_beyond_the_budget_what_comes_back_is_answered_and_not_sent_again() -> None:
+    dispatch = led(1)
+    dispatch.submit(item(1, deadline=1e9))
+    node = 1
+    for _ in range(FLOOR):
+        (frame,) = sent(dispatch)
+        node = 3 - node
+        dispatch.refused(frame.request, Refusal(Code.NOT_LEADER, "", 0, node), 0.0)
+    assert outcomes(dispatch) == []
+    dispatch.submit(item(2, deadline=1e9))
+    (frame,) = sent(dispatch)
+    assert requests_of(frame, dispatch) == [1, 2]
+    dispatch.refused(frame.request, Refusal(Code.NOT_LEADER, "", 0, 3), 0.0)
+    assert outcomes(dispatch) == [(1, Code.UNAVAILABLE), (2, Code.UNAVAILABLE)]
+    dispatch.submit(item(3, deadline=1e9))
+    sent(dispatch)
+    dispatch.disconnected(3)
+    assert outcomes(dispatch) == [(3, Code.OUTCOME_UNKNOWN)]
+    assert not dispatch.busy
+
+
+# All promises at once.
+
+
+@given(st.data())
+def test_whatever_nodes_do_every_section_ends_once_and_rejected_means_that_no_copy_lives(data: st.DataObject) -> None:
+    dispatch = GroupDispatch(7)
+    living: dict[int, int] = {}
+    ended: dict[int, int | None] = {}
+    frames: dict[int, list[int]] = {}
+    now, asked, term = 0.0, 0, 0
+    steps = st.sampled_from(["ask", "ask", "turn", "turn", "answer", "refuse", "lead", "break", "unsent", "wait"])
+    for step in data.draw(st.lists(steps, max_size=60)):
+        now += 0.01
+        if step == "ask":
+            asked += 1
+            dispatch.submit(
+                item(asked, deadline=now + 0.3, arrived=now, tenant=asked % 3, operations=asked % 5 * 300 + 1)
+            )
+        elif step == "lead":
+            term += 1
+            node = data.draw(st.integers(1, 3))
+            dispatch.role(node, GroupRole(7, term, node, True))
+        elif step == "break":
+            dispatch.disconnected(data.draw(st.integers(1, 3)))
+        elif step == "wait":
+            dispatch.expire(now := now + 0.1)
+        elif step == "turn" or step == "unsent":
+            for frame in sent(dispatch, now):
+                frames[frame.request] = requests_of(frame, dispatch) if frame.request in dispatch._flights else []
+                if step == "unsent":
+                    dispatch.unsent(frame)
+                    del frames[frame.request]
+                else:
+                    for request in frames[frame.request]:
+                        living[request] = living.get(request, 0) + 1
+        elif frames:
+            chosen = data.draw(st.sampled_from(sorted(frames)))
+            carried = frames.pop(chosen)
+            if step == "answer":
+                dispatch.answered(chosen, encode([msgspec.Raw(ANSWER)] * len(carried)), now)
+                continue
+            code = data.draw(st.sampled_from([Code.NOT_LEADER, Code.OVERLOADED, Code.OUTCOME_UNKNOWN, Code.TOO_LARGE]))
+            if chosen in dispatch._flights and code != Code.OUTCOME_UNKNOWN:
+                for request in carried:
+                    living[request] -= 1
+            dispatch.refused(chosen, Refusal(code, "", 1, data.draw(st.integers(0, 3))), now)
+        for request, refused in outcomes(dispatch):
+            assert request not in ended
+            ended[request] = refused
+            if refused not in (None, Code.OUTCOME_UNKNOWN):
+                assert not living.get(request)
+    dispatch.expire(now + 1.0)
+    assert len(outcomes(dispatch)) + len(ended) == asked

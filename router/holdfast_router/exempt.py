@@ -1,0 +1,15 @@
+"""Which sections are never refused for load: what holders need to keep, learn of, or let go of what they have."""
+
+from __future__ import annotations
+
+from holdfast.wire.frames import Kind, Section
+
+_EXEMPT = bytes([Kind.RELEASE, Kind.KEEPALIVE, Kind.CANCEL, Kind.END, Kind.HOLDS, Kind.TICKETS])
+
+
+def is_exempt(section: Section) -> bool:
+    """Whether every operation of ``section`` is exempt. Ending another's session is not."""
+    kinds = section.kinds
+    if kinds.translate(None, _EXEMPT):
+        return False
+    return not any(kinds[at] == Kind.END and options.session for at, options in section.options.items())

@@ -1,0 +1,129 @@
+"""What waits for frames of one kind to one group: who goes next, how much may be under way, who comes too late."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast.wire.errors import Code
+from holdfast.wire.limits import FRAME_BYTES_MAX, OPERATIONS_PER_FRAME_MAX, SECTIONS_PER_FRAME_MAX
+from holdfast.wire.messages import Refusal
+
+from .fair_queue import FairQueue
+from .flight_limit import FRAMES_IN_FLIGHT_MAX, FlightLimit
+from .item import Item
+
+EXEMPT_SHARE: Final = 3
+"""Operations of exempt sections for each of the others while both wait: first, but not alone."""
+WAIT_S_MAX: Final = 1.0
+"""Longest wait that a queue is allowed to grow to, by estimate: a longer one outlives what caused it."""
+RETRY_MS_MIN: Final = 10
+
+
+class Lane:
+    def __init__(self, group: int) -> None:
+        self._group = group
+        self._exempt = FairQueue()
+        self._others = FairQueue()
+        self._exempt_lead = 0
+        """Operations by which the exempt are ahead of their share since both began to wait."""
+        self.limit = FlightLimit()
+        self.frames = 0
+        """In flight."""
+
+    def __len__(self) -> int:
+        return len(self._exempt) + len(self._others)
+
+    @property
+    def operations(self) -> int:
+        """Waiting."""
+        return self._exempt.operations + self._others.operations
+
+    @property
+    def items(self) -> list[Item]:
+        """Waiting."""
+        return [*self._exempt, *self._others]
+
+    # In.
+
+    def refusal(self, item: Item) -> Refusal | None:
+        """Why ``item`` cannot wait here: no room, or (unless it is exempt) no hope to be answered in time."""
+        if not self._queue(item).has_room(item):
+            wait_s = self._wait_s(item) / 2
+            text = f"too much is waiting for group {self._group}"
+        elif item.exempt or (late_s := self._late_s(item)) <= 0:
+            return None
+        else:
+            wait_s = late_s
+            text = f"group {self._group} is too busy to answer in time"
+        return Refusal(Code.OVERLOADED, text, max(int(1000 * wait_s), RETRY_MS_MIN))
+
+    def push(self, item: Item) -> None:
+        self._queue(item).push(item)
+
+    def put_back(self, item: Item) -> None:
+        """In front of everything of its class: call in the reverse of the order in which they left."""
+        self._queue(item).put_back(item)
+
+    def _queue(self, item: Item) -> FairQueue:
+        return self._exempt if item.exempt else self._others
+
+    def _wait_s(self, item: Item) -> float:
+        """Estimate of what ``item`` would wait before it leaves."""
+        ahead = self._queue(item).ahead(item.tenant, item.weight)
+        return (ahead + (0 if item.exempt else self._exempt.operations)) / self.limit.rate
+
+    def _late_s(self, item: Item) -> float:
+        """Seconds by which it would be answered, or leave, too late."""
+        wait_s = self._wait_s(item)
+        if not wait_s:
+            # Nothing but a flight could tell that flights have become short again.
+            return 0.0
+        return max(wait_s + self.limit.flight_s - (item.deadline - item.arrived), wait_s - WAIT_S_MAX)
+
+    # Out.
+
+    def gather(self, sections_max: int = SECTIONS_PER_FRAME_MAX) -> list[Item]:
+        """The next frame's sections; empty when nothing waits or nothing may leave."""
+        items: list[Item] = []
+        room = min(self.limit.room(self.operations), OPERATIONS_PER_FRAME_MAX)
+        if self.frames >= FRAMES_IN_FLIGHT_MAX or not room:
+            return items
+        size = operations = 0
+        while len(items) < sections_max and (queue := self._next()) is not None:
+            item = queue.head()
+            assert item is not None
+            operations += item.operations
+            if items and (size + len(item.body) > FRAME_BYTES_MAX - 8 or operations > room):
+                break
+            self._pop(queue)
+            if not item.done:
+                size += len(item.body)
+                items.append(item)
+        return items
+
+    def _next(self) -> FairQueue | None:
+        if not self._others.sections:
+            return self._exempt if self._exempt.sections else None
+        return self._exempt if self._exempt.sections and self._exempt_lead <= 0 else self._others
+
+    def _pop(self, queue: FairQueue) -> None:
+        item = queue.pop()
+        if not self._exempt.sections or not self._others.sections:
+            self._exempt_lead = 0
+        elif item.exempt:
+            self._exempt_lead += item.operations
+        else:
+            self._exempt_lead -= item.operations * EXEMPT_SHARE
+
+    def sweep(self) -> None:
+        """Let go of what is done."""
+        self._exempt.sweep()
+        self._others.sweep()
+        self.settle()
+
+    def settle(self) -> None:
+        """When nothing waits and nothing is under way, a new busy period begins with all tenants equal."""
+        if not self.frames:
+            for queue in (self._exempt, self._others):
+                if not queue.sections:
+                    queue.rest()
