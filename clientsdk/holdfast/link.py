@@ -25,7 +25,8 @@ from holdfast.errors import (
 from holdfast.wire.frames import encode
 from holdfast.wire.limits import PROTOCOL_VERSION
 from holdfast.wire.messages import Hello, Msg, Role, decode_refusal, decode_welcome
-from holdfast.wire.stream import ALPN, Connection
+from holdfast.wire.stream import Connection
+from holdfast.wire.tls import CA_VARIABLE, client_context
 
 DIAL_S: Final = 2.0
 """Longest try of one router before the next has its turn."""
@@ -52,7 +53,7 @@ class Link:
     ) -> None:
         self._hosts = list(address.hosts)
         self._key = api_key
-        self._tls = (tls or _default_tls()) if address.tls else None
+        self._tls = (tls or client_context()) if address.tls else None
         self._timeout_s = timeout_s
         self._clock_ms = clock_ms
         self.rng = rng or SystemRandom()
@@ -246,7 +247,7 @@ def _why(error: Exception, tls: bool) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"TLS: the router's certificate cannot be verified: {error.verify_message} "
-            "(pass tls=, an SSLContext that trusts it)"
+            f"(name the file of its authority in {CA_VARIABLE}, or pass tls=, an SSLContext that trusts it)"
         )
     # One that does not speak TLS may also just hang up, even before what it says about it is read.
     hung_up = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
@@ -254,12 +255,6 @@ def _why(error: Exception, tls: bool) -> str:
         what = getattr(error, "reason", None) or getattr(error, "strerror", None) or "the router closed the connection"
         return f"TLS: {what} (if the router is run without TLS, the URL begins with holdfast://)"
     return str(error) or f"no WELCOME in time{', with TLS' if tls else ''}"
-
-
-def _default_tls() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.set_alpn_protocols([ALPN])
-    return context
 
 
 def _after_fork() -> None:

@@ -7,18 +7,19 @@ import asyncio
 import json
 import os
 import socket
-import ssl
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
-from holdfast.wire.addresses import split_address
+from holdfast.wire.addresses import check_plaintext, split_address
 from holdfast.wire.collecting import settle_collector
+from holdfast.wire.tls import Certificates, TlsFiles, TlsUnusable
 
 from .directory import META_SILENCE_S
 from .logs import configure_logs
-from .process import FormationUnreadable, Router, TlsUnusable, listening_line, read_formation, tls_context
+from .process import FormationUnreadable, Router, listening_line, read_formation
 
 EXIT_USAGE, EXIT_DATA, EXIT_PORT = 2, 3, 5
 
@@ -35,8 +36,13 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m holdfast_router", description=__doc__)
     parser.add_argument("--formation", type=Path, required=True, help="the cluster's formation.json")
     parser.add_argument("--listen", default="127.0.0.1:8420", help="HOST:PORT for SDKs")
-    parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM; with --tls-key")
-    parser.add_argument("--tls-key", type=Path)
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM; with --tls-key")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE")
+    parser.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="SDKs have to show a certificate of it")
+    parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="authority of the nodes: links to them use TLS")
+    parser.add_argument("--tls-peer-cert", type=Path, metavar="FILE", help="to show to nodes, when not --tls-cert")
+    parser.add_argument("--tls-peer-key", type=Path, metavar="FILE")
+    parser.add_argument("--plaintext", action="store_true", help="no TLS where other machines are concerned")
     parser.add_argument(
         "--meta-silence",
         type=_seconds,
@@ -54,10 +60,19 @@ def _seconds(text: str) -> float:
     return value
 
 
-async def _run(options: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
-    router = Router(read_formation(options.formation), meta_silence_s=options.meta_silence)
+async def _run(options: argparse.Namespace, tls: _Tls) -> None:
+    formation = read_formation(options.formation)
+    if tls.nodes is None:
+        for node in formation.nodes:
+            _check_plaintext(node.address, allowed=options.plaintext)
+    router = Router(formation, tls.nodes, meta_silence_s=options.meta_silence)
     try:
-        await router.listen(*split_address(options.listen, port_min=0), tls)
+        await router.listen(*split_address(options.listen, port_min=0), tls.clients)
+        if tls.clients is None:
+            _check_plaintext(router.address, allowed=options.plaintext)
+    except TlsUnusable:
+        await router.close()
+        raise
     except (socket.gaierror, UnicodeError) as error:
         await router.close()
         raise _NoSuchHost(f"cannot listen on {options.listen}: {error}; give an address of this machine") from None
@@ -69,15 +84,46 @@ async def _run(options: argparse.Namespace, tls: ssl.SSLContext | None) -> None:
     await router.serve()
 
 
+@dataclass(frozen=True, slots=True)
+class _Tls:
+    clients: Certificates | None
+    """Of the listener."""
+    nodes: Certificates | None
+    """Of the links to nodes."""
+
+
+def _tls(options: argparse.Namespace) -> _Tls:
+    """Raises :class:`TlsUnusable`."""
+    cert, key = options.tls_cert, options.tls_key
+    peer = (options.tls_peer_cert or cert, options.tls_peer_key or key)
+    if options.tls_ca is not None and None in peer:
+        raise TlsUnusable("--tls-ca needs a certificate to show to nodes: --tls-cert, or --tls-peer-cert")
+    return _Tls(
+        Certificates(TlsFiles(cert, key, options.tls_client_ca)) if cert is not None else None,
+        Certificates(TlsFiles(*peer, options.tls_ca)) if options.tls_ca is not None else None,
+    )
+
+
+def _check_plaintext(address: str, *, allowed: bool) -> None:
+    """Raises :class:`TlsUnusable` when something would pass in the clear that was not to."""
+    try:
+        check_plaintext(address, allowed=allowed)
+    except ValueError as error:
+        raise TlsUnusable(str(error)) from None
+
+
 def main() -> int:
     parser = _arguments()
     options = parser.parse_args()
-    if (options.tls_cert is None) != (options.tls_key is None):
-        parser.error("--tls-cert and --tls-key go together")
+    for cert, key in (("tls_cert", "tls_key"), ("tls_peer_cert", "tls_peer_key")):
+        if (getattr(options, cert) is None) != (getattr(options, key) is None):
+            parser.error(f"--{cert.replace('_', '-')} and --{key.replace('_', '-')} go together")
+    if options.tls_client_ca is not None and options.tls_cert is None:
+        parser.error("--tls-client-ca goes with --tls-cert and --tls-key")
     configure_logs()
     try:
         split_address(options.listen, port_min=0)
-        tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert is not None else None
+        tls = _tls(options)
     except ValueError as error:
         parser.error(f"argument --listen: {error}")
     except TlsUnusable as error:
@@ -86,7 +132,7 @@ def main() -> int:
         uvloop.run(_run(options, tls))
     except FormationUnreadable as error:
         return _fail(EXIT_DATA, error)
-    except _NoSuchHost as error:
+    except (_NoSuchHost, TlsUnusable) as error:
         return _fail(EXIT_USAGE, error)
     except _PortTaken as error:
         return _fail(EXIT_PORT, error)

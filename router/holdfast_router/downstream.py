@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from holdfast.wire.accepting import Acceptor
 from holdfast.wire.complaints import Complaints
 from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch
 from holdfast.wire.frames import encode
@@ -31,6 +32,7 @@ from holdfast.wire.messages import (
 )
 from holdfast.wire.stream import Connection
 from holdfast.wire.tenants import Principal
+from holdfast.wire.tls import Certificates
 
 from .directory import Directory, Gone
 
@@ -99,6 +101,12 @@ class Front:
         self._early: dict[Connection, Hello] = {}
         """Callers that came while the router did not hear its cluster's meta group."""
         self._complaints = Complaints()
+
+    def acceptor(self, tls: Certificates | None) -> Acceptor:
+        """For a listener of this front."""
+        return Acceptor(
+            self.protocol, tls=(lambda: tls.listening) if tls is not None else None, on_failed=self._log_stranger
+        )
 
     def protocol(self) -> Connection:
         return Connection(self._on_message, self._on_closed, on_open=self._on_open, body_bytes_max=HELLO_BYTES_MAX)
@@ -254,6 +262,8 @@ class Front:
         connection.close()
 
     def _log_refused(self, connection: Connection, why: str) -> None:
-        address = connection.peer.rpartition(":")[0]
+        self._log_stranger(connection.peer.rpartition(":")[0], why)
+
+    def _log_stranger(self, address: str, why: str) -> None:
         if self._complaints.due(address):
             log.warning("refused a caller", extra={"address": address, "why": why})

@@ -7,12 +7,12 @@ import logging
 import os
 import secrets
 import signal
-import ssl
 from collections import OrderedDict
 from pathlib import Path
 
 import msgspec
 
+from holdfast.wire.accepting import Acceptor
 from holdfast.wire.addresses import split_address
 from holdfast.wire.errors import Code, HoldfastError
 from holdfast.wire.frames import FIRST_READ, Answers, Event, Kind, Status, decode_answers, decode_events, encode
@@ -27,7 +27,7 @@ from holdfast.wire.messages import (
     Refusal,
     refusal_of,
 )
-from holdfast.wire.stream import ALPN
+from holdfast.wire.tls import Certificates, watch_certificates
 
 from .directory import EXEMPT, META_SILENCE_S, Directory
 from .dispatch import GroupDispatch, Outcome
@@ -79,33 +79,6 @@ def read_formation(path: Path) -> FormationFile:
     return formation
 
 
-class TlsUnusable(Exception):
-    """Certificate or key cannot be used."""
-
-
-def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Raises :class:`TlsUnusable`."""
-    for option, path in (("--tls-cert", certificate), ("--tls-key", key)):
-        try:
-            path.open("rb").close()
-        except OSError as error:  # of the files, for ssl does not say which
-            raise TlsUnusable(f"cannot read {option} {path}: {error.strerror}") from None
-
-    def no_password() -> str:
-        raise TlsUnusable(f"--tls-key {key} is encrypted, and a router cannot be asked for a password: decrypt it")
-
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_cert_chain(certificate, key, no_password)
-    except OSError as error:
-        raise TlsUnusable(
-            f"--tls-cert {certificate} and --tls-key {key} have to be a certificate and its key, both PEM: {error}"
-        ) from None
-    context.set_alpn_protocols([ALPN])
-    return context
-
-
 class _StatusesOf(msgspec.Struct, array_like=True, gc=False):
     statuses: bytes
 
@@ -117,11 +90,17 @@ class Router:
     """Create inside a running loop, then :meth:`listen` and :meth:`serve`."""
 
     def __init__(
-        self, formation: FormationFile, *, meta_silence_s: float = META_SILENCE_S, identity: str | None = None
+        self,
+        formation: FormationFile,
+        tls: Certificates | None = None,
+        *,
+        meta_silence_s: float = META_SILENCE_S,
+        identity: str | None = None,
     ) -> None:
-        """``meta_silence_s``: how long nothing is heard from the meta group before nothing new is admitted.
-        ``identity`` tells this process from other routers; drawn when None."""
+        """``tls``: of the links to nodes. ``meta_silence_s``: how long nothing is heard from the meta group before
+        nothing new is admitted. ``identity`` tells this process from other routers; drawn when None."""
         self._loop = asyncio.get_running_loop()
+        self._certificates = [tls] if tls is not None else []
         self.directory = Directory(self._loop.time, meta_silence_s)
         self._table_version = 0
         self._stamper: Stamper | None = None
@@ -135,7 +114,7 @@ class Router:
         self._status_at = 0.0
         self._scheduled = False
         self._expiry: asyncio.TimerHandle | None = None
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.address = ""
@@ -153,6 +132,7 @@ class Router:
             formation.cluster,
             formation.secret,
             identity or secrets.token_hex(8),
+            tls=tls,
             on_up=self._on_node_up,
             on_down=self._on_node_down,
             on_meta=self._on_meta,
@@ -164,22 +144,38 @@ class Router:
         )
         self._upstream.keep({record.node: record.address for record in formation.nodes})
 
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    async def listen(self, host: str, port: int, tls: Certificates | None) -> None:
         """Raises ``OSError`` when the port is taken."""
-        self._server = await self._loop.create_server(self._front.protocol, host, port, backlog=1024, ssl=tls)
-        name = self._server.sockets[0].getsockname()
-        self.address = f"{name[0]}:{name[1]}"
+        if tls is not None and tls not in self._certificates:
+            self._certificates.append(tls)
+        acceptor = self._acceptor = self._front.acceptor(tls)
+        found = await acceptor.listen(host, port)
+        self.address = f"{found[0]}:{found[1]}"
 
     async def serve(self) -> None:
         """Until TERM or INT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
+        watching = asyncio.create_task(self._watch_certificates(), name="certificates")
         await self._stopping.wait()
+        watching.cancel()
         await self.close()
 
+    async def _watch_certificates(self) -> None:
+        if not self._certificates:
+            return
+        now = asyncio.Event()
+        self._loop.add_signal_handler(signal.SIGHUP, now.set)
+        await watch_certificates(
+            self._certificates,
+            now=now,
+            on_loaded=lambda: log.info("certificates were read again"),
+            on_trouble=lambda why: log.error("certificates cannot be used", extra={"why": why}),
+        )
+
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         self._front.close()
         for task in self._tasks:
             task.cancel()

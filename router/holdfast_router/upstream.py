@@ -28,6 +28,7 @@ from holdfast.wire.messages import (
     decode_roles,
 )
 from holdfast.wire.stream import Connection
+from holdfast.wire.tls import Certificates, node_name
 
 log = logging.getLogger("holdfast.router")
 
@@ -41,6 +42,7 @@ class Upstream:
         secret: str,
         identity: str,
         *,
+        tls: Certificates | None,
         on_up: Callable[[], None],
         on_down: Callable[[int], None],
         on_meta: Callable[[MetaRecord | MetaDelta], None],
@@ -53,6 +55,7 @@ class Upstream:
         self._cluster = cluster
         self._secret = secret
         self._identity = identity
+        self._tls = tls
         self._on_up = on_up
         self._on_down = on_down
         self._on_meta = on_meta
@@ -122,9 +125,11 @@ class Upstream:
                 del self._live[node]
                 self._on_down(node)
 
+        tls, name = self._tls, node_name(node, self._cluster)
         return Dialer(
             lambda: self._addresses[node],
             Hello(PROTOCOL_VERSION, Role.ROUTER, self._secret, self._cluster, identity=self._identity),
+            tls=lambda: tls.toward(name) if tls is not None else None,
             on_welcome=on_welcome,
             on_message=partial(self._received, node),
             on_closed=on_closed,

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import uvloop
 
-from holdfast.wire.addresses import split_address
+from holdfast.wire.addresses import check_plaintext, split_address
 from holdfast.wire.collecting import settle_collector
+from holdfast.wire.tls import Certificates, TlsFiles, TlsUnusable
 
 from .consensus import LogDamaged
 from .consensus.disk import DirectoryInUse, DiskError, DiskFull
@@ -49,6 +50,10 @@ def _arguments() -> argparse.ArgumentParser:
     node.add_argument("--data", type=Path, required=True)
     node.add_argument("--listen", type=_listen, metavar="HOST:PORT", help="when it is not the formation's address")
     node.add_argument("--advertise", type=_reachable, metavar="HOST:PORT", help="where others find it, when elsewhere")
+    node.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM; with --tls-key, --tls-ca")
+    node.add_argument("--tls-key", type=Path, metavar="FILE")
+    node.add_argument("--tls-ca", type=Path, metavar="FILE", help="authority of this cluster's nodes and routers")
+    node.add_argument("--plaintext", action="store_true", help="listen without TLS where other machines can connect")
     replace = commands.add_parser("replace", help="give a lost node a new, empty disk; all nodes stopped")
     replace.add_argument("--node", type=int, required=True)
     replace.add_argument("--data", type=Path, nargs="+", required=True, help="directories of all surviving nodes")
@@ -111,12 +116,18 @@ def _form(options: argparse.Namespace) -> None:
 
 
 async def _run(options: argparse.Namespace) -> None:
-    node = Node(Surroundings(open_directory(options.data)), options.listen, options.advertise)
+    tls = _certificates(options)
+    node = Node(Surroundings(open_directory(options.data)), options.listen, options.advertise, tls=tls)
     try:
         await node.run()
+        if tls is None:
+            _check_plaintext(node.listening, allowed=options.plaintext)
+    except _Usage:
+        await node.close()
+        raise
     except (socket.gaierror, UnicodeError) as error:
         await node.close()
-        raise _NoSuchHost(f"cannot listen on {node.listening}: {error}; give an address of this machine") from None
+        raise _Usage(f"cannot listen on {node.listening}: {error}; give an address of this machine") from None
     except OSError as error:
         await node.close()
         raise _PortTaken(f"cannot listen on {node.listening}: {error.strerror or error}") from None
@@ -125,8 +136,28 @@ async def _run(options: argparse.Namespace) -> None:
     await node.serve()
 
 
-class _NoSuchHost(Exception):
-    pass
+def _all_or_none(*values: Path | None) -> bool:
+    return len({value is None for value in values}) == 1
+
+
+def _certificates(options: argparse.Namespace) -> Certificates | None:
+    if options.tls_cert is None:
+        return None
+    try:
+        return Certificates(TlsFiles(options.tls_cert, options.tls_key, options.tls_ca))
+    except TlsUnusable as error:
+        raise _Usage(str(error)) from None
+
+
+def _check_plaintext(address: str, *, allowed: bool) -> None:
+    try:
+        check_plaintext(address, allowed=allowed)
+    except ValueError as error:
+        raise _Usage(str(error)) from None
+
+
+class _Usage(Exception):
+    """The arguments do not go together with what is here."""
 
 
 class _PortTaken(Exception):
@@ -138,6 +169,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.command == "node" and options.listen and not options.advertise and _is_wildcard(options.listen):
         parser.error(f"--listen {options.listen} is no address for others to connect to: add --advertise HOST:PORT")
+    if options.command == "node" and not _all_or_none(options.tls_cert, options.tls_key, options.tls_ca):
+        parser.error("--tls-cert, --tls-key and --tls-ca go together")
     try:
         if options.command == "form":
             _form(options)
@@ -147,7 +180,7 @@ def main() -> int:
         else:
             configure_logs()
             uvloop.run(_run(options))
-    except _NoSuchHost as error:
+    except _Usage as error:
         return _fail(EXIT_USAGE, error)
     except _PortTaken as error:
         return _fail(EXIT_PORT, error)

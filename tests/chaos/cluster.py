@@ -80,9 +80,14 @@ class ChaosCluster(LocalCluster):
         return [*(self.links.prefix(number) if self.links is not None else []), *self._clock_of(number)]
 
     def node_arguments(self, number: int) -> list[str]:
-        if self.links is None or self.links.listen(number) == self.links.reach(number):
+        if self.links is None:
             return []
-        return ["--listen", self.links.listen(number), "--advertise", self.links.reach(number)]
+        if self.links.listen(number) == self.links.reach(number):
+            return ["--plaintext"]
+        return ["--plaintext", "--listen", self.links.listen(number), "--advertise", self.links.reach(number)]
+
+    def router_arguments(self) -> list[str]:
+        return ["--plaintext"] if self.links is not None else []
 
     def restart_one(self, router: ServerProcess, timeout_s: float = 30.0) -> None:
         """Start that router again, at the same address."""
@@ -110,7 +115,8 @@ class ChaosCluster(LocalCluster):
     def _start_second(self) -> None:
         listen = self.links.listen(SECOND_ROUTER) if self.links is not None else "127.0.0.1:0"
         prefix = self.links.prefix(SECOND_ROUTER) if self.links is not None else []
-        arguments = ["holdfast_router", "--formation", str(self.formation), "--listen", listen]
+        arguments = ["holdfast_router", "--formation", str(self.formation)]
+        arguments += [*self.router_arguments(), "--listen", listen]
         log = self.directory / "logs" / "router-2.log"
         second = self._second = ServerProcess("router 2", arguments, log, self.guardian, prefix)
         second.start()

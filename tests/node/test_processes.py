@@ -354,7 +354,7 @@ async def test_a_node_that_comes_back_to_its_place_takes_its_announcement_back(t
 
 async def test_what_is_advertised_is_kept_as_given(two: Cluster) -> None:
     port = int(free_addresses(1)[0].rpartition(":")[2])
-    restart(two, 1, "--listen", f"0.0.0.0:{port}", "--advertise", f"node-1.example:{port}")
+    restart(two, 1, "--plaintext", "--listen", f"0.0.0.0:{port}", "--advertise", f"node-1.example:{port}")
     assert two.nodes[1].address == f"0.0.0.0:{port}"
     await until_meta(two, 1, f"node-1.example:{port}")
     restart(two, 1, "--listen", f"localhost:{port}")

@@ -318,8 +318,8 @@ def test_a_router_says_why_it_cannot_start(service: Service, tmp_path: Path) -> 
     [
         (["--listen", "127.0.0.1:99999"], "0 to 65535"),
         (["--listen", "no.such.host.invalid:1"], "cannot listen on no.such.host.invalid:1"),
-        (["--tls-cert", "NONE", "--tls-key", "NONE"], "cannot read --tls-cert NONE"),
-        (["--tls-cert", "JUNK", "--tls-key", "NONE"], "cannot read --tls-key NONE"),
+        (["--tls-cert", "NONE", "--tls-key", "NONE"], "cannot read certificate NONE"),
+        (["--tls-cert", "JUNK", "--tls-key", "NONE"], "cannot read key NONE"),
         (["--tls-cert", "JUNK", "--tls-key", "JUNK"], "both PEM"),
         (["--tls-cert", "CERT", "--tls-key", "ENCRYPTED"], "is encrypted"),
     ],

@@ -48,6 +48,7 @@ class Link:
         dialer = Dialer(
             lambda: self.address,
             Hello(PROTOCOL_VERSION, Role.ROUTER),
+            tls=lambda: None,
             on_welcome=lambda connection, welcome: self.welcomed.append(connection),
             on_message=lambda connection, kind, group, request, body: self.messages.append(kind),
             on_closed=self._on_closed,

@@ -15,18 +15,21 @@ import msgspec
 
 from holdfast.address import Address, parse_url
 from holdfast.errors import InvalidArgument
+from holdfast.wire.tls import CA_VARIABLE
 
 from .exits import Exit, Stop
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """``pid``: of the ``up`` that runs the cluster, 0 when the environment named it."""
+    """``pid``: of the ``up`` that runs the cluster, 0 when the environment named it. ``authority``: the file of its TLS
+    authority, empty without TLS or when the system trusts it."""
 
     url: str
     api_key: str
     pid: int = 0
     operator_key: str = ""
     """Empty where it is not known."""
+    authority: str = ""
 
 
 def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
@@ -55,6 +58,9 @@ def find() -> Credentials:
         return found
     running = [local for local in _local() if not url or local.url == url]
     if len(running) == 1 and not key:
+        if running[0].authority:
+            # For this process and those that it starts.
+            os.environ.setdefault(CA_VARIABLE, running[0].authority)
         return running[0]
     if url:
         raise Stop(Exit.CONFIG, f"set HOLDFAST_API_KEY to a key of the cluster at {url}")

@@ -11,6 +11,7 @@ from holdfast.wire.errors import HoldfastError
 
 from . import inspect, servers
 from .bench import bench
+from .certs import certs
 from .exits import Exit, Stop, exit_of
 from .lock import lock
 from .status import status
@@ -34,6 +35,7 @@ program.command()(inspect.steal)
 program.command(name="break")(inspect.break_)
 program.add_typer(servers.node, name="node")
 program.command()(servers.router)
+program.command()(certs)
 
 _USAGE_BY_TYPER = 2
 

@@ -45,10 +45,17 @@ def run(
     advertise: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where others find it, when that is not where it listens.")
     ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain of this node, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, PEM.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Authority of all nodes and routers.")] = None,
+    plaintext: Annotated[
+        bool, typer.Option("--plaintext", help="Listen without TLS where other machines can connect.")
+    ] = False,
 ) -> None:
     """Run a node until TERM or INT."""
     where = [*_option("--listen", listen), *_option("--advertise", advertise)]
-    _become("holdfast_shard", "node", "--data", str(data), *where)
+    tls = [*_option("--tls-cert", tls_cert), *_option("--tls-key", tls_key), *_option("--tls-ca", tls_ca)]
+    _become("holdfast_shard", "node", "--data", str(data), *where, *tls, *(["--plaintext"] if plaintext else []))
 
 
 @node.command()
@@ -70,11 +77,34 @@ def router(
         float | None,
         typer.Option(metavar="SECONDS", help="Admit nothing new when the meta group was not heard for so long; 10."),
     ] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="SDKs have to show a certificate of this authority.")
+    ] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Authority of the nodes: links to them use TLS.")
+    ] = None,
+    tls_peer_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="To show to nodes, when it is not --tls-cert.")
+    ] = None,
+    tls_peer_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, PEM.")] = None,
+    plaintext: Annotated[bool, typer.Option("--plaintext", help="No TLS where other machines are concerned.")] = False,
 ) -> None:
     """Run a router until TERM or INT. Run as many as needed; they share nothing."""
-    tls = [*_option("--tls-cert", tls_cert), *_option("--tls-key", tls_key)]
-    silence = _option("--meta-silence", meta_silence)
-    _become("holdfast_router", "--formation", str(formation), "--listen", listen, *tls, *silence)
+    files = {
+        "--tls-cert": tls_cert, "--tls-key": tls_key, "--tls-client-ca": tls_client_ca, "--tls-ca": tls_ca,
+        "--tls-peer-cert": tls_peer_cert, "--tls-peer-key": tls_peer_key,
+    }  # fmt: skip
+    tls = [word for name, file in files.items() for word in _option(name, file)]
+    tls += ["--plaintext"] if plaintext else []
+    _become(
+        "holdfast_router",
+        "--formation",
+        str(formation),
+        "--listen",
+        listen,
+        *tls,
+        *_option("--meta-silence", meta_silence),
+    )
 
 
 def _option(name: str, value: object | None) -> list[str]:

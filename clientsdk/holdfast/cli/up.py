@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from holdfast.cluster import ClusterError, LocalCluster, Shape
+from holdfast.wire.tls import CA_VARIABLE
 
 from .credentials import Credentials, announce
 from .exits import Exit, Stop
@@ -38,15 +39,18 @@ def up(
         Path | None, typer.Option(metavar="DIR", help="Keep the data here; without it, a temporary directory.")
     ] = None,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the router listens.")] = "127.0.0.1:8420",
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Use TLS everywhere, with certificates of an authority made here.")
+    ] = False,
 ) -> int:
     """Run the service on this machine: nodes, groups and a router, as processes of their own.
 
     Without CMD it runs until Ctrl-C. With CMD it ends when CMD ends, with CMD's exit code; CMD finds HOLDFAST_URL and
-    HOLDFAST_API_KEY in its environment.
+    HOLDFAST_API_KEY in its environment, and with --tls HOLDFAST_CA.
     """
     shape = _shape(nodes, groups, replicas)
     try:
-        with _interruptible(), _cluster(data, shape, listen) as cluster, _announced(cluster):
+        with _interruptible(), _cluster(data, shape, listen, tls=tls) as cluster, _announced(cluster):
             if command:
                 return asyncio.run(_run(cluster, command))
             return asyncio.run(_serve(cluster, data))
@@ -82,8 +86,8 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cluster(data: Path | None, shape: Shape | None, listen: str) -> Iterator[LocalCluster]:
-    cluster = LocalCluster(data, shape=shape, listen=listen)
+def _cluster(data: Path | None, shape: Shape | None, listen: str, *, tls: bool) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(data, shape=shape, listen=listen, tls=tls)
     try:
         cluster.start()
         yield cluster
@@ -99,7 +103,9 @@ def _announced(cluster: LocalCluster) -> Iterator[None]:
     host, port = cluster.address
     path: Path | None = None
     try:
-        found = Credentials(cluster.url, cluster.api_key, os.getpid(), cluster.operator_key)
+        found = Credentials(
+            cluster.url, cluster.api_key, os.getpid(), cluster.operator_key, str(cluster.authority or "")
+        )
         path = announce(found, f"{host}:{port}")
     except OSError as error:
         # Only a convenience: whoever has no home directory sets the two variables.
@@ -144,7 +150,9 @@ def _say(cluster: LocalCluster, kept: Path | None) -> None:
         f"  {me} status\n\n"
         f"From a program:\n"
         f"  export HOLDFAST_URL={cluster.url}\n"
-        f"  export HOLDFAST_API_KEY={cluster.api_key}\n\n"
+        f"  export HOLDFAST_API_KEY={cluster.api_key}\n"
+        + (f"  export {CA_VARIABLE}={shlex.quote(str(cluster.authority))}\n" if cluster.authority else "")
+        + "\n"
         + (f"Ctrl-C stops it; its data stays in {kept}." if kept else "Ctrl-C stops it and removes its data."),
         flush=True,
     )

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import msgspec
 
 from holdfast.address import Address
 from holdfast.wire.errors import HoldfastError
+from holdfast.wire.tls import CA_VARIABLE
 
 from .guardian_client import Guardian
 from .server_process import ServerFailed, ServerProcess
@@ -59,19 +61,32 @@ class _Local(msgspec.Struct):
     formation: str = "formation.json"
 
 
+class _Formed(msgspec.Struct):
+    cluster: str
+
+
 class LocalCluster:
     """Nodes and a router as real processes. Every process dies with the one that made it, however that ends.
 
     ``data``: where the cluster lives; formed there on first use, restarted from disk later, kept at the end. Without it
     a temporary directory is used and removed. ``shape``: of a new cluster; of an old one it must be the same, or None.
-    ``listen``: the router's HOST:PORT; port 0 takes a free one. Not thread-safe.
+    ``listen``: the router's HOST:PORT; port 0 takes a free one. ``tls``: on every listener and link, with certificates
+    made in the directory ``tls`` of the cluster's (needs ``cryptography``). Not thread-safe.
     """
 
-    def __init__(self, data: Path | None = None, *, shape: Shape | None = None, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        data: Path | None = None,
+        *,
+        shape: Shape | None = None,
+        listen: str = "127.0.0.1:0",
+        tls: bool = False,
+    ) -> None:
         host, _, port = listen.rpartition(":")
         if not host or not port.isdecimal() or not 0 <= int(port) < 65536:
             raise ClusterError(f"--listen takes HOST:PORT, not {listen!r}")
         self._shape = shape
+        self._tls = tls
         self._kept = data is not None
         self.directory = data if data is not None else Path(tempfile.mkdtemp(prefix="holdfast-"))
         self._host, self._port = host, int(port)
@@ -84,7 +99,7 @@ class LocalCluster:
 
     @property
     def url(self) -> str:
-        return f"holdfast://{self._host}:{self._port}"
+        return f"{'holdfasts' if self._tls else 'holdfast'}://{self._host}:{self._port}"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -110,7 +125,17 @@ class LocalCluster:
     @property
     def environment(self) -> dict[str, str]:
         """What a program needs to use this cluster."""
-        return {"HOLDFAST_URL": self.url, "HOLDFAST_API_KEY": self.api_key}
+        trust = {CA_VARIABLE: str(self.authority)} if self._tls else {}
+        return {"HOLDFAST_URL": self.url, "HOLDFAST_API_KEY": self.api_key, **trust}
+
+    @property
+    def authority(self) -> Path | None:
+        """Who signed the certificates; None without TLS."""
+        return self._certificates / "authority.pem" if self._tls else None
+
+    @property
+    def _certificates(self) -> Path:
+        return self.directory.absolute() / "tls"
 
     @property
     def pids(self) -> dict[str, int]:
@@ -133,7 +158,9 @@ class LocalCluster:
         return self._router
 
     def status(self, timeout_s: float = 3.0) -> ClusterStatus:
-        return fetch_status(Address(((self._host, self._port),), tls=False), self.api_key, timeout_s=timeout_s)
+        trust = ssl.create_default_context(cafile=self.authority) if self._tls else None
+        address = Address(((self._host, self._port),), tls=self._tls)
+        return fetch_status(address, self.api_key, timeout_s=timeout_s, tls=trust)
 
     # Life.
 
@@ -145,6 +172,8 @@ class LocalCluster:
         deadline = time.monotonic() + timeout_s
         try:
             self._local = self._open() or self._form()
+            if self._tls:
+                self._certify()
             self._guardian = Guardian()
             (self.directory / "logs").mkdir(mode=0o700, exist_ok=True)
             self._nodes = {number: self._node(number) for number in range(1, self.shape.nodes + 1)}
@@ -249,6 +278,10 @@ class LocalCluster:
         """What goes behind a node's command line. May be overridden."""
         return []
 
+    def router_arguments(self) -> list[str]:
+        """What goes on a router's command line besides. May be overridden."""
+        return []
+
     def _formed(self) -> _Local:
         assert self._local is not None, "the cluster was never started"
         return self._local
@@ -258,13 +291,15 @@ class LocalCluster:
 
     def _node(self, number: int) -> ServerProcess:
         data = self.directory / f"node-{number}"
-        arguments = ["holdfast_shard", "node", "--data", str(data), *self.node_arguments(number)]
+        arguments = ["holdfast_shard", "node", "--data", str(data), *self._tls_of(f"node-{number}")]
+        arguments += self.node_arguments(number)
         name, prefix = f"node {number}", self.node_prefix(number)
         return ServerProcess(name, arguments, self._log(f"node-{number}"), self.guardian, prefix)
 
     def _start_router(self, deadline: float) -> None:
         listen = f"{self._host}:{self._port}"
-        arguments = ["holdfast_router", "--formation", str(self.formation), "--listen", listen]
+        arguments = ["holdfast_router", "--formation", str(self.formation), *self._tls_of("router")]
+        arguments += [*self.router_arguments(), "--listen", listen]
         self._router = ServerProcess(ROUTER, arguments, self._log(ROUTER), self.guardian)
         self._router.start()
         address = str(self._router.await_listening(deadline)["address"])
@@ -272,6 +307,23 @@ class LocalCluster:
             self._port = int(address.rpartition(":")[2])
             # So that a router started again listens where its clients look for it.
             self._router.arguments[-1] = f"{self._host}:{self._port}"
+
+    def _tls_of(self, name: str) -> list[str]:
+        if not self._tls:
+            return []
+        files = {"--tls-cert": f"{name}.pem", "--tls-key": f"{name}-key.pem", "--tls-ca": "authority.pem"}
+        return [word for option, file in files.items() for word in (option, str(self._certificates / file))]
+
+    def _certify(self) -> None:
+        try:
+            from .certificates import AuthorityUnusable, make_certificates  # noqa: PLC0415 - see the error
+        except ImportError:
+            raise ClusterError("TLS needs cryptography: pip install 'holdfast[server]'") from None
+        try:
+            cluster = msgspec.json.decode(self.formation.read_bytes(), type=_Formed).cluster
+            make_certificates(self._certificates, cluster, range(1, self.shape.nodes + 1), hosts=[self._host])
+        except (OSError, AuthorityUnusable) as error:
+            raise ClusterError(f"cannot make certificates: {error}") from None
 
     def _log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"

@@ -14,7 +14,8 @@ from holdfast.wire.errors import BadMessage, Unavailable
 from holdfast.wire.frames import encode
 from holdfast.wire.limits import PROTOCOL_VERSION
 from holdfast.wire.messages import Hello, Msg, Role, decode_refusal
-from holdfast.wire.stream import ALPN, Splitter, pack
+from holdfast.wire.stream import Splitter, pack
+from holdfast.wire.tls import client_context
 
 
 class GroupStatus(msgspec.Struct):
@@ -84,12 +85,14 @@ class ClusterStatus(msgspec.Struct):
 _decode = msgspec.msgpack.Decoder(ClusterStatus).decode
 
 
-def fetch_status(address: Address, api_key: str, *, timeout_s: float = 3.0) -> ClusterStatus:
+def fetch_status(
+    address: Address, api_key: str, *, timeout_s: float = 3.0, tls: ssl.SSLContext | None = None
+) -> ClusterStatus:
     """Ask the first router that can be reached. Raises the router's refusal, or :class:`Unavailable`."""
     trouble: Unavailable | None = None
     for host, port in address.hosts:
         try:
-            return _fetch(host, port, api_key, timeout_s, ssl.create_default_context() if address.tls else None)
+            return _fetch(host, port, api_key, timeout_s, (tls or client_context()) if address.tls else None)
         except Unavailable as error:
             trouble = error
     assert trouble is not None, "an address has at least one host"
@@ -103,7 +106,6 @@ def _fetch(host: str, port: int, api_key: str, timeout_s: float, tls: ssl.SSLCon
         with contextlib.ExitStack() as stack:
             stream: socket.socket = stack.enter_context(socket.create_connection((host, port), timeout_s))
             if tls is not None:
-                tls.set_alpn_protocols([ALPN])
                 stream = stack.enter_context(tls.wrap_socket(stream, server_hostname=host))
             hello = encode(Hello(PROTOCOL_VERSION, Role.CLIENT, api_key))
             stream.sendall(pack(Msg.HELLO, 0, 0, hello) + pack(Msg.STATUS, 0, 1, b""))

@@ -14,6 +14,16 @@ from holdfast.wire.frames import encode
 from holdfast.wire.limits import LINK_DIAL_S, LINK_RETRY_S_MAX, LINK_RETRY_S_MIN
 from holdfast.wire.messages import Hello, Msg, Welcome, decode_refusal, decode_welcome
 from holdfast.wire.stream import Connection
+from holdfast.wire.tls import LinkTls
+
+
+async def open_link(connection: Callable[[], Connection], address: str, tls: LinkTls | None) -> Connection:
+    """Connect to a server, and with TLS find that it is the one meant. Raises ``OSError``, ``ValueError``."""
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    if tls is None:
+        return (await loop.create_connection(connection, host, int(port)))[1]
+    return (await loop.create_connection(connection, host, int(port), ssl=tls.context, server_hostname=tls.name))[1]
 
 
 class Dialer:
@@ -21,6 +31,7 @@ class Dialer:
 
     ``on_welcome`` may raise a :class:`HoldfastError` when it is the wrong one that answers. ``on_trouble`` hears why
     there is no connection, of each reason once in ``LINK_COMPLAINT_S``; a peer that closes in order is no trouble.
+    ``tls`` is asked at each try; None dials in the clear.
     """
 
     def __init__(
@@ -28,12 +39,14 @@ class Dialer:
         address: Callable[[], str],
         hello: Hello,
         *,
+        tls: Callable[[], LinkTls | None],
         on_welcome: Callable[[Connection, Welcome], None],
         on_message: Callable[[Connection, int, int, int, bytes], None],
         on_closed: Callable[[Connection], None],
         on_trouble: Callable[[str], None],
     ) -> None:
         self._address = address
+        self._tls = tls
         self._hello = encode(hello)
         self._on_welcome = on_welcome
         self._on_message = on_message
@@ -64,7 +77,6 @@ class Dialer:
 
     async def _dial(self, address: str) -> Exception | None:
         """Connect and stay until the connection ends; returns what ended it."""
-        host, _, port = address.rpartition(":")
         loop = asyncio.get_running_loop()
         greeted = asyncio.Event()
         ended: asyncio.Future[Exception | None] = loop.create_future()
@@ -95,7 +107,7 @@ class Dialer:
         connection: Connection | None = None
         try:
             async with asyncio.timeout(LINK_DIAL_S):
-                _, connection = await loop.create_connection(lambda: Connection(on_message, on_closed), host, int(port))
+                connection = await open_link(lambda: Connection(on_message, on_closed), address, self._tls())
                 connection.send(Msg.HELLO, 0, 0, self._hello)
                 await greeted.wait()
             return await ended

@@ -83,6 +83,11 @@ LINK_RETRY_S_MAX: Final = 1.0
 LINK_COMPLAINT_S: Final = 60.0
 """The same reason why there is no link, or a caller refused from the same address, is logged once in this time."""
 
+TLS_HANDSHAKE_S: Final = 5.0
+"""Longest TLS handshake of an accepted connection."""
+TLS_LOOK_S: Final = 2.0
+"""How often a server looks whether its certificate files have changed."""
+
 LIST_PAGE_MAX: Final = 1000
 HOLDS_PAGE_MAX: Final = 10_000
 

@@ -26,8 +26,7 @@ from holdfast.wire.limits import (
     UNACKNOWLEDGED_MS_MAX,
 )
 from holdfast.wire.messages import Msg, refusal_of
-
-ALPN: Final = "holdfast/1"
+from holdfast.wire.tls import ALPN
 
 _HEADER: Final = struct.Struct("<IBHI")
 HEADER_BYTES: Final = _HEADER.size

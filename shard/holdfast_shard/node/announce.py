@@ -8,10 +8,12 @@ from collections.abc import Callable
 import msgspec
 
 from holdfast.wire.addresses import split_address
+from holdfast.wire.dialing import open_link
 from holdfast.wire.frames import Kind, Section, Stamped, Status, decode_answer_list, encode
 from holdfast.wire.limits import PROTOCOL_VERSION
 from holdfast.wire.messages import Hello, Msg, Role
 from holdfast.wire.stream import Connection
+from holdfast.wire.tls import Certificates, LinkTls, node_name
 
 from ..formation import META_GROUP, Formation
 
@@ -26,13 +28,15 @@ async def announce(
     *,
     known: Callable[[], str | None],
     changed: asyncio.Event,
-    meta_addresses: Callable[[], list[str]],
+    members: Callable[[], dict[int, str]],
+    tls: Certificates | None,
 ) -> None:
     """Have the meta group say that ``node`` is at ``address``; to say it again costs no version.
 
-    ``known`` is what this node's own replica of the meta group says, None without one. What it says at a start is old:
-    an announcement of an earlier start may still be on its way to it. So with a replica this watches, woken by
-    ``changed``, until cancelled; without one it returns when the leader has applied the one announcement.
+    ``members`` are the meta group's, by number. ``known`` is what this node's own replica of it says, None without one.
+    What it says at a start is old: an announcement of an earlier start may still be on its way to it. So with a replica
+    this watches, woken by ``changed``, until cancelled; without one it returns when the leader has applied the one
+    announcement.
     """
     columns = Section(0, 0, bytes([Kind.ANNOUNCE]), [0], [address], [0], [node], [0], [0], {})
     frame = encode([Stamped(0, b"\xff\xff", columns)])
@@ -40,21 +44,22 @@ async def announce(
         changed.clear()
         if known() == address:
             await changed.wait()
-        elif await _tell(formation, meta_addresses(), frame) and known() is None:
+        elif await _tell(formation, members(), frame, tls) and known() is None:
             return
         else:
             await asyncio.sleep(RETRY_S)
 
 
-async def _tell(formation: Formation, targets: list[str], frame: bytes) -> bool:
+async def _tell(formation: Formation, members: dict[int, str], frame: bytes, tls: Certificates | None) -> bool:
     """Ask the members in turn until one of them, the leader, has applied it."""
-    for target in targets:
-        if await _try(formation, target, frame):
+    for member, address in members.items():
+        security = tls.toward(node_name(member, formation.cluster)) if tls is not None else None
+        if await _try(formation, address, frame, security):
             return True
     return False
 
 
-async def _try(formation: Formation, target: str, frame: bytes) -> bool:
+async def _try(formation: Formation, address: str, frame: bytes, security: LinkTls | None) -> bool:
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[bool] = loop.create_future()
 
@@ -69,11 +74,9 @@ async def _try(formation: Formation, target: str, frame: bytes) -> bool:
             settle(False)
 
     try:
-        host, port = split_address(target)
+        split_address(address)
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            _, connection = await loop.create_connection(
-                lambda: Connection(on_message, lambda _, __: settle(False)), host, port
-            )
+            connection = await open_link(lambda: Connection(on_message, lambda _, __: settle(False)), address, security)
             try:
                 hello = Hello(PROTOCOL_VERSION, Role.ROUTER, formation.secret, formation.cluster)
                 connection.send(Msg.HELLO, 0, 0, encode(hello))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from holdfast.wire.accepting import Acceptor
 from holdfast.wire.complaints import Complaints
 from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch, WrongCluster
 from holdfast.wire.frames import Event, encode
@@ -30,6 +31,7 @@ from holdfast.wire.messages import (
     refusal_of,
 )
 from holdfast.wire.stream import Connection
+from holdfast.wire.tls import Certificates, names_shown, node_name, router_name
 
 from ..formation import Formation
 from .service import Frame, GroupService
@@ -72,6 +74,8 @@ class Listener:
         node: int,
         services: dict[int, GroupService],
         *,
+        tls: Certificates | None,
+        members: Callable[[], set[int]],
         on_input: Callable[[], None],
         on_peer: Callable[[int, Connection], None],
         on_peer_message: Callable[[int, Connection, bytes], None],
@@ -83,6 +87,8 @@ class Listener:
         self._formation = formation
         self._node = node
         self._services = services
+        self._tls = tls
+        self._members = members
         self._on_input = on_input
         self._on_peer = on_peer
         self._on_peer_message = on_peer_message
@@ -91,7 +97,9 @@ class Listener:
         self._roles = roles
         self._greeting = greeting
         self._loop = asyncio.get_running_loop()
-        self._server: asyncio.Server | None = None
+        self._acceptor = Acceptor(
+            self._accept, tls=(lambda: tls.listening) if tls is not None else None, on_failed=self._log_stranger
+        )
         self._callers: dict[Connection, Caller] = {}
         self._routes: dict[int, dict[tuple[int, int], Caller]] = {group: {} for group in services}
         """Per group: (tenant, client number) -> the router it was last heard from. Bounded; events may be lost."""
@@ -99,9 +107,7 @@ class Listener:
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Raises ``OSError`` when the port is taken."""
-        self._server = await self._loop.create_server(self._accept, host, port, backlog=1024)
-        name = self._server.sockets[0].getsockname()
-        return str(name[0]), int(name[1])
+        return await self._acceptor.listen(host, port)
 
     def _accept(self) -> Connection:
         return Connection(self._on_message, self._on_closed, on_open=self._on_open, body_bytes_max=HELLO_BYTES_MAX)
@@ -211,6 +217,8 @@ class Listener:
         try:
             hello = decode_hello(body)
             self._check_hello(hello)
+            if self._tls is not None:
+                self._check_names(hello, names_shown(connection.transport))
         except msgspec.DecodeError as error:
             self._turn_away(connection, Refusal(Code.BAD_MESSAGE, f"this is no HELLO: {error}"))
             return
@@ -249,6 +257,18 @@ class Listener:
                     "or it was formed anew"
                 )
 
+    def _check_names(self, hello: Hello, names: frozenset[str]) -> None:
+        """Whoever calls is what its certificate says, and that is of this cluster as the meta group knows it now."""
+        cluster = self._formation.cluster
+        nodes = {node_name(node, cluster) for node in self._members()}
+        # Nodes ask the meta group as routers do, to say where they are.
+        allowed = (
+            {node_name(hello.node, cluster)} & nodes if hello.role == Role.NODE else {*nodes, router_name(cluster)}
+        )
+        if not allowed & names:
+            shown = ", ".join(sorted(names)) or "no name"
+            raise Unauthenticated(f"a certificate for {shown} is not that of a {hello.role} of cluster {cluster}")
+
     def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
         self._log_refused(connection, refusal.message)
         self._refuse(connection, 0, refusal)
@@ -258,7 +278,9 @@ class Listener:
         connection.send(Msg.REFUSED, group, request, encode(refusal))
 
     def _log_refused(self, connection: Connection, why: str) -> None:
-        address = connection.peer.rpartition(":")[0]
+        self._log_stranger(connection.peer.rpartition(":")[0], why)
+
+    def _log_stranger(self, address: str, why: str) -> None:
         if self._complaints.due(address):
             log.warning("refused a caller", extra={"address": address, "why": why})
 
@@ -304,7 +326,6 @@ class Listener:
         return len({caller.identity for caller in self._callers.values() if caller.role == Role.ROUTER} - {""})
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        self._acceptor.close()
         for connection in list(self._callers):
             connection.close()

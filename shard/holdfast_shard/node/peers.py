@@ -11,6 +11,7 @@ from holdfast.wire.errors import WrongCluster
 from holdfast.wire.limits import PROTOCOL_VERSION
 from holdfast.wire.messages import Hello, Msg, Role, Welcome, decode_refusal
 from holdfast.wire.stream import Connection
+from holdfast.wire.tls import Certificates, node_name
 
 from ..formation import Formation
 
@@ -23,6 +24,7 @@ class Peers:
         formation: Formation,
         node: int,
         *,
+        tls: Certificates | None,
         address_of: Callable[[int], str],
         on_connected: Callable[[int], None],
         on_disconnected: Callable[[int], None],
@@ -30,6 +32,7 @@ class Peers:
     ) -> None:
         self._formation = formation
         self._node = node
+        self._tls = tls
         self._address_of = address_of
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
@@ -87,10 +90,11 @@ class Peers:
             elif kind == Msg.REFUSED:
                 connection.abort(decode_refusal(body).error())
 
-        me = formation.node(self._node)
+        me, tls, name = formation.node(self._node), self._tls, node_name(peer, formation.cluster)
         return Dialer(
             lambda: self._address_of(peer),
             Hello(PROTOCOL_VERSION, Role.NODE, formation.secret, formation.cluster, self._node, me.identity),
+            tls=lambda: tls.toward(name) if tls is not None else None,
             on_welcome=on_welcome,
             on_message=on_message,
             on_closed=lambda connection: self.closed(peer, connection),

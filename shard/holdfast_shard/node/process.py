@@ -10,7 +10,8 @@ import signal
 
 from holdfast.wire.addresses import split_address
 from holdfast.wire.frames import encode
-from holdfast.wire.messages import GroupRole, Msg
+from holdfast.wire.messages import GroupRole, Msg, NodeRecord
+from holdfast.wire.tls import Certificates, watch_certificates
 
 from ..consensus import ReplicaConfig, Role
 from ..formation import FRESH_FILE, META_GROUP, load_directory, note_caught_up, note_journal, require_journal
@@ -38,7 +39,8 @@ log = logging.getLogger("holdfast.node")
 class Node:
     """Create inside a running loop, then :meth:`run`.
 
-    ``listen`` where it is not the formation's address, ``advertise`` where others find it elsewhere than it listens.
+    ``listen`` where it is not the formation's address, ``advertise`` where others find it elsewhere than it listens;
+    ``tls`` of listener and links.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class Node:
         listen: str | None = None,
         advertise: str | None = None,
         config: ReplicaConfig = CONFIG,
+        tls: Certificates | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._now = surroundings.monotonic
+        self._tls = tls
         disk = self._disk = surroundings.disk
         self.formation, self.record = load_directory(disk)
         self.listening = listen or self.record.address
@@ -82,6 +86,7 @@ class Node:
         self.peers = Peers(
             self.formation,
             number,
+            tls=tls,
             address_of=self._address_of,
             on_connected=self._peer_connected,
             on_disconnected=self._peer_disconnected,
@@ -91,6 +96,8 @@ class Node:
             self.formation,
             number,
             self.engine.services,
+            tls=tls,
+            members=lambda: {record.node for record in self._node_records()},
             on_input=self.engine.wake,
             on_peer=self.peers.accepted,
             on_peer_message=self.peers.received,
@@ -125,10 +132,12 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
         announcing = asyncio.create_task(self._announce(), name="announce")
+        watching = asyncio.create_task(self._watch_certificates(), name="certificates")
         await self._stopping.wait()
-        announcing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await announcing
+        for task in (announcing, watching):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         if self._failure is None:
             await self._leave_office()
         await self.close()
@@ -142,7 +151,20 @@ class Node:
             self.address,
             known=lambda: self._address_of(self.record.node) if META_GROUP in self.engine.machines else None,
             changed=self._meta_changed,
-            meta_addresses=self._meta_addresses,
+            members=self._meta_members,
+            tls=self._tls,
+        )
+
+    async def _watch_certificates(self) -> None:
+        if self._tls is None:
+            return
+        now = asyncio.Event()
+        self._loop.add_signal_handler(signal.SIGHUP, now.set)
+        await watch_certificates(
+            [self._tls],
+            now=now,
+            on_loaded=lambda: log.info("certificates were read again"),
+            on_trouble=lambda why: log.error("certificates cannot be used", extra={"why": why}),
         )
 
     async def _leave_office(self) -> None:
@@ -217,13 +239,15 @@ class Node:
     # What others ask.
 
     def _address_of(self, peer: int) -> str:
-        machine = self.engine.machines.get(META_GROUP)
-        nodes = machine.nodes if isinstance(machine, MetaMachine) else self.formation.nodes
-        return next(record.address for record in nodes if record.node == peer)
+        return next(record.address for record in self._node_records() if record.node == peer)
 
-    def _meta_addresses(self) -> list[str]:
+    def _node_records(self) -> tuple[NodeRecord, ...]:
+        machine = self.engine.machines.get(META_GROUP)
+        return machine.nodes if isinstance(machine, MetaMachine) else self.formation.nodes
+
+    def _meta_members(self) -> dict[int, str]:
         members = next(record.members for record in self.formation.groups if record.group == META_GROUP)
-        return [self.listening if member == self.record.node else self._address_of(member) for member in members]
+        return {m: self.listening if m == self.record.node else self._address_of(m) for m in members}
 
     def status(self) -> dict[str, object]:
         table = {}
