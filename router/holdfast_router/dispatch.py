@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 
 import msgspec
 
@@ -100,7 +100,7 @@ class GroupDispatch:
         if not again_s:
             return None
         text = f"group {self.group} answers nothing; it is asked again when this time has passed"
-        return Refusal(Code.UNAVAILABLE, text, max(int(1000 * again_s), 1))
+        return Refusal(Code.UNAVAILABLE, text, ceil(1000 * again_s))
 
     def role(self, sender: int, role: GroupRole) -> None:
         """A node says who leads. Only a leader's own word that it serves counts; a higher term wins."""
@@ -242,6 +242,8 @@ class GroupDispatch:
         if item.copies:
             text = f"group {self.group} did not answer in time; send the same operations again under their numbers"
             self._finish(item, None, Refusal(Code.OUTCOME_UNKNOWN, text))
+        elif self.leader:
+            self._finish(item, None, self.lanes[item.kind].overdue(item))
         else:
             text = f"group {self.group} has no leader that could be reached in time"
             self._finish(item, None, Refusal(Code.UNAVAILABLE, text, int(1000 * RETRY_S)))

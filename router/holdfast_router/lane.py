@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from holdfast.wire.errors import Code
@@ -14,14 +15,18 @@ from .item import Item
 
 EXEMPT_SHARE: Final = 3
 """Operations of exempt sections for each of the others while both wait: first, but not alone."""
-WAIT_S_MAX: Final = 1.0
-"""Longest wait that a queue is allowed to grow to, by estimate: a longer one outlives what caused it."""
+WAIT_S_MAX: Final = 0.25
+"""Longest wait that a queue may grow to, by estimate. It is there for bursts: under lasting load every queue is as long
+as it may be, whatever its length, and only makes everybody wait."""
+MARGIN: Final = 2.0
+"""Waits may turn out so many times longer than estimated: what then comes too late has cost the group all the same."""
 RETRY_MS_MIN: Final = 10
 
 
 class Lane:
     def __init__(self, group: int) -> None:
         self._group = group
+        self._too_busy = f"group {group} is too busy to answer in time"
         self._exempt = FairQueue()
         self._others = FairQueue()
         self._exempt_lead = 0
@@ -48,14 +53,18 @@ class Lane:
     def refusal(self, item: Item) -> Refusal | None:
         """Why ``item`` cannot wait here: no room, or (unless it is exempt) no hope to be answered in time."""
         if not self._queue(item).has_room(item):
-            wait_s = self._wait_s(item) / 2
-            text = f"too much is waiting for group {self._group}"
-        elif item.exempt or (late_s := self._late_s(item)) <= 0:
-            return None
-        else:
-            wait_s = late_s
-            text = f"group {self._group} is too busy to answer in time"
-        return Refusal(Code.OVERLOADED, text, max(int(1000 * wait_s), RETRY_MS_MIN))
+            return self._overloaded(f"too much is waiting for group {self._group}", self._wait_s(item) / 2)
+        if not item.exempt and (late_s := self._late_s(item)) > 0:
+            # Others are told to come again, too: when half of what waits has left, there is room for more than one.
+            return self._overloaded(self._too_busy, max(late_s, self._wait_s(item) / 2))
+        return None
+
+    def overdue(self, item: Item) -> Refusal:
+        """For an item that waited here until its deadline."""
+        return self._overloaded(self._too_busy, self._wait_s(item))
+
+    def _overloaded(self, text: str, again_s: float) -> Refusal:
+        return Refusal(Code.OVERLOADED, text, max(ceil(1000 * again_s), RETRY_MS_MIN))
 
     def push(self, item: Item) -> None:
         self._queue(item).push(item)
@@ -78,7 +87,8 @@ class Lane:
         if not wait_s:
             # Nothing but a flight could tell that flights have become short again.
             return 0.0
-        return max(wait_s + self.limit.flight_s - (item.deadline - item.arrived), wait_s - WAIT_S_MAX)
+        patience_s = item.deadline - item.arrived
+        return max(wait_s - (patience_s - self.limit.flight_s) / MARGIN, wait_s - WAIT_S_MAX)
 
     # Out.
 
