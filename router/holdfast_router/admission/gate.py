@@ -1,0 +1,128 @@
+"""The gate before the groups' queues: rates and operations under way of every tenant, for all fronts of a router."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from holdfast.wire.frames import EXEMPT
+from holdfast.wire.tenants import Quotas
+
+from .in_flight import InFlight
+from .redis_buckets import RedisBuckets
+from .shares import Shares
+from .verdict import IN_FLIGHT, Decided, Denied, Standing
+
+
+class _Rates(Protocol):
+    def ask(self, tenant: int, quotas: Quotas, operations: int, decided: Decided) -> None: ...
+    def charge(self, tenant: int, quotas: Quotas, operations: int) -> None: ...
+    def standing(self, tenant: int, quotas: Quotas) -> Standing: ...
+
+
+def exempt(kinds: bytes) -> bool:
+    """Whether a section of these kinds is charged but never refused."""
+    return not kinds.translate(None, EXEMPT)
+
+
+class Gate:
+    """``quotas`` gives a tenant's, the same object while they do not change; ``routers`` the number of live routers.
+
+    Whatever was admitted is told to have ended, by :meth:`ended`, once and in any case.
+    """
+
+    def __init__(
+        self,
+        quotas: Callable[[int], Quotas],
+        routers: Callable[[], int],
+        clock: Callable[[], float],
+        *,
+        redis_url: str = "",
+        cluster: str = "",
+    ) -> None:
+        """Raises :class:`RedisUrlUnusable`."""
+        self._quotas = quotas
+        self._routers = routers
+        self._redis = RedisBuckets(redis_url, cluster, routers, clock) if redis_url else None
+        self._rates: _Rates = self._redis or Shares(routers, clock)
+        self._in_flight = InFlight()
+        self._admitted = 0
+        self._throttled = {"rate": 0, IN_FLIGHT: 0}
+
+    def start(self) -> None:
+        if self._redis is not None:
+            self._redis.start()
+
+    async def close(self) -> None:
+        """Whoever waits for Redis is decided by this router's share."""
+        if self._redis is not None:
+            await self._redis.close()
+
+    # Asking.
+
+    def ask(self, tenant: int, kinds: bytes, decided: Decided) -> None:
+        """Ask for a section of operations of these kinds. ``decided`` is called once: now, or within
+        :data:`ANSWER_S_MAX`."""
+        operations = len(kinds)
+        quotas = self._quotas(tenant)
+        if exempt(kinds):
+            self._rates.charge(tenant, quotas, operations)
+            self._begin(tenant, operations)
+            decided(None)
+            return
+        limit = max(quotas.in_flight // max(self._routers(), 1), 1)
+        if self._in_flight.full(tenant, limit):
+            retry_after_s = self._in_flight.retry_after_s(tenant, limit)
+            self._throttled[IN_FLIGHT] += operations
+            decided(Denied(IN_FLIGHT, quotas.in_flight, retry_after_s))
+            return
+
+        def judged(denied: Denied | None) -> None:
+            if denied is None:
+                self._begin(tenant, operations)
+            else:
+                self._throttled[denied.quota] += operations
+            decided(denied)
+
+        self._rates.ask(tenant, quotas, operations, judged)
+
+    async def admit(self, tenant: int, kinds: bytes) -> Denied | None:
+        """As :meth:`ask`, for tasks. What is admitted while the task is cancelled has ended."""
+        waiter: asyncio.Future[Denied | None] = asyncio.get_running_loop().create_future()
+
+        def decided(denied: Denied | None) -> None:
+            if not waiter.done():
+                waiter.set_result(denied)
+            elif denied is None:
+                self.ended(tenant, len(kinds), 0.0)
+
+        self.ask(tenant, kinds, decided)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled() and waiter.result() is None:
+                self.ended(tenant, len(kinds), 0.0)
+            raise
+
+    def _begin(self, tenant: int, operations: int) -> None:
+        self._admitted += operations
+        self._in_flight.begin(tenant, operations)
+
+    def ended(self, tenant: int, operations: int, took_s: float) -> None:
+        """An admitted section was answered, refused later on, or given up."""
+        self._in_flight.end(tenant, operations, took_s)
+
+    # Looking.
+
+    def standing(self, tenant: int) -> Standing:
+        return self._rates.standing(tenant, self._quotas(tenant))
+
+    def under_way(self, tenant: int) -> int:
+        return self._in_flight.of(tenant)
+
+    def status(self) -> dict[str, object]:
+        found: dict[str, object] = {"admitted": self._admitted, "throttled": dict(self._throttled)}
+        if self._redis is not None:
+            found.update(self._redis.status())
+        return found

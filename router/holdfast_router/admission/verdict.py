@@ -1,0 +1,48 @@
+"""What admission says of a section, and of how a tenant stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
+from holdfast.wire.errors import Code
+from holdfast.wire.messages import Refusal
+
+RATE = "rate"
+IN_FLIGHT = "in_flight"
+_WHAT = {RATE: "operations per second", IN_FLIGHT: "operations under way"}
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Nothing of the section is done. ``quota`` is used up for now, ``limit`` is what the tenant has of it."""
+
+    quota: str
+    limit: int
+    retry_after_s: float
+    """When the section would be admitted if all that were refused before it come back as they were told."""
+
+    @property
+    def retry_after_ms(self) -> int:
+        return max(ceil(self.retry_after_s * 1000), 1)
+
+    def refusal(self) -> Refusal:
+        text = f"the quota of {self.limit} {_WHAT[self.quota]} is used up: come again in {self.retry_after_ms} ms"
+        return Refusal(Code.THROTTLED, text, self.retry_after_ms, quota=self.quota, limit=self.limit)
+
+
+Decided = Callable[[Denied | None], None]
+"""Told once, at once or after one round trip to Redis: None when the section is admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """For the ``RateLimit`` header fields: ``limit`` operations per second on average, ``burst`` at once."""
+
+    limit: int
+    burst: int
+    remaining: int
+    """As far as this router knows."""
+    reset_s: float
+    """Until all of ``burst`` is there again, if nothing more is asked."""
