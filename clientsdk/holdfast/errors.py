@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from holdfast.wire.errors import (
     BadMessage,
+    Forbidden,
     HoldfastError,
     InvalidArgument,
     InvalidLockID,
@@ -14,6 +15,7 @@ from holdfast.wire.errors import (
     OutcomeUnknown,
     Overloaded,
     Rejected,
+    Throttled,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -27,6 +29,7 @@ __all__ = [
     "BadMessage",
     "CapacityMismatch",
     "ClientClosed",
+    "Forbidden",
     "HoldfastError",
     "InvalidArgument",
     "InvalidLockID",
@@ -42,6 +45,7 @@ __all__ = [
     "QuotaExceeded",
     "Rejected",
     "SessionLost",
+    "Throttled",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",

@@ -14,10 +14,11 @@ from holdfast.core.batch import NOBODY, Batch
 from holdfast.core.client import ClientCore
 from holdfast.core.group import GroupClient
 from holdfast.core.hold import Hold
-from holdfast.core.lane import Lane, WriteLane
+from holdfast.core.lane import Lane
 from holdfast.core.lease import Lease
 from holdfast.core.plain_lease import PlainLease
 from holdfast.core.state import State
+from holdfast.core.write_lane import WriteLane
 from holdfast.errors import HoldfastError, LockTimeout
 from holdfast.wire.frames import Event, EventKind, Kind, Reason, Status
 
@@ -136,7 +137,7 @@ _RENEWED: dict[int, Lease] = {}
 
 def _numbers_every_copy_anew(self: Lane, batch: Batch, now_ms: float) -> None:
     if isinstance(self, WriteLane) and batch.attempts and batch.client == self.client:
-        self._unanswered.pop(batch.first_seq, None)
+        self._unanswered.pop(batch.seqs[0], None)
         sent_ms = batch.sent_ms
         self._seal(batch, now_ms)
         batch.sent_ms = sent_ms
@@ -149,7 +150,7 @@ def _forgets_releases(self: Lane, batches: Iterable[Batch]) -> None:
         if set(batch.kinds) <= {int(Kind.RELEASE)}:
             self._forget(batch)
             for at, caller in enumerate(batch.callers):
-                caller.answered(Kind.RELEASE, Status.OK, 0, 0, None, batch.first_seq + at, batch.sent_ms)
+                caller.answered(Kind.RELEASE, Status.OK, 0, 0, None, batch.seqs[at], batch.sent_ms)
         else:
             _LOST(self, [batch])
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from holdfast.wire.errors import HoldfastError
-from holdfast.wire.frames import Kind, Options
+from holdfast.wire.frames import EXEMPT, Kind, Options
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SECTION_BYTES_MAX
+from holdfast.wire.messages import Refusal
 
 _OPERATION_BYTES: Final = 64
 """Room for the numbers of one operation; names and options are counted apart."""
@@ -69,8 +71,8 @@ class Batch:
     after that: every copy that is ever sent has the same bytes."""
 
     __slots__ = (
-        "attempts", "begun_ms", "callers", "client", "deadline_ms", "expired", "first_seq", "kinds", "leases", "maybe",
-        "names", "options", "resend_ms", "section", "sent_ms", "size", "tokens", "ttls", "waits",
+        "attempts", "begun_ms", "callers", "client", "deadline_ms", "expired", "kinds", "leases", "maybe", "names",
+        "options", "resend_ms", "section", "sent_ms", "seqs", "size", "throttled", "tokens", "ttls", "waits",
     )  # fmt: skip
 
     def __init__(self, begun_ms: float, deadline_ms: float) -> None:
@@ -89,7 +91,8 @@ class Batch:
         self.expired = False
         self.section = b""
         self.client = 0
-        self.first_seq = 0
+        self.seqs: Sequence[int] = ()
+        """Numbers of the operations, ascending. Reads have none of their own: 0."""
         self.sent_ms = 0.0
         """A moment before the first copy left; 0 before that."""
         self.maybe = False
@@ -97,6 +100,8 @@ class Batch:
         self.attempts = 0
         self.resend_ms = 0.0
         """When to send the next copy. While one is under way: when it must be taken for lost."""
+        self.throttled: Refusal | None = None
+        """What the last copy was refused with, if that was a quota of the tenant."""
 
     @property
     def full(self) -> bool:
@@ -124,6 +129,24 @@ class Batch:
         self.ttls.append(ttl_ms)
         self.waits.append(wait_ms)
         self.callers.append(caller)
+
+    def add_from(self, batch: Batch, at: int) -> None:
+        """The operation that stands there in ``batch``."""
+        self.add(
+            batch.callers[at], batch.kinds[at], batch.names[at], batch.leases[at], batch.tokens[at], batch.ttls[at],
+            batch.waits[at], batch.options.get(at),
+        )  # fmt: skip
+
+    @property
+    def exempt(self) -> list[int]:
+        """Where operations stand that are never refused for load, and somebody waits for."""
+        callers = self.callers
+        return [at for at, kind in enumerate(self.kinds) if kind in EXEMPT and callers[at] is not NOBODY]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for any of it."""
+        return all(caller is NOBODY for caller in self.callers)
 
     def take_back(self, at: int) -> None:
         """Nobody waits for this operation any more. One that has not left becomes one that changes nothing."""

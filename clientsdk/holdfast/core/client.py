@@ -20,6 +20,7 @@ from .group import GroupClient
 from .hold import Hold
 from .lane import Receiver
 from .lease import Lease
+from .retry_budget import RetryBudget
 from .wheel import Wheel
 
 LOOK_MS: Final = 1000.0
@@ -65,6 +66,7 @@ class ClientCore:
         self.closed = False
         self.tenant = 0
         self.trouble = "there is no connection"
+        self.retries = RetryBudget(self.now_ms)
         self.table_version = 0
         self.leases: Wheel[Lease] = Wheel(self.wake)
         self.waits: Wheel[Hold] = Wheel(self.wake)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from holdfast.wire.errors import HoldfastError, Rejected
+from holdfast.wire.errors import Code, HoldfastError, Rejected
 from holdfast.wire.frames import Event, EventKind, Kind, Reason, Section, Status, decode_answers, encode
 from holdfast.wire.messages import GroupRole, Msg, Refusal, Request
 
 from .batch import RETRY_MS_MAX
-from .lane import OVERDUE_MS, Lane, WriteLane
+from .lane import OVERDUE_MS, Lane
 from .lease import Lease
+from .write_lane import WriteLane
 
 if TYPE_CHECKING:
     from .client import ClientCore
@@ -101,6 +102,8 @@ class GroupClient:
             return
         self._registering = 0
         self.core.trouble = refusal.message
+        if refusal.code == Code.THROTTLED:
+            self.writes.hold_back(refusal)
         self._register_ms = self.core.clock() + refusal.retry_after_ms + RETRY_MS_MAX * self.core.rng.random()
         self.core.wake(self._register_ms)
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from holdfast.errors import ClientClosed, HoldfastError, LockLost, LockTimeout, Rejected, SessionLost, Unavailable
+from holdfast.errors import (
+    ClientClosed,
+    HoldfastError,
+    LockLost,
+    LockTimeout,
+    Rejected,
+    SessionLost,
+    Throttled,
+    Unavailable,
+)
 from holdfast.wire.frames import Kind, Options, Reason, Status, TicketRow
 from holdfast.wire.limits import WAIT_MS_MAX
 
@@ -212,10 +221,10 @@ class Hold:
     def failed(self, kind: int, error: HoldfastError) -> None:
         if kind == ACQUIRE:
             if not isinstance(error, Rejected):
-                error = Unavailable(f"lock {self.name!r} was not had, and what was asked is taken back: {error}")
+                self._fail(Unavailable(f"lock {self.name!r} was not had, and what was asked is taken back: {error}"))
             else:
                 self._batch = None
-            self._fail(error)
+                self.refuse(error)
         elif kind == RELEASE:
             fail(self._release_waiter, error)
             self._release_waiter = None
@@ -318,12 +327,18 @@ class Hold:
             return
         batch.take_back(self._at)
         if batch.sent_ms and batch.client == self.group.writes.client:
-            self.group.cancel(batch.first_seq + self._at, self.name, batch.leases[self._at])
+            self.group.cancel(batch.seqs[self._at], self.name, batch.leases[self._at])
 
     def refuse(self, error: HoldfastError) -> None:
-        """Nothing was sent, or nothing came of it."""
-        if self.state == State.ASKED:
-            self._fail(error)
+        """Nothing was sent, or nothing came of it. Who may wait for the lock may wait for a quota, too."""
+        if self.state != State.ASKED:
+            return
+        if isinstance(error, Throttled) and self.wait_ms:
+            free_ms = self.core.clock() + error.retry_after_ms
+            if free_ms < self._wait_until_ms:
+                self.core.after(error.retry_after_ms, partial(self._ask_later, self._asking))
+                return
+        self._fail(error)
 
     # Holding.
 

@@ -6,19 +6,20 @@ A written batch keeps its numbers and its bytes through every copy, so that any 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 from random import Random
 from typing import Final, Protocol
 
 import msgspec
 
-from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, OutcomeUnknown, Unavailable
-from holdfast.wire.frames import Options, Section, Status, decode_answers, encode
-from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, DEADLINE_MS_MAX
+from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, OutcomeUnknown, Throttled, Unavailable
+from holdfast.wire.frames import EXEMPT, Options, Section, Status, decode_answers, encode
+from holdfast.wire.limits import DEADLINE_MS_MAX
 from holdfast.wire.messages import Msg, Refusal, Request
 
-from .batch import RETRY_MS_MAX, Batch, Caller
+from .batch import NOBODY, RETRY_MS_MAX, Batch, Caller
+from .retry_budget import RetryBudget
 
 SECTIONS_IN_FLIGHT_MAX: Final = 2
 """One on its way and one being answered: more would only cut the same operations into smaller sections."""
@@ -28,6 +29,8 @@ OVERDUE_MS: Final = 2000.0
 RETRY_MS: Final = 10.0
 SHARED_PATIENCE: Final = 8
 """A batch that waits takes newcomers for this fraction of their patience only, for they share its deadline."""
+THROTTLE_JITTER: Final = 0.25
+"""Who is told to come again in a second comes after 1 to 1.25: callers told the same do not come all at once."""
 
 _UNREGISTERED = int(Status.UNREGISTERED)
 _MOVED = int(Status.MOVED)
@@ -54,6 +57,7 @@ class Post(Protocol):
     connected: bool
     trouble: str
     """The last thing that went wrong on the way, for error messages."""
+    retries: RetryBudget
 
     def clock(self) -> float: ...
     def wake(self, due_ms: float) -> None: ...
@@ -75,6 +79,13 @@ class Lane:
         """Not yet sent, oldest first."""
         self._open: Batch | None = None
         """The youngest of the queue while it takes operations."""
+        self._urgent: deque[Batch] = deque()
+        """Likewise, of operations that are never refused for load, while the others are held back."""
+        self._open_urgent: Batch | None = None
+        self._free_ms = 0.0
+        """Until then nothing new leaves but what is urgent, for the tenant's quota is used up; 0: it is not."""
+        self._throttle: Refusal | None = None
+        """Why."""
         self._in_flight: dict[int, Batch] = {}
         self._resend: list[Batch] = []
 
@@ -86,7 +97,7 @@ class Lane:
     @property
     def waiting(self) -> bool:
         """Whether something has yet to be sent for the first time."""
-        return bool(self._queue)
+        return bool(self._queue or self._urgent)
 
     def call(
         self,
@@ -100,9 +111,10 @@ class Lane:
         options: Options | None = None,
     ) -> Batch:
         """Issue one operation; it is the last of the batch returned."""
-        batch = self._open
+        urgent = self._free_ms and kind in EXEMPT
+        batch = self._open_urgent if urgent else self._open
         if batch is None or batch.full:
-            batch = self._begin()
+            batch = self._begin_urgent() if urgent else self._begin()
         batch.add(caller, kind, name, lease, token, ttl_ms, wait_ms, options)
         self._post.flush_soon()
         return batch
@@ -112,6 +124,12 @@ class Lane:
         batch = self._open = Batch(now, now + self._post.timeout_ms)
         self._queue.append(batch)
         self._post.wake(now + self._post.timeout_ms / SHARED_PATIENCE)
+        return batch
+
+    def _begin_urgent(self) -> Batch:
+        now = self._post.clock()
+        batch = self._open_urgent = Batch(now, now + self._post.timeout_ms)
+        self._urgent.append(batch)
         return batch
 
     # Sending.
@@ -124,7 +142,14 @@ class Lane:
                     break
                 self._resend.remove(batch)
                 self._send(batch, now_ms)
-        queue = self._queue
+        if self._urgent:
+            self._open_urgent = None
+            self._drain(self._urgent, now_ms)
+        if self._free_ms <= now_ms:
+            self._free_ms = 0.0
+            self._drain(self._queue, now_ms)
+
+    def _drain(self, queue: deque[Batch], now_ms: float) -> None:
         while queue and len(self._in_flight) < SECTIONS_IN_FLIGHT_MAX and self._has_room(queue[0]):
             batch = queue.popleft()
             if batch is self._open:
@@ -143,11 +168,12 @@ class Lane:
     def _seal(self, batch: Batch, now_ms: float) -> None:
         self._encode(batch, now_ms, 0, [0] * len(batch.callers))
 
-    def _encode(self, batch: Batch, now_ms: float, floor: int, seqs: list[int]) -> None:
+    def _encode(self, batch: Batch, now_ms: float, floor: int, seqs: Sequence[int]) -> None:
         batch.client = self.client
+        batch.seqs = seqs
         batch.section = encode(
             Section(
-                self.client, floor, bytes(batch.kinds), seqs, batch.names, batch.leases, batch.tokens, batch.ttls,
+                self.client, floor, bytes(batch.kinds), list(seqs), batch.names, batch.leases, batch.tokens, batch.ttls,
                 batch.waits, batch.options,
             )
         )  # fmt: skip
@@ -155,6 +181,8 @@ class Lane:
 
     def _send(self, batch: Batch, now_ms: float) -> None:
         batch.attempts += 1
+        if batch.attempts == 1:
+            self._post.retries.sent()
         left_ms = self._post.timeout_ms if batch.expired else batch.deadline_ms - now_ms
         patience_ms = int(min(max(left_ms, PATIENCE_MS_MIN), DEADLINE_MS_MAX))
         batch.resend_ms = now_ms + patience_ms + OVERDUE_MS
@@ -176,15 +204,15 @@ class Lane:
         if answers.statuses and answers.statuses[0] == _UNREGISTERED:
             self._unregistered(batch)
         details = answers.details
-        seq, sent_ms = batch.first_seq, batch.sent_ms
+        seqs, sent_ms = batch.seqs, batch.sent_ms
         for at, (caller, kind, status, token, deadline) in enumerate(
             zip(batch.callers, batch.kinds, answers.statuses, answers.tokens, answers.deadlines, strict=True)
         ):
             if status == _AGAIN:
                 self._again(batch, at)
             else:
-                caller.answered(kind, status, token, deadline, details.get(at) if details else None, seq + at, sent_ms)
-        if self._queue:
+                caller.answered(kind, status, token, deadline, details.get(at) if details else None, seqs[at], sent_ms)
+        if self.waiting:
             self._post.flush_soon()
 
     def _again(self, batch: Batch, at: int) -> None:
@@ -192,10 +220,7 @@ class Lane:
         if self._open is None or self._open.deadline_ms != batch.deadline_ms or self._open.full:
             self._open = Batch(batch.begun_ms, batch.deadline_ms)
             self._queue.append(self._open)
-        self._open.add(
-            batch.callers[at], batch.kinds[at], batch.names[at], batch.leases[at], batch.tokens[at], batch.ttls[at],
-            batch.waits[at], batch.options.get(at),
-        )  # fmt: skip
+        self._open.add_from(batch, at)
 
     def _forget(self, batch: Batch) -> None:
         """The batch has been answered, or certainly never will have happened."""
@@ -209,6 +234,10 @@ class Lane:
             return
         code = refusal.code
         self._post.trouble = refusal.message
+        batch.throttled = None
+        if code == Code.THROTTLED:
+            self._throttled(batch, refusal)
+            return
         if code == Code.OUTCOME_UNKNOWN:
             batch.maybe = True
         elif code in _FATAL and not batch.maybe:
@@ -217,19 +246,76 @@ class Lane:
         elif code in _ELSEWHERE and not batch.maybe:
             self._forget(batch)
             for at, (caller, kind) in enumerate(zip(batch.callers, batch.kinds, strict=True)):
-                caller.answered(kind, _MOVED, 0, 0, None, batch.first_seq + at, batch.sent_ms)
+                caller.answered(kind, _MOVED, 0, 0, None, batch.seqs[at], batch.sent_ms)
             return
         if batch.expired and not batch.maybe:
             # No copy did anything or will, and patience was over before.
-            self._abandon(batch, self._unavailable())
+            self._abandon(batch, self._impatience(batch))
             return
         pause_ms = min(RETRY_MS * 2 ** min(batch.attempts, 10), RETRY_MS_MAX)
+        self._send_later(batch, refusal.retry_after_ms + pause_ms * self._post.rng.random())
+
+    def _send_later(self, batch: Batch, pause_ms: float) -> None:
         now_ms = self._post.clock()
-        batch.resend_ms = now_ms + refusal.retry_after_ms + pause_ms * self._post.rng.random()
+        batch.resend_ms = now_ms + max(pause_ms, self._post.retries.spend(now_ms))
         self._resend.append(batch)
         self._post.wake(batch.resend_ms)
-        if self._queue:
+        if self.waiting:
             self._post.flush_soon()
+
+    # Throttled.
+
+    def hold_back(self, refusal: Refusal) -> None:
+        """A quota is used up: what is new waits, but not what is never refused."""
+        now_ms = self._post.clock()
+        self._throttle = refusal
+        self._free_ms = max(self._free_ms, now_ms + refusal.retry_after_ms)
+        self._post.wake(self._free_ms)
+        for batch in list(self._queue):
+            for at in batch.exempt:
+                if self._open_urgent is None or self._open_urgent.full:
+                    self._begin_urgent()
+                assert self._open_urgent is not None
+                self._open_urgent.add_from(batch, at)
+                batch.take_back(at)
+            if batch.idle:
+                self._queue.remove(batch)
+                if batch is self._open:
+                    self._open = None
+        if self._urgent:
+            self._post.flush_soon()
+
+    def _throttled(self, batch: Batch, refusal: Refusal) -> None:
+        """What is never refused goes on at once, apart; the rest when it was told to."""
+        self.hold_back(refusal)
+        batch.throttled = refusal
+        self._part(batch)
+        pause_ms = float(refusal.retry_after_ms)
+        left_ms = batch.deadline_ms - self._post.clock()
+        if not batch.maybe and (batch.expired or pause_ms >= left_ms or batch.idle):
+            self._abandon(batch, self._impatience(batch))
+            return
+        jitter_ms = THROTTLE_JITTER * pause_ms * self._post.rng.random()
+        self._send_later(batch, pause_ms + jitter_ms if pause_ms + jitter_ms < left_ms else pause_ms)
+
+    def _part(self, batch: Batch) -> None:
+        """Send the operations of a refused batch that are never refused in a section of their own, under the same
+        numbers. They stay in the batch, whose bytes do not change: whichever copy comes later changes nothing."""
+        apart = batch.exempt
+        if not apart or len(apart) == len(batch.callers) or batch.client != self.client:
+            return
+        part = Batch(batch.begun_ms, batch.deadline_ms)
+        for at in apart:
+            part.add_from(batch, at)
+            batch.callers[at] = NOBODY
+        part.expired, part.maybe = batch.expired, batch.maybe
+        self._seal_part(part, [batch.seqs[at] for at in apart])
+        part.sent_ms = batch.sent_ms
+        self._resend.insert(0, part)
+        self._post.flush_soon()
+
+    def _seal_part(self, part: Batch, seqs: list[int]) -> None:
+        self._encode(part, 0.0, 0, seqs)
 
     def _abandon(self, batch: Batch, error: HoldfastError) -> None:
         """The batch will not be sent again."""
@@ -244,15 +330,18 @@ class Lane:
         """Tell the callers whose patience is over."""
         if self._open is not None and now_ms - self._open.begun_ms >= self._post.timeout_ms / SHARED_PATIENCE:
             self._open = None
-        for batch in [batch for batch in self._queue if batch.deadline_ms <= now_ms]:
-            self._queue.remove(batch)
-            if batch is self._open:
-                self._open = None
-            self._abandon(batch, self._unavailable())
+        for queue, until_ms in ((self._queue, max(now_ms, self._free_ms)), (self._urgent, now_ms)):
+            for batch in [batch for batch in queue if batch.deadline_ms <= until_ms]:
+                queue.remove(batch)
+                if batch is self._open:
+                    self._open = None
+                if batch is self._open_urgent:
+                    self._open_urgent = None
+                self._abandon(batch, self._impatience(batch))
         for batch in [batch for batch in self._resend if not batch.expired and batch.deadline_ms <= now_ms]:
             if not batch.maybe:
                 self._resend.remove(batch)
-                self._abandon(batch, self._unavailable())
+                self._abandon(batch, self._impatience(batch))
             else:
                 self._give_up(batch)
         for batch in [b for b in self._in_flight.values() if not b.expired and b.deadline_ms <= now_ms]:
@@ -264,10 +353,15 @@ class Lane:
         """Patience is over while a copy may be under way. A read may as well have been lost."""
         self._resend = [other for other in self._resend if other is not batch]
         self._in_flight = {request: other for request, other in self._in_flight.items() if other is not batch}
-        self._abandon(batch, self._unavailable())
+        self._abandon(batch, self._impatience(batch))
 
-    def _unavailable(self) -> Unavailable:
-        return Unavailable(f"no answer within {self._post.timeout_ms / 1000:g} s: {self._post.trouble}")
+    def _impatience(self, batch: Batch) -> HoldfastError:
+        """What callers of a batch of which no copy did anything are told when they wait no longer."""
+        throttle = batch.throttled or (self._throttle if self._free_ms and not batch.sent_ms else None)
+        if throttle is None:
+            return Unavailable(f"no answer within {self._post.timeout_ms / 1000:g} s: {self._post.trouble}")
+        left_ms = max(int(self._free_ms - self._post.clock()), 1)
+        return Throttled(throttle.message, left_ms, throttle.quota, throttle.limit)
 
     def disconnected(self) -> None:
         """What was under way is sent again, over the next connection."""
@@ -282,18 +376,21 @@ class Lane:
 
     def callers(self) -> list[Caller]:
         """Whoever waits for an answer."""
-        batches = (*self._in_flight.values(), *self._resend, *self._queue)
+        batches = (*self._in_flight.values(), *self._resend, *self._urgent, *self._queue)
         return [caller for batch in batches for caller in batch.callers]
 
     def close(self, error: HoldfastError) -> None:
         """Nothing is sent any more."""
-        batches = [*self._in_flight.values(), *self._resend, *self._queue]
-        self._in_flight, self._resend, self._queue, self._open = {}, [], deque(), None
+        batches = [*self._in_flight.values(), *self._resend, *self._urgent, *self._queue]
+        self._in_flight, self._resend, self._queue, self._urgent = {}, [], deque(), deque()
+        self._open = self._open_urgent = None
         for batch in batches:
             self._abandon(batch, error)
 
     def next_due_ms(self) -> float:
-        due = min((batch.deadline_ms for batch in self._queue), default=inf)
+        due = min((batch.deadline_ms for batch in (*self._urgent, *self._queue)), default=inf)
+        if self._free_ms and self._queue:
+            due = min(due, self._free_ms)
         if self._open is not None:
             due = min(due, self._open.begun_ms + self._post.timeout_ms / SHARED_PATIENCE)
         for batch in (*self._resend, *self._in_flight.values()):
@@ -303,78 +400,3 @@ class Lane:
         if self._post.connected and self._resend and len(self._in_flight) < SECTIONS_IN_FLIGHT_MAX:
             due = min(due, *(batch.resend_ms for batch in self._resend))
         return due
-
-
-class WriteLane(Lane):
-    """Operations that change something: numbered without gaps, sent under their numbers until they are answered."""
-
-    message = Msg.OPS
-
-    def __init__(self, post: Post, group: int, on_unregistered: Callable[[], None]) -> None:
-        super().__init__(post, group)
-        self._on_unregistered = on_unregistered
-        self.next_seq = 1
-        self._unanswered: dict[int, Batch] = {}
-        """By first seq, ascending. Invariant: the floor that any section carries is at or below the first of them."""
-        self._pinned: dict[int, None] = {}
-        """Answered, but their cancel is not: the floor must not pass them."""
-
-    def registered(self, client: int) -> None:
-        """A new number in the group: numbering starts anew. Batches of the number before are answered, or refused."""
-        self.client = client
-        self.next_seq = 1
-        self._unanswered = {}
-        self._pinned = {}
-
-    def unregister(self) -> None:
-        """The group knows the number no more. What was to be sent under it would mean something else under another."""
-        self.registered(0)
-        queue, self._queue, self._open = self._queue, deque(), None
-        for batch in queue:
-            for caller, kind in zip(batch.callers, batch.kinds, strict=True):
-                caller.answered(kind, _UNREGISTERED, 0, 0, None, 0, 0.0)
-
-    @property
-    def floor(self) -> int:
-        floor = next(iter(self._unanswered), self.next_seq)
-        return min(floor, *self._pinned) if self._pinned else floor
-
-    def pin(self, seq: int) -> None:
-        self._pinned[seq] = None
-
-    def unpin(self, seq: int) -> None:
-        self._pinned.pop(seq, None)
-
-    def is_pinned(self, seq: int) -> bool:
-        return seq in self._pinned
-
-    def is_open(self, seq: int) -> bool:
-        """Whether the answer of ``seq`` may still come."""
-        return seq >= self.floor
-
-    def _has_room(self, batch: Batch) -> bool:
-        if self.client == 0:
-            return False
-        return self.next_seq + len(batch.callers) <= self.floor + ANSWERS_PER_CLIENT_MAX
-
-    def _seal(self, batch: Batch, now_ms: float) -> None:
-        first = batch.first_seq = self.next_seq
-        after = first + len(batch.callers)
-        self._encode(batch, now_ms, self.floor, list(range(first, after)))
-        self.next_seq = after
-        self._unanswered[first] = batch
-
-    def _forget(self, batch: Batch) -> None:
-        if batch.sent_ms and batch.client == self.client:
-            self._unanswered.pop(batch.first_seq, None)
-
-    def _unregistered(self, batch: Batch) -> None:
-        if batch.client == self.client:
-            self._on_unregistered()
-
-    def _give_up(self, batch: Batch) -> None:
-        """It may have happened: it stays under way under its numbers, until some copy is answered."""
-        batch.expired = True
-        error = OutcomeUnknown(f"no answer within {self._post.timeout_ms / 1000:g} s: {self._post.trouble}")
-        for caller, kind in zip(batch.callers, batch.kinds, strict=True):
-            caller.failed(kind, error)

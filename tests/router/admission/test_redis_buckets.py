@@ -192,7 +192,7 @@ async def test_killed_and_started_anew_nothing_is_lost_and_nobody_gets_a_second_
             await asyncio.sleep(0.001)
         assert 200 <= admitted <= LIMIT.rate / ROUTERS + 110, "its share, and what it had been granted before"
         server.start()
-        while not router.shared:
+        while not router.status()["shared"]:
             await ask(router, 1)
             await asyncio.sleep(0.001)
         burst = 0
