@@ -17,6 +17,7 @@ from holdfast.wire.addresses import check_plaintext, split_address
 from holdfast.wire.collecting import settle_collector
 from holdfast.wire.tls import Certificates, TlsFiles, TlsUnusable
 
+from .admission.redis_buckets import RedisUrlUnusable
 from .directory import META_SILENCE_S
 from .logs import configure_logs
 from .process import FormationUnreadable, Router, listening_line, read_formation
@@ -65,7 +66,8 @@ async def _run(options: argparse.Namespace, tls: _Tls) -> None:
     if tls.nodes is None:
         for node in formation.nodes:
             _check_plaintext(node.address, allowed=options.plaintext)
-    router = Router(formation, tls.nodes, meta_silence_s=options.meta_silence)
+    redis_url = os.environ.get("HOLDFAST_REDIS_URL", "")
+    router = Router(formation, tls.nodes, meta_silence_s=options.meta_silence, redis_url=redis_url)
     try:
         await router.listen(*split_address(options.listen, port_min=0), tls.clients)
         if tls.clients is None:
@@ -132,7 +134,7 @@ def main() -> int:
         uvloop.run(_run(options, tls))
     except FormationUnreadable as error:
         return _fail(EXIT_DATA, error)
-    except (_NoSuchHost, TlsUnusable) as error:
+    except (_NoSuchHost, TlsUnusable, RedisUrlUnusable) as error:
         return _fail(EXIT_USAGE, error)
     except _PortTaken as error:
         return _fail(EXIT_PORT, error)

@@ -12,7 +12,7 @@ from holdfast.wire.errors import Forbidden, HoldfastError, Unauthenticated, Unav
 from holdfast.wire.frames import Kind
 from holdfast.wire.keys import DIGEST_BYTES, SALT_BYTES, SECRET_CHARS, is_secret_of, split_key
 from holdfast.wire.messages import Beat, MetaDelta, MetaRecord, with_delta
-from holdfast.wire.tenants import ApiKey, KeyRole, Principal, Tenant, TenantState
+from holdfast.wire.tenants import ApiKey, KeyRole, Principal, Quotas, Tenant, TenantState
 
 META_SILENCE_S = 10.0
 """HOLDFAST_META_SILENCE_S, ``--meta-silence``."""
@@ -26,6 +26,7 @@ EXEMPT = bytes(
 """What a stale router still takes: holders must not lose their locks because the meta group is down."""
 
 _NOBODY = ApiKey("", "", KeyRole.READ, "", bytes(SALT_BYTES), bytes(DIGEST_BYTES), 0)
+_NOTHING = Quotas(0, 0, 0, 0, 0, 0, 0, 0, 0)
 _NO_SECRET = "-" * SECRET_CHARS
 
 Gone = Mapping[str, HoldfastError]
@@ -105,6 +106,11 @@ class Directory:
 
     def tenant(self, number: int) -> Tenant | None:
         return self._tenants.get(number)
+
+    def quotas(self, number: int) -> Quotas:
+        """The same object for as long as the tenant does not change; of one that is gone, nothing."""
+        found = self._tenants.get(number)
+        return found.quotas if found is not None else _NOTHING
 
     def named(self, text: str) -> Tenant | None:
         """By its id, as people write it."""

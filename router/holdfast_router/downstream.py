@@ -52,13 +52,15 @@ log = logging.getLogger("holdfast.router")
 class Downstream:
     """One connection of an SDK."""
 
-    __slots__ = ("connection", "outstanding", "paused", "principal")
+    __slots__ = ("admitted", "connection", "outstanding", "paused", "principal")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.principal: Principal | None = None
         """None until it has said HELLO."""
         self.outstanding = 0
+        self.admitted = 0
+        """Operations of its that were admitted and are under way."""
         self.paused = False
 
     def answered(self) -> None:

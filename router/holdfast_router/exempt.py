@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from holdfast.wire.frames import Kind, Section
-
-_EXEMPT = bytes([Kind.RELEASE, Kind.KEEPALIVE, Kind.CANCEL, Kind.END, Kind.HOLDS, Kind.TICKETS])
+from holdfast.wire.frames import EXEMPT, Kind, Section
 
 
 def is_exempt(section: Section) -> bool:
     """Whether every operation of ``section`` is exempt. Ending another's session is not."""
     kinds = section.kinds
-    if kinds.translate(None, _EXEMPT):
+    if kinds.translate(None, EXEMPT):
         return False
     return not any(kinds[at] == Kind.END and options.session for at, options in section.options.items())

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from holdfast.wire.accepting import Acceptor
 from holdfast.wire.addresses import split_address
 from holdfast.wire.errors import Code, HoldfastError
 from holdfast.wire.frames import FIRST_READ, Answers, Event, Kind, Status, decode_answers, decode_events, encode
+from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX
 from holdfast.wire.messages import (
     Beat,
     GroupRecord,
@@ -29,6 +31,8 @@ from holdfast.wire.messages import (
 )
 from holdfast.wire.tls import Certificates, watch_certificates
 
+from .admission.gate import Gate
+from .admission.verdict import Denied
 from .directory import EXEMPT, META_SILENCE_S, Directory
 from .dispatch import GroupDispatch, Outcome
 from .downstream import ALONE, Downstream, Front
@@ -86,6 +90,25 @@ class _StatusesOf(msgspec.Struct, array_like=True, gc=False):
 _decode_statuses = msgspec.msgpack.Decoder(_StatusesOf).decode
 
 
+class _Kinds(msgspec.Struct, array_like=True, gc=False):
+    client: int
+    floor: int
+    kinds: bytes
+
+
+_decode_kinds = msgspec.msgpack.Decoder(_Kinds).decode
+_UNREADABLE = bytes([0])
+
+
+def _kinds_of(section: bytes) -> bytes:
+    """For admission, which comes before the section is read whole: refusing costs little. What cannot be read costs
+    as much as one operation."""
+    try:
+        return _decode_kinds(section).kinds[:OPERATIONS_PER_SECTION_MAX] or _UNREADABLE
+    except msgspec.DecodeError:
+        return _UNREADABLE
+
+
 class Router:
     """Create inside a running loop, then :meth:`listen` and :meth:`serve`."""
 
@@ -96,12 +119,21 @@ class Router:
         *,
         meta_silence_s: float = META_SILENCE_S,
         identity: str | None = None,
+        redis_url: str = "",
     ) -> None:
         """``tls``: of the links to nodes. ``meta_silence_s``: how long nothing is heard from the meta group before
-        nothing new is admitted. ``identity`` tells this process from other routers; drawn when None."""
+        nothing new is admitted. ``identity`` tells this process from other routers; drawn when None. ``redis_url``:
+        where routers share rates; without it each has an even share. Raises :class:`RedisUrlUnusable`."""
         self._loop = asyncio.get_running_loop()
         self._certificates = [tls] if tls is not None else []
         self.directory = Directory(self._loop.time, meta_silence_s)
+        self._gate = Gate(
+            self.directory.quotas,
+            lambda: self.directory.routers,
+            self._loop.time,
+            redis_url=redis_url,
+            cluster=formation.cluster,
+        )
         self._table_version = 0
         self._stamper: Stamper | None = None
         self._dispatches: dict[int, GroupDispatch] = {}
@@ -143,6 +175,7 @@ class Router:
             on_events=self._on_events,
         )
         self._upstream.keep({record.node: record.address for record in formation.nodes})
+        self._gate.start()
 
     async def listen(self, host: str, port: int, tls: Certificates | None) -> None:
         """Raises ``OSError`` when the port is taken."""
@@ -179,6 +212,7 @@ class Router:
         self._front.close()
         for task in self._tasks:
             task.cancel()
+        await self._gate.close()
         await self._upstream.close()
         for timer in (self._expiry, self._alone_timer):
             if timer is not None:
@@ -195,14 +229,43 @@ class Router:
             caller.answered()
             self._front.refuse(caller.connection, group, request, Refusal(Code.NO_SUCH_GROUP, f"no group {group} here"))
             return
+        assert caller.principal is not None, "only who was welcomed asks"
+        begun = self._loop.time()
+        kinds = _kinds_of(section)
+        judged = partial(self._judged, caller, kind, group, request, begun, begun + deadline_s, section, len(kinds))
+        self._gate.ask(caller.principal.tenant, kinds, judged)
+
+    def _judged(
+        self,
+        caller: Downstream,
+        kind: int,
+        group: int,
+        request: int,
+        begun: float,
+        deadline: float,
+        section: bytes,
+        operations: int,
+        denied: Denied | None,
+    ) -> None:
+        """What the gate says of a section, at once or after a look at Redis."""
+        assert self._stamper is not None
+        assert caller.principal is not None
+        if denied is None:
+            caller.admitted += operations
+        if caller.connection.closed:
+            self._end(caller, caller.admitted, 0.0)
+            return
         try:
-            assert caller.principal is not None, "only who was welcomed asks"
+            if denied is not None:
+                raise denied.error()
             tenant = self.directory.tenant(caller.principal.tenant)
             assert tenant is not None, "whose tenant is gone is gone"
             body, decoded = self._stamper.stamp(caller.principal, group, kind, section)
             if decoded.kinds.translate(None, EXEMPT):
                 self.directory.check_fresh()
         except HoldfastError as error:
+            if denied is None:
+                self._end(caller, operations, 0.0)
             caller.answered()
             self._front.refuse(caller.connection, group, request, refusal_of(error))
             return
@@ -212,14 +275,22 @@ class Router:
         elif decoded.kinds[0] >= FIRST_READ and decoded.kinds[0] not in (Kind.HOLDS, Kind.TICKETS):
             # Other reads are answered whoever asks: they prove nothing about the number.
             client = 0
-        now = self._loop.time()
-        item = Item(caller, request, kind, body, now + deadline_s, client, len(decoded.kinds))
-        item.tenant, item.exempt, item.arrived = tenant.number, is_exempt(decoded), now
+        item = Item(caller, request, kind, body, deadline, client, operations)
+        item.tenant, item.exempt, item.arrived = tenant.number, is_exempt(decoded), begun
         item.weight = tenant.weight
-        dispatch.submit(item)
+        self._dispatches[group].submit(item)
         self._wake()
 
+    def _end(self, caller: Downstream, operations: int, took_s: float) -> None:
+        """So many operations of its are under way no more."""
+        assert caller.principal is not None
+        if operations:
+            caller.admitted -= operations
+            self._gate.ended(caller.principal.tenant, operations, took_s)
+
     def _on_gone(self, caller: Downstream) -> None:
+        if caller.principal is not None:
+            self._end(caller, caller.admitted, 0.0)
         for dispatch in self._dispatches.values():
             dispatch.drop_caller(caller)
         for route in self._routes_of.pop(caller, ()):
@@ -253,6 +324,7 @@ class Router:
             "address": self.address,
             "clients": len(self._front),
             "table_version": self._table_version,
+            "admission": self._gate.status(),
             "leaders": {str(group): dispatch.leader for group, dispatch in self._dispatches.items()},
         }
         self._status_body = encode({"router": router, "nodes": nodes})
@@ -375,6 +447,9 @@ class Router:
         item = outcome.item
         caller = item.caller
         assert isinstance(caller, Downstream)
+        if caller.connection.closed:
+            return  # with it ended all that it had under way
+        self._end(caller, item.operations, self._loop.time() - item.arrived)
         caller.answered()
         if outcome.answers is not None:
             self._learn(group, item, caller, outcome.answers)

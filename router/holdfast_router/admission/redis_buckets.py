@@ -96,7 +96,6 @@ class RedisBuckets:
 
     def status(self) -> dict[str, object]:
         return {
-            "redis": self._address,
             "shared": self.shared,
             "redis_calls": self.calls,
             "redis_fallbacks": self.fallbacks,

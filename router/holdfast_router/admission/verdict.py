@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from holdfast.wire.errors import Code
-from holdfast.wire.messages import Refusal
+from holdfast.wire.errors import Throttled
 
 RATE = "rate"
 IN_FLIGHT = "in_flight"
@@ -27,9 +26,9 @@ class Denied:
     def retry_after_ms(self) -> int:
         return max(ceil(self.retry_after_s * 1000), 1)
 
-    def refusal(self) -> Refusal:
+    def error(self) -> Throttled:
         text = f"the quota of {self.limit} {_WHAT[self.quota]} is used up: come again in {self.retry_after_ms} ms"
-        return Refusal(Code.THROTTLED, text, self.retry_after_ms, quota=self.quota, limit=self.limit)
+        return Throttled(text, self.retry_after_ms, self.quota, self.limit)
 
 
 Decided = Callable[[Denied | None], None]
