@@ -15,7 +15,7 @@ import msgspec
 
 from holdfast.wire.accepting import Acceptor
 from holdfast.wire.addresses import split_address
-from holdfast.wire.errors import Code, HoldfastError
+from holdfast.wire.errors import Code, HoldfastError, Unauthenticated
 from holdfast.wire.frames import FIRST_READ, Answers, Event, Kind, Status, decode_answers, decode_events, encode
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX
 from holdfast.wire.messages import (
@@ -259,7 +259,8 @@ class Router:
             if denied is not None:
                 raise denied.error()
             tenant = self.directory.tenant(caller.principal.tenant)
-            assert tenant is not None, "whose tenant is gone is gone"
+            if tenant is None:
+                raise Unauthenticated("this tenant was deleted")
             body, decoded = self._stamper.stamp(caller.principal, group, kind, section)
             if decoded.kinds.translate(None, EXEMPT):
                 self.directory.check_fresh()

@@ -31,8 +31,9 @@ from holdfast.wire.frames import (
     encode,
 )
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SECTION_BYTES_MAX
-from holdfast.wire.messages import Msg, Request, decode_refusal, decode_table
+from holdfast.wire.messages import Msg, Refusal, Request, decode_refusal, decode_table
 from holdfast.wire.names import slot_of
+from holdfast.wire.tenants import Quotas
 from tests.machine.driver import Op, section
 from tests.node.processes import Caller, NodeProcess, free_addresses, run
 from tests.tenants import key_of, key_text, tenant_of
@@ -41,25 +42,27 @@ OTHER_KEY = key_text("other")
 
 
 class Service:
-    """One node, one router, and besides the built-in tenant 1 a tenant 2."""
+    """One node, one router, and besides the built-in tenant 1 a tenant 2, with other quotas than usual if given."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, quotas: Quotas | None = None) -> None:
         (address,) = free_addresses(1)
         formed = run("form", "--nodes", address, "--groups", "2", "--replicas", "1", "--out", str(root))
         self.key = json.loads(formed.stdout)["api_key"]
         for path in (root / "formation.json", root / "node-1" / "formation.json"):
             self.formation: dict[str, Any] = json.loads(path.read_text())
-            self.formation["tenants"].append(msgspec.to_builtins(tenant_of(2, key_of(OTHER_KEY))))
+            other = tenant_of(2, key_of(OTHER_KEY))
+            other = msgspec.structs.replace(other, quotas=quotas or other.quotas)
+            self.formation["tenants"].append(msgspec.to_builtins(other))
             path.write_text(json.dumps(self.formation))
         self.root = root
         self.node = NodeProcess(root / "node-1")
         self.router = self.start_router()
 
-    def start_router(self, *extra: str) -> subprocess.Popen[str]:
+    def start_router(self, *extra: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "holdfast_router", "--formation", str(self.root / "formation.json"),
              "--listen", "127.0.0.1:0", *extra],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **environment},
         )  # fmt: skip
         assert process.stdout is not None
         self.address = json.loads(process.stdout.readline())["address"]
@@ -105,6 +108,7 @@ class Sdk(Caller):
     def __init__(self) -> None:
         super().__init__()
         self.groups = b""
+        self.refusal = Refusal(0, "")
         self.events: list[Any] = []
         self._asked = 0
 
@@ -117,14 +121,14 @@ class Sdk(Caller):
             if kind == Msg.TABLE:
                 self.groups = decode_table(body).groups
 
-    def group_of(self, name: str) -> int:
-        slot = slot_of(1, name)
+    def group_of(self, name: str, tenant: int = 1) -> int:
+        slot = slot_of(tenant, name)
         return int.from_bytes(self.groups[2 * slot : 2 * slot + 2], "little")
 
     async def request(
         self, group: int, columns: Section | bytes, *, kind: int = Msg.OPS, deadline_ms: int = 5000
     ) -> Answers | int:
-        """The answers, or the code of the refusal."""
+        """The answers, or the code of the refusal, which stands in ``refusal``."""
         self._asked += 1
         body = columns if isinstance(columns, bytes) else encode(columns)
         self.connection.send(kind, group, self._asked, encode(Request(deadline_ms, msgspec.Raw(body))))
@@ -136,7 +140,10 @@ class Sdk(Caller):
             if kind == Msg.EVENTS:
                 self.events += decode_events(body)
             elif request == wanted:
-                return decode_refusal(body).code if kind == Msg.REFUSED else decode_answers(body)
+                if kind != Msg.REFUSED:
+                    return decode_answers(body)
+                self.refusal = decode_refusal(body)
+                return self.refusal.code
 
     async def answers(self, group: int, columns: Section) -> Answers:
         found = await self.request(group, columns)

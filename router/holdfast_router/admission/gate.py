@@ -12,7 +12,7 @@ from holdfast.wire.tenants import Quotas
 from .in_flight import InFlight
 from .redis_buckets import RedisBuckets
 from .shares import Shares
-from .verdict import IN_FLIGHT, Decided, Denied, Standing
+from .verdict import IN_FLIGHT, RATE, Decided, Denied, Standing
 
 
 class _Rates(Protocol):
@@ -48,7 +48,7 @@ class Gate:
         self._rates: _Rates = self._redis or Shares(routers, clock)
         self._in_flight = InFlight()
         self._admitted = 0
-        self._throttled = {"rate": 0, IN_FLIGHT: 0}
+        self._throttled = {RATE: 0, IN_FLIGHT: 0}
 
     def start(self) -> None:
         if self._redis is not None:
@@ -118,11 +118,13 @@ class Gate:
     def standing(self, tenant: int) -> Standing:
         return self._rates.standing(tenant, self._quotas(tenant))
 
-    def under_way(self, tenant: int) -> int:
-        return self._in_flight.of(tenant)
-
     def status(self) -> dict[str, object]:
-        found: dict[str, object] = {"admitted": self._admitted, "throttled": dict(self._throttled)}
+        """Of all tenants, in operations."""
+        found: dict[str, object] = {
+            "admitted": self._admitted,
+            "throttled": dict(self._throttled),
+            "under_way": self._in_flight.total,
+        }
         if self._redis is not None:
             found.update(self._redis.status())
         return found

@@ -19,6 +19,10 @@ class InFlight:
     def of(self, tenant: int) -> int:
         return self._under_way.get(tenant, 0)
 
+    @property
+    def total(self) -> int:
+        return sum(self._under_way.values())
+
     def full(self, tenant: int, limit: int) -> bool:
         return self._under_way.get(tenant, 0) >= limit
 
