@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ class Line:
         self._clients: dict[int, int] = {}
         self._seqs: dict[int, int] = {}
         self._tags: dict[int, str] = {}
+        self._owners: list[int] = []
+        """Group of each slot."""
         self._begun = 0
         self._ready = asyncio.Event()
         self._connection: Connection | None = None
@@ -142,22 +145,20 @@ class Line:
             self._refused(self._requests.pop(request), refusal.code, refusal.retry_after_ms)
 
     def _register(self, table: bytes) -> None:
-        owners = [int.from_bytes(table[at : at + 2], "little") for at in range(0, len(table), 2)]
-        for group in sorted(set(owners)):
-            # The tenant's number is part of the slot: a line tries tags until the router agrees on all of them.
+        self._owners = [int.from_bytes(table[at : at + 2], "little") for at in range(0, len(table), 2)]
+        for group in sorted(set(self._owners)):
             self._clients[group] = 0
             self._seqs[group] = 1
             section = Section(0, 0, bytes([Kind.REGISTER]), [0], [""], [0], [0], [0], [0], {})
             self._ask(group, _Cycle(group, [], 0.0), section)
-        self._owners = owners
 
     def place(self, tenant: int) -> None:
-        """Find names that lie in each group, as the slots of this tenant are."""
+        """Find names for each group: the tenant's number is part of the slot."""
         for group in self.groups:
             at = 0
             while self._owners[slot_of(tenant, f"{self._number}.{at}")] != group:
                 at += 1
-            self._tags[group] = "{" + f"{self._number}.{at}" + "}"
+            self._tags[group] = "{" + f"{self._number}.{at}" + "}" + secrets.token_hex(4)
 
     def _answered(self, cycle: _Cycle, body: bytes) -> None:
         answers = decode_answers(body)

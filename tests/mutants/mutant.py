@@ -21,6 +21,7 @@ class Promise(enum.StrEnum):
     KEPT = "what was acknowledged is never undone"
     FULL_TIME = "no lease ends before its time"
     IN_ORDER = "first come, first served"
+    IN_TURN = "no tenant keeps another waiting"
     ALIKE = "replicas that have applied the same are alike"
     REJECTED = "what was rejected for certain never took effect"
     ONCE = "an operation happens once, however often it arrives"

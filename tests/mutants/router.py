@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import msgspec
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Event, decode_answers, decode_events
 from holdfast.wire.messages import GroupRole, Refusal
 from holdfast_router import process, stamping
+from holdfast_router.breaker import Breaker
 from holdfast_router.dispatch import GroupDispatch, _Flight
 from holdfast_router.downstream import Downstream
+from holdfast_router.fair_queue import QUEUE_BYTES_MAX, QUEUE_SECTIONS_MAX, FairQueue
+from holdfast_router.flight_limit import FlightLimit, Launch
 from holdfast_router.item import Item
+from holdfast_router.lane import Lane
 from holdfast_router.process import Router
+from holdfast_router.retry_budget import RetryBudget
 from holdfast_router.stamping import Stamper
 
 from .mutant import Mutant, Promise, Selection, Simulation, patch, patches
 
+_BREAKER = Selection(("tests/router/test_breaker.py",))
+_LIMIT = Selection(("tests/router/test_flight_limit.py",))
+_QUEUE = Selection(("tests/router/test_fair_queue.py",))
 _DISPATCH = Selection(("tests/router/test_dispatch.py",))
 _STAMPING = Selection(("tests/router/test_stamping.py",))
 _PROCESSES = Selection(("tests/router/test_process.py",), children=True)
@@ -68,6 +78,59 @@ def _forgets_what_was_under_way(self: GroupDispatch, node: int) -> None:
 
 
 _ROLE = GroupDispatch.role
+
+
+# Turns, bounds, sending again.
+
+
+def _one_for_all(self: FairQueue, item: Item) -> None:
+    """One queue for all tenants, first come first served."""
+    self._returned.append(item)
+    self._count(item, 1)
+
+
+def _free_of_charge(self: FairQueue) -> Item:
+    """Whoever empties its queue has nothing on the slate."""
+    item = _POP(self)
+    flow = self._flows.get(item.tenant)
+    if flow is not None and not flow.items:
+        flow.tag = self._virtual_time
+    return item
+
+
+def _room_for_all(self: FairQueue, item: Item) -> bool:
+    """Whoever comes first fills the queue."""
+    return self.sections < QUEUE_SECTIONS_MAX and self.bytes + len(item.body) <= QUEUE_BYTES_MAX
+
+
+def _never_late(self: Lane, item: Item) -> float:
+    return 0.0
+
+
+def _only_grows(self: FlightLimit, factor: float, now: float) -> None:
+    self._lowered_at = now
+
+
+def _measures_under_load(self: FlightLimit, launch: Launch, took_s: float, now: float) -> None:
+    """What flights take at any load passes for what they take without."""
+    self._base_s = took_s if self._base_s == inf else self._base_s + (took_s - self._base_s) / 8
+
+
+def _lets_all_through(self: Breaker, now: float) -> float:
+    """Half open for everybody."""
+    return self._probe_at - now if self.open and now < self._probe_at else 0.0
+
+
+def _no_budget(self: RetryBudget, now: float) -> bool:
+    return True
+
+
+def _exempt_alone(self: Lane) -> FairQueue | None:
+    """While what holders need waits, nothing else leaves."""
+    return next((queue for queue in (self._exempt, self._others) if queue.sections), None)
+
+
+_POP = FairQueue.pop
 
 
 # Tenants and groups.
@@ -123,6 +186,40 @@ MUTANTS = (
     Mutant(
         "what a lost leader was sent is not sent to the next", Promise.ANSWERED,
         patch(GroupDispatch, "disconnected", _forgets_what_was_under_way), (_DISPATCH, Simulation()),
+    ),
+    Mutant(
+        "one queue for all tenants", Promise.IN_TURN, patch(FairQueue, "push", _one_for_all), (_QUEUE,),
+    ),
+    Mutant(
+        "what a tenant took is forgotten when its queue empties", Promise.IN_TURN,
+        patch(FairQueue, "pop", _free_of_charge), (_QUEUE,),
+    ),
+    Mutant(
+        "one tenant may fill a whole queue", Promise.IN_TURN, patch(FairQueue, "has_room", _room_for_all),
+        (_QUEUE, _DISPATCH),
+    ),
+    Mutant(
+        "nothing but exempt sections leaves while one waits", Promise.IN_TURN, patch(Lane, "_next", _exempt_alone),
+        (_DISPATCH,),
+    ),
+    Mutant(
+        "queues as long as patience", Promise.COUNTED, patch(Lane, "_late_s", _never_late), (_DISPATCH,),
+    ),
+    Mutant(
+        "the limit of what is in flight only grows", Promise.COUNTED, patch(FlightLimit, "_lower", _only_grows),
+        (_LIMIT,),
+    ),
+    Mutant(
+        "the bare flight measured under load", Promise.COUNTED, patch(FlightLimit, "_measure", _measures_under_load),
+        (_LIMIT,),
+    ),
+    Mutant(
+        "a breaker that is half open for everybody", Promise.COUNTED,
+        patch(Breaker, "admits_in_s", _lets_all_through), (_BREAKER,),
+    ),
+    Mutant(
+        "sending again without a budget", Promise.COUNTED, patch(RetryBudget, "take", _no_budget),
+        (_DISPATCH,),
     ),
     Mutant(
         "a name carried to the wrong group", Promise.APART, patch(Stamper, "_slots", _slots_of_any_group), (_STAMPING,),
