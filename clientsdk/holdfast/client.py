@@ -167,7 +167,7 @@ class Client:
 
     async def release(self, lock_id: str) -> None:
         """Release a grant by its LockID, from any process. Raises :class:`NotHeld` when it holds nothing any more."""
-        found = parse_lock_id(lock_id, self._core.tenant)
+        found = parse_lock_id(lock_id, self._core.tenant, self._core.seal)
         await self._held_call(Kind.RELEASE, found.name, found.token, None)
 
     async def force_release(self, name: str, *, token: int = 0, reason: str = "", now: bool = False) -> None:
@@ -226,7 +226,7 @@ class Client:
     async def check(self, lock: str, token: int | None = None) -> bool:
         """Whether ``token`` still holds the lock of that name; or whether a LockID, given alone, still does."""
         if token is None:
-            found = parse_lock_id(lock, self._core.tenant)
+            found = parse_lock_id(lock, self._core.tenant, self._core.seal)
             lock, token = found.name, found.token
         check_name(lock)
         token_of(token)

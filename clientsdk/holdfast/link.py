@@ -221,7 +221,8 @@ class Link:
         if kind == Msg.WELCOME:
             # At once, not when the task gets its turn: what follows may come in the same read.
             self._greeted = None
-            self.core.start(decode_welcome(body).tenant)
+            welcome = decode_welcome(body)
+            self.core.start(welcome.tenant, welcome.seal)
             greeted.set_result(None)
         elif kind == Msg.REFUSED:
             greeted.set_exception(decode_refusal(body).error())

@@ -93,7 +93,8 @@ class Lock:
     @property
     def id(self) -> str:
         """The grant as opaque text, by which any process of the tenant can release or check it. Raises as ``token``."""
-        return str(LockID(self._hold.core.tenant, self.name, self.token))
+        core = self._hold.core
+        return LockID(core.tenant, self.name, self.token).text(core.seal)
 
     @property
     def lost(self) -> Signal[Reason]:

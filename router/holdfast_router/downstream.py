@@ -86,6 +86,7 @@ class Front:
         *,
         directory: Directory,
         alone: Callable[[], bool],
+        seal_of: Callable[[int], bytes],
         roles: Callable[[], list[GroupRole]],
         on_section: Callable[[Downstream, int, int, int, float, bytes], None],
         on_status: Callable[[Downstream, int], None],
@@ -94,6 +95,7 @@ class Front:
         self._directory = directory
         directory.on_gone(self._close_gone)
         self._alone = alone
+        self._seal_of = seal_of
         self._roles = roles
         self._on_section = on_section
         self._on_status = on_status
@@ -226,7 +228,9 @@ class Front:
             self._turn_away(connection, refusal_of(error))
             return
         connection.body_bytes_max = REQUEST_BYTES_MAX
-        connection.send(Msg.WELCOME, 0, 0, encode(Welcome(PROTOCOL_VERSION, meta.cluster, principal.tenant)))
+        seal = self._seal_of(principal.tenant)
+        welcome = Welcome(PROTOCOL_VERSION, meta.cluster, principal.tenant, seal=seal)
+        connection.send(Msg.WELCOME, 0, 0, encode(welcome))
         connection.send(Msg.TABLE, 0, 0, encode(meta.table))
         connection.send(Msg.ROLES, 0, 0, encode(self._roles()))
 

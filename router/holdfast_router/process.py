@@ -29,6 +29,7 @@ from holdfast.wire.messages import (
     Refusal,
     refusal_of,
 )
+from holdfast.wire.sealing import seal_key
 from holdfast.wire.tls import Certificates, watch_certificates
 
 from .admission.gate import Gate
@@ -155,6 +156,7 @@ class Router:
         self._front = Front(
             directory=self.directory,
             alone=lambda: self._alone,
+            seal_of=partial(seal_key, formation.secret),
             roles=lambda: list(self._roles.values()),
             on_section=self._on_section,
             on_status=self._on_status,

@@ -79,7 +79,7 @@ def seeds() -> dict[str, list[bytes]]:
         "table": [encode(table)],
         "roles": [encode([messages.GroupRole(1, 2, 3, True)])],
         "meta": [encode(META)],
-        "lock_id": [str(LockID(1, "orders/7", 42)).encode(), encode(LockID(1, "orders/7", 42))],
+        "lock_id": [LockID(1, "orders/7", 42).text(b"key").encode(), encode(LockID(1, "orders/7", 42))],
         "entry": [build_entry(1, 5, [body, b""])],
         "machine": [frame(1, register), body, build_entry(1, 5, [body])],
         "snapshot_rows": [in_pieces(list(_machine().export()))],

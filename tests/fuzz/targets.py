@@ -5,7 +5,6 @@ What is read is written and read again and must be the same. Nothing here is ran
 
 from __future__ import annotations
 
-import base64
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ from holdfast.wire import frames, messages
 from holdfast.wire.errors import BadMessage, InvalidLockID, TooLarge
 from holdfast.wire.frames import encode
 from holdfast.wire.limits import MESSAGE_BYTES_MAX
-from holdfast.wire.lockid import LockID, parse_lock_id
+from holdfast.wire.lockid import PREFIX, LockID, parse_lock_id
+from holdfast.wire.sealing import sealed
 from holdfast.wire.stream import Splitter, pack
 from holdfast_shard.consensus import messages as peers
 from holdfast_shard.consensus.disk import DiskError
@@ -55,14 +55,14 @@ def _msgpack(decode: Callable[[bytes], Any]) -> Target:
 
 
 def lock_id(data: bytes) -> None:
-    """Once as text, once as the body of a text whose checksum is right."""
-    body = base64.urlsafe_b64encode(zlib.crc32(data).to_bytes(4, "big") + data).decode().rstrip("=")
-    for text in (data.decode("latin-1"), "hf1_" + body):
+    """Once as text, once as the body of a text whose seal is right."""
+    key = b"key"
+    for text in (data.decode("latin-1"), PREFIX + sealed(key, b"lock id", data)):
         try:
-            found = parse_lock_id(text)
+            found = parse_lock_id(text, 1, key)
         except InvalidLockID:
             continue
-        assert parse_lock_id(str(found)) == found
+        assert parse_lock_id(found.text(key), 1, key) == found
         assert isinstance(found, LockID)
 
 

@@ -42,6 +42,7 @@ class Router:
         self.front = Front(
             directory=self.directory,
             alone=lambda: self.alone,
+            seal_of=lambda tenant: b"seal %d" % tenant,
             roles=list,
             on_section=lambda caller, kind, group, request, deadline_s, section: self.sections.append(section),
             on_status=lambda caller, request: None,

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from holdfast.wire.frames import Answers, Event, EventKind, Kind, Mode, Options, Section, encode
+from holdfast.wire.lockid import LockID
 from holdfast.wire.messages import Hello, Msg, Request
 from holdfast.wire.names import slot_of
 from holdfast.wire.stream import pack
@@ -29,6 +30,10 @@ def test_the_vectors_of_the_page() -> None:
         encode([Event(1, 9, int(EventKind.GRANTED), 3, 3, "orders/8", 43, 12_000, 1, 0)]),
     ]
     assert [f"`{data.hex()}`" in PAGE for data in made] == [True] * len(made)
+
+
+def test_the_lock_id_of_the_page() -> None:
+    assert f"`{LockID(1, 'orders/7', 42).text(bytes(range(32)))}`" in PAGE
 
 
 def test_the_slots_of_the_page() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-from zlib import crc32
-
 import msgspec
 import pytest
 from hypothesis import example, given
@@ -34,6 +31,9 @@ from holdfast.wire.frames import (
 from holdfast.wire.limits import NAME_BYTES_MAX, SLOTS, TOKEN_MAX
 from holdfast.wire.lockid import LockID, parse_lock_id
 from holdfast.wire.names import check_name, slot_of, tag_of
+from holdfast.wire.sealing import seal_key, sealed
+
+KEY = seal_key("secret", 1)
 
 # Names.
 
@@ -103,40 +103,61 @@ def test_slots_spread_and_tenants_differ() -> None:
     )
 )
 def test_lock_ids_go_there_and_back(lock_id: LockID) -> None:
-    assert parse_lock_id(str(lock_id), lock_id.tenant) == lock_id
+    assert parse_lock_id(lock_id.text(KEY), lock_id.tenant, KEY) == lock_id
 
 
 @given(st.text(max_size=60), st.booleans())
 def test_any_other_text_is_no_lock_id(text: str, prefixed: bool) -> None:
     with pytest.raises(InvalidLockID):
-        parse_lock_id("hf1_" + text if prefixed else text)
+        parse_lock_id("hf1_" + text if prefixed else text, 1, KEY)
 
 
-def test_a_mistyped_lock_id_and_one_of_another_tenant_are_refused() -> None:
-    text = str(LockID(1, "a", 7))
+def test_a_mistyped_lock_id_is_refused() -> None:
+    text = LockID(1, "a", 7).text(KEY)
     for at in range(4, len(text)):
         changed = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
         try:
             # The last character may differ in bits that stand for nothing.
-            assert parse_lock_id(changed) == LockID(1, "a", 7)
+            assert parse_lock_id(changed, 1, KEY) == LockID(1, "a", 7)
             assert at == len(text) - 1
         except InvalidLockID:
             pass
-    with pytest.raises(InvalidLockID, match="another tenant"):
-        parse_lock_id(text, 2)
+
+
+def test_lock_ids_of_other_tenants_made_up_and_damaged_are_told_alike() -> None:
+    key_of_2 = seal_key("secret", 2)
+    texts = {
+        "another tenant's": LockID(2, "a", 7).text(key_of_2),
+        "another tenant's number, sealed by ours": LockID(2, "a", 7).text(KEY),
+        "ours, sealed by another": LockID(1, "a", 7).text(key_of_2),
+        "sealed without a key": LockID(1, "a", 7).text(b""),
+        "of another purpose": "hf1_" + sealed(KEY, b"page", msgspec.msgpack.encode([1, "a", 7])),
+        "an impossible token": LockID(1, "a", 0).text(KEY),
+        "damaged": LockID(1, "a", 7).text(KEY)[:-4],
+    }
+    told = set()
+    for text in texts.values():
+        with pytest.raises(InvalidLockID) as caught:
+            parse_lock_id(text, 1, KEY)
+        told.add(str(caught.value))
+    assert len(told) == 1
+
+
+def test_keys_differ_by_tenant_and_by_cluster() -> None:
+    assert len({seal_key(secret, tenant) for secret in ("a", "b") for tenant in (0, 1, 2**31)}) == 6
 
 
 def test_a_lock_id_nested_without_end_is_no_lock_id() -> None:
     """Fields that were skipped unread once took the reader's stack, far down in a program also a small one."""
     body = b"\x94\x01\xa1a\x07" + b"\x91" * 700 + b"\xc0"
-    text = base64.urlsafe_b64encode(crc32(body).to_bytes(4, "big") + body).decode().rstrip("=")
+    text = sealed(KEY, b"lock id", body)
 
     def far_down(frames: int) -> None:
         if frames:
             far_down(frames - 1)
             return
         with pytest.raises(InvalidLockID):
-            parse_lock_id("hf1_" + text)
+            parse_lock_id("hf1_" + text, 1, KEY)
 
     far_down(400)
 

@@ -65,6 +65,8 @@ class ClientCore:
         """Nothing new is taken on."""
         self.closed = False
         self.tenant = 0
+        self.seal = b""
+        """The tenant's key for LockIDs."""
         self.trouble = "there is no connection"
         self.retries = RetryBudget(self.now_ms)
         self.table_version = 0
@@ -103,10 +105,10 @@ class ClientCore:
 
     # Connection.
 
-    def start(self, tenant: int) -> None:
+    def start(self, tenant: int, seal: bytes = b"") -> None:
         """A connection is open and we are welcome on it."""
         self.connected = True
-        self.tenant = tenant
+        self.tenant, self.seal = tenant, seal
         self._heard_ms = self.now_ms = self.clock()
         for group in self.groups.values():
             group.ask_tickets()

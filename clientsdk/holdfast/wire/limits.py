@@ -12,6 +12,9 @@ NAME_BYTES_MAX: Final = 512
 METADATA_BYTES_MAX: Final = 1024
 REASON_BYTES_MAX: Final = 256
 
+LOCK_ID_CHARACTERS_MAX: Final = 1024
+"""Longer text is no LockID; those that are made have at most some 750."""
+
 SESSION_ID_BYTES: Final = 16
 
 TTL_MS_MIN: Final = 100

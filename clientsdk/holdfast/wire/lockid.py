@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import base64
-from zlib import crc32
+from typing import Final
 
 import msgspec
 
 from holdfast.wire.errors import InvalidLockID
-from holdfast.wire.limits import TOKEN_MAX
+from holdfast.wire.limits import LOCK_ID_CHARACTERS_MAX, TOKEN_MAX
 from holdfast.wire.names import check_name
+from holdfast.wire.sealing import sealed, unsealed
 
-_PREFIX = "hf1_"
+PREFIX: Final = "hf1_"
+_PURPOSE: Final = b"lock id"
 
 
 class LockID(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Which grant: tenant, name and fencing token. Its text carries a checksum, so that a mistyped one is refused."""
+    """Which grant: tenant, name and fencing token."""
 
     tenant: int
     name: str
     token: int
 
-    def __str__(self) -> str:
-        body = msgspec.msgpack.encode(self)
-        return _PREFIX + base64.urlsafe_b64encode(crc32(body).to_bytes(4, "big") + body).decode().rstrip("=")
+    def text(self, key: bytes) -> str:
+        """Sealed with the tenant's key (``holdfast.wire.sealing``): nobody else can make one, or change it."""
+        return PREFIX + sealed(key, _PURPOSE, msgspec.msgpack.encode(self))
 
 
-def parse_lock_id(text: str, tenant: int | None = None) -> LockID:
-    """Read a LockID; raises :class:`InvalidLockID` for any other text and for one of another tenant than given."""
-    if not text.startswith(_PREFIX) or len(text) > 1024:
+def parse_lock_id(text: str, tenant: int, key: bytes) -> LockID:
+    """Read a LockID of this tenant. Raises :class:`InvalidLockID` for any other text; what is of another tenant, broken
+    or made up is told alike."""
+    if not text.startswith(PREFIX) or len(text) > LOCK_ID_CHARACTERS_MAX:
         raise InvalidLockID("a LockID begins with hf1_: pass the text exactly as it was given with the grant")
-    raw = text[len(_PREFIX) :]
     try:
-        data = base64.b64decode(raw + "=" * (-len(raw) % 4), altchars=b"-_", validate=True)
-        if crc32(data[4:]).to_bytes(4, "big") != data[:4]:
-            raise ValueError("checksum")
-        lock_id = msgspec.msgpack.decode(data[4:], type=LockID)
-        check_name(lock_id.name)
+        found = msgspec.msgpack.decode(unsealed(key, _PURPOSE, text[len(PREFIX) :]), type=LockID)
+        check_name(found.name)
     except (ValueError, msgspec.DecodeError):
-        raise InvalidLockID("this LockID is damaged: pass the text exactly as it was given with the grant") from None
-    if not 0 < lock_id.token <= TOKEN_MAX:
-        raise InvalidLockID("this LockID is damaged: pass the text exactly as it was given with the grant")
-    if tenant is not None and lock_id.tenant != tenant:
-        raise InvalidLockID("this LockID belongs to another tenant")
-    return lock_id
+        found = None
+    if found is None or found.tenant != tenant or not 0 < found.token <= TOKEN_MAX:
+        raise InvalidLockID(
+            "this LockID is damaged, or of another tenant: pass the text exactly as it was given with the grant"
+        )
+    return found

@@ -73,6 +73,8 @@ class Welcome(Struct, array_like=True):
     tenant: int = 0
     node: int = 0
     identity: str = ""
+    seal: bytes = b""
+    """To an SDK: its tenant's key for LockIDs (``holdfast.wire.sealing``)."""
 
 
 class Refusal(Struct, array_like=True):
