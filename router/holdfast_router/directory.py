@@ -6,11 +6,14 @@ whether a key was revoked meanwhile, so it admits nobody and nothing new; what h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
-from holdfast.wire.errors import Forbidden, HoldfastError, Unauthenticated, Unavailable
+from holdfast.wire.crowd import FailedLogins
+from holdfast.wire.errors import Forbidden, HoldfastError, Throttled, Unauthenticated, Unavailable
 from holdfast.wire.frames import Kind
 from holdfast.wire.keys import DIGEST_BYTES, SALT_BYTES, SECRET_CHARS, is_secret_of, split_key
+from holdfast.wire.limits import FAILED_LOGINS_BURST
 from holdfast.wire.messages import Beat, MetaDelta, MetaRecord, with_delta
 from holdfast.wire.tenants import ApiKey, KeyRole, Principal, Quotas, Tenant, TenantState
 
@@ -44,6 +47,7 @@ class Directory:
         """How many routers are alive, this one included, as the meta group's leader counts them."""
         self._tenants: dict[int, Tenant] = {}
         self._keys: dict[str, tuple[Tenant, ApiKey]] = {}
+        self._failed_logins = FailedLogins(clock)
         self._on_gone: list[Callable[[Gone], None]] = []
 
     # What the watch says.
@@ -123,16 +127,24 @@ class Directory:
     def key(self, number: str) -> tuple[Tenant, ApiKey] | None:
         return self._keys.get(number)
 
-    def authenticate(self, text: str) -> Principal:
-        """Whose key this is. Raises :class:`Unauthenticated`; :class:`Forbidden` when its tenant is suspended.
+    def authenticate(self, text: str, address: str = "") -> Principal:
+        """Whose key this is. Raises :class:`Unauthenticated`; :class:`Forbidden` when its tenant is suspended;
+        :class:`Throttled` when too many wrong ones came from ``address`` (empty for a caller that was let in before).
 
         A key that is unknown or malformed costs what a known one costs, so that time tells nobody which ids exist.
         """
+        wait_s = self._failed_logins.wait_s(address) if address else 0.0
+        if wait_s > 0:
+            wait_ms = math.ceil(wait_s * 1000)
+            told = f"too many wrong API keys came from this address: it is heard again in {wait_ms} ms"
+            raise Throttled(told, wait_ms, "failed_logins", FAILED_LOGINS_BURST)
         parts = split_key(text)
         number, secret = parts if parts is not None else ("", _NO_SECRET)
         found = self._keys.get(number)
         right = is_secret_of(found[1] if found is not None else _NOBODY, secret)
         if found is None or not right:
+            if address:
+                self._failed_logins.failed(address)
             raise Unauthenticated("this API key is unknown: set HOLDFAST_API_KEY to a key of this cluster")
         tenant, key = found
         if tenant.state != TenantState.ACTIVE:

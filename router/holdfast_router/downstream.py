@@ -10,14 +10,18 @@ import msgspec
 
 from holdfast.wire.accepting import Acceptor
 from holdfast.wire.complaints import Complaints
+from holdfast.wire.crowd import Crowd
 from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch
 from holdfast.wire.frames import encode
 from holdfast.wire.limits import (
+    CONNECTIONS_MAX,
+    CONNECTIONS_PER_ADDRESS_MAX,
     DEADLINE_MS_MAX,
     HELLO_BYTES_MAX,
     HELLOS_WAITING_MAX,
     PROTOCOL_VERSION,
     SECTION_BYTES_MAX,
+    UNSENT_BYTES_MAX,
 )
 from holdfast.wire.messages import (
     GroupRole,
@@ -65,17 +69,22 @@ class Downstream:
 
     def answered(self) -> None:
         self.outstanding -= 1
-        transport = self.connection.transport
-        if self.paused and self.outstanding <= OUTSTANDING_MAX // 2 and transport is not None:
-            self.paused = False
-            transport.resume_reading()
+        if self.paused:
+            self.read_or_not()
 
     def asked(self) -> None:
         self.outstanding += 1
-        transport = self.connection.transport
-        if not self.paused and self.outstanding >= OUTSTANDING_MAX and transport is not None:
-            self.paused = True
-            transport.pause_reading()
+        if self.outstanding >= OUTSTANDING_MAX:
+            self.read_or_not()
+
+    def read_or_not(self) -> None:
+        """Nothing more is read from who has much under way, or does not take what it asked for."""
+        connection, few = self.connection, OUTSTANDING_MAX // 2 if self.paused else OUTSTANDING_MAX - 1
+        stop = connection.paused or self.outstanding > few
+        transport = connection.transport
+        if stop is not self.paused and transport is not None and not connection.closed:
+            self.paused = stop
+            (transport.pause_reading if stop else transport.resume_reading)()
 
 
 class Front:
@@ -105,6 +114,7 @@ class Front:
         self._early: dict[Connection, Hello] = {}
         """Callers that came while the router did not hear its cluster's meta group."""
         self._complaints = Complaints()
+        self._crowd = Crowd(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX)
 
     def acceptor(self, tls: Certificates | None) -> Acceptor:
         """For a listener of this front."""
@@ -113,12 +123,29 @@ class Front:
         )
 
     def protocol(self) -> Connection:
-        return Connection(self._on_message, self._on_closed, on_open=self._on_open, body_bytes_max=HELLO_BYTES_MAX)
+        return Connection(
+            self._on_message,
+            self._on_closed,
+            on_open=self._on_open,
+            body_bytes_max=HELLO_BYTES_MAX,
+            unsent_bytes_max=UNSENT_BYTES_MAX,
+            on_flow=self._on_flow,
+            patient=False,
+        )
 
     def __len__(self) -> int:
         return len(self._callers)
 
+    def _on_flow(self, connection: Connection) -> None:
+        caller = self._callers.get(connection)
+        if caller is not None:
+            caller.read_or_not()
+
     def _on_open(self, connection: Connection) -> None:
+        if not self._crowd.enter(_address(connection)):
+            # Not among the callers: it is told so and heard no more.
+            self._turn_away(connection, Refusal(Code.OVERLOADED, "this router has too many connections", 1000))
+            return
         self._callers[connection] = Downstream(connection)
         connection.keep_alive()
         self._loop.call_later(HELLO_TIMEOUT_S, self._expect_hello, connection)
@@ -135,6 +162,7 @@ class Front:
         if isinstance(error, HoldfastError):
             self._log_refused(connection, str(error))
         if caller is not None:
+            self._crowd.leave(_address(connection))
             self._on_gone(caller)
 
     # Messages.
@@ -223,7 +251,7 @@ class Front:
         meta = self._directory.record
         assert meta is not None, "a directory that is fresh has a record"
         try:
-            caller.principal = principal = self._directory.authenticate(hello.key)
+            caller.principal = principal = self._directory.authenticate(hello.key, _address(connection))
         except HoldfastError as error:
             self._turn_away(connection, refusal_of(error))
             return
@@ -268,8 +296,12 @@ class Front:
         connection.close()
 
     def _log_refused(self, connection: Connection, why: str) -> None:
-        self._log_stranger(connection.peer.rpartition(":")[0], why)
+        self._log_stranger(_address(connection), why)
 
     def _log_stranger(self, address: str, why: str) -> None:
         if self._complaints.due(address):
             log.warning("refused a caller", extra={"address": address, "why": why})
+
+
+def _address(connection: Connection) -> str:
+    return connection.peer.rpartition(":")[0]

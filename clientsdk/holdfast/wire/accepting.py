@@ -13,7 +13,8 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-from holdfast.wire.limits import TLS_HANDSHAKE_S
+from holdfast.wire.crowd import Crowd
+from holdfast.wire.limits import HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, TLS_HANDSHAKE_S
 from holdfast.wire.stream import Connection
 
 BACKLOG: Final = 1024
@@ -39,6 +40,7 @@ class Acceptor:
         self._connection = connection
         self._tls = tls
         self._on_failed = on_failed
+        self._handshakes = Crowd(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX)
         self._server: asyncio.Server | None = None
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,7 +69,11 @@ class Acceptor:
                 log.error("cannot accept connections", extra={"why": str(error)})
                 await asyncio.sleep(RETRY_S)
                 continue
-            self._spawn(self._secure(accepted, str(address[0]), tls()))
+            if self._handshakes.enter(address[0]):
+                self._spawn(self._secure(accepted, address[0], tls()))
+            else:
+                accepted.close()
+                self._on_failed(address[0], "too many TLS handshakes are under way")
 
     async def _secure(self, accepted: socket.socket, address: str, context: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
@@ -80,6 +86,8 @@ class Acceptor:
             pass  # a caller that left, or a look whether the port is open
         except OSError as error:
             self._on_failed(address, f"TLS: {getattr(error, 'verify_message', '') or error}")
+        finally:
+            self._handshakes.leave(address)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name="accept")

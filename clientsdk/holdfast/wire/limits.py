@@ -86,6 +86,23 @@ LINK_RETRY_S_MAX: Final = 1.0
 LINK_COMPLAINT_S: Final = 60.0
 """The same reason why there is no link, or a caller refused from the same address, is logged once in this time."""
 
+CONNECTIONS_MAX: Final = 16_384
+CONNECTIONS_PER_ADDRESS_MAX: Final = 4_096
+"""Connections that a listener keeps, in all and from one address (of IPv6: from one network of 64 bits)."""
+HANDSHAKES_MAX: Final = 1_024
+HANDSHAKES_PER_ADDRESS_MAX: Final = 256
+"""TLS handshakes under way at a listener: each costs more than anything else that a stranger can ask for."""
+FAILED_LOGINS_BURST: Final = 30
+FAILED_LOGINS_EVERY_S: Final = 2.0
+"""Wrong API keys that one address may show in a row, and how soon each is forgiven."""
+ADDRESSES_KNOWN_MAX: Final = 65_536
+"""Addresses whose failures are remembered."""
+UNSENT_BYTES_MAX: Final = 16 << 20
+"""What waits for an SDK that does not read; the two largest answers fit. Beyond, its connection ends."""
+STALLED_S: Final = 20.0
+"""A caller that has taken nothing of what waits for it for so long is disconnected."""
+UNFINISHED_S: Final = 30.0
+"""A caller that has begun a message has to end it in this time: what came of it is held in memory."""
 TLS_HANDSHAKE_S: Final = 5.0
 """Longest TLS handshake of an accepted connection."""
 TLS_LOOK_S: Final = 2.0

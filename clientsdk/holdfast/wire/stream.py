@@ -23,7 +23,9 @@ from holdfast.wire.limits import (
     LINK_LOOK_S,
     LINK_SILENT_LOOKS,
     MESSAGE_BYTES_MAX,
+    STALLED_S,
     UNACKNOWLEDGED_MS_MAX,
+    UNFINISHED_S,
 )
 from holdfast.wire.messages import Msg, refusal_of
 from holdfast.wire.tls import ALPN
@@ -67,6 +69,11 @@ class Splitter:
         self._skip = 0
         self.body_bytes_max = body_bytes_max
         """May be changed between two messages."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._buffer) or self._skip > 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, int, bytes | None]]:
         """Messages completed by ``data``."""
@@ -112,9 +119,11 @@ class Connection(asyncio.Protocol):
     """One connection. Messages written in one turn of the loop leave in one system call.
 
     ``on_message(connection, kind, group, request, body)`` gets ``None`` as body of a message over ``body_bytes_max``;
-    ``on_closed(connection, error)`` is called exactly once. ``paused`` says that the peer reads slower than we write;
-    more than ``unsent_bytes_max`` waiting to be sent ends the connection, for memory is bounded. A stream that is out
-    of step is answered with REFUSED and closed; what comes after :meth:`close` is not dispatched.
+    ``on_closed(connection, error)`` is called exactly once. ``paused`` says that the peer reads slower than we write,
+    and ``on_flow(connection)`` hears of each change of it. More than ``unsent_bytes_max`` waiting to be sent ends the
+    connection, for memory is bounded; so does, with ``patient=False``, a peer that takes nothing of it for
+    ``STALLED_S`` or does not end a message in ``UNFINISHED_S``. A stream that is out of step is answered with REFUSED
+    and closed; what comes after :meth:`close` is not dispatched.
     """
 
     def __init__(
@@ -125,12 +134,21 @@ class Connection(asyncio.Protocol):
         on_open: Callable[[Connection], None] | None = None,
         body_bytes_max: int = MESSAGE_BYTES_MAX,
         unsent_bytes_max: int = 4 * MESSAGE_BYTES_MAX,
+        on_flow: Callable[[Connection], None] | None = None,
+        patient: bool = True,
     ) -> None:
         self._on_message = on_message
         self._on_closed = on_closed
         self._on_open = on_open
         self._splitter = Splitter(body_bytes_max)
         self._unsent_bytes_max = unsent_bytes_max
+        self._on_flow = on_flow
+        self._patient = patient
+        self._written = self._taken = 0
+        """Bytes given to the transport; and how many of them had left it at the last look at a peer that takes none."""
+        self._messages = 0
+        self._unfinished_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._outbox: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
@@ -181,10 +199,14 @@ class Connection(asyncio.Protocol):
             for kind, group, request, body in self._splitter.feed(data):
                 if self._closing:
                     return
+                self._messages += 1
                 on_message(self, kind, group, request, body)
         except (BadMessage, TooLarge) as error:
             self.send(Msg.REFUSED, 0, 0, encode(refusal_of(error)))
             self.close(error)
+            return
+        if not self._patient and self._unfinished_timer is None and self._splitter.unfinished and not self._closing:
+            self._expect_end_of_message()
 
     def watch(self) -> None:
         """From now on say PING at times, and abort with a ``TimeoutError`` when the peer is silent for too long.
@@ -207,9 +229,42 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused = True
+        if not self._patient:
+            self._taken = self._gone()
+            self._stall_timer = self._loop.call_later(STALLED_S, self._look_for_progress)
+        if self._on_flow is not None:
+            self._on_flow(self)
 
     def resume_writing(self) -> None:
         self.paused = False
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+        if self._on_flow is not None:
+            self._on_flow(self)
+
+    def _gone(self) -> int:
+        assert self.transport is not None
+        return self._written - self.transport.get_write_buffer_size()
+
+    def _look_for_progress(self) -> None:
+        before, self._taken = self._taken, self._gone()
+        if self._taken <= before:
+            self.abort(TooLarge(f"the peer took nothing of what it asked for in {STALLED_S:g} s"))
+        else:
+            self._stall_timer = self._loop.call_later(STALLED_S, self._look_for_progress)
+
+    def _expect_end_of_message(self) -> None:
+        """From now on: of the one that has begun. One timer for as many messages as come in its time."""
+        self._unfinished_timer = self._loop.call_later(UNFINISHED_S, self._look_for_end_of_message, self._messages)
+
+    def _look_for_end_of_message(self, messages: int) -> None:
+        self._unfinished_timer = None
+        if not self._splitter.unfinished:
+            return
+        if self._messages == messages:
+            self.abort(TooLarge(f"the peer did not finish a message in {UNFINISHED_S:g} s"))
+        else:
+            self._expect_end_of_message()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish(exc)
@@ -229,7 +284,9 @@ class Connection(asyncio.Protocol):
         outbox, self._outbox = self._outbox, []
         if self._closing or self.transport is None or not outbox:
             return
-        self.transport.write(b"".join(outbox))
+        data = b"".join(outbox)
+        self._written += len(data)
+        self.transport.write(data)
         if self.paused and self.transport.get_write_buffer_size() > self._unsent_bytes_max:
             self.abort(TooLarge("the peer does not read what it asked for"))
 
@@ -255,7 +312,8 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.closed = self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._stall_timer, self._unfinished_timer):
+            if timer is not None:
+                timer.cancel()
         self._outbox.clear()
         self._on_closed(self, self._error or error)

@@ -11,9 +11,12 @@ import msgspec
 
 from holdfast.wire.accepting import Acceptor
 from holdfast.wire.complaints import Complaints
+from holdfast.wire.crowd import Crowd
 from holdfast.wire.errors import Code, HoldfastError, Unauthenticated, VersionMismatch, WrongCluster
 from holdfast.wire.frames import Event, encode
 from holdfast.wire.limits import (
+    CONNECTIONS_MAX,
+    CONNECTIONS_PER_ADDRESS_MAX,
     FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
     MESSAGE_BYTES_MAX,
@@ -104,15 +107,26 @@ class Listener:
         self._routes: dict[int, dict[tuple[int, int], Caller]] = {group: {} for group in services}
         """Per group: (tenant, client number) -> the router it was last heard from. Bounded; events may be lost."""
         self._complaints = Complaints()
+        self._crowd = Crowd(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX)
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Raises ``OSError`` when the port is taken."""
         return await self._acceptor.listen(host, port)
 
     def _accept(self) -> Connection:
-        return Connection(self._on_message, self._on_closed, on_open=self._on_open, body_bytes_max=HELLO_BYTES_MAX)
+        return Connection(
+            self._on_message,
+            self._on_closed,
+            on_open=self._on_open,
+            body_bytes_max=HELLO_BYTES_MAX,
+            patient=False,
+        )
 
     def _on_open(self, connection: Connection) -> None:
+        if not self._crowd.enter(_address(connection)):
+            # Not among the callers: it is told so and heard no more.
+            self._turn_away(connection, Refusal(Code.OVERLOADED, "this node has too many connections", 1000))
+            return
         self._callers[connection] = Caller(connection)
         connection.keep_alive()
         self._loop.call_later(HELLO_TIMEOUT_S, self._expect_hello, connection)
@@ -127,6 +141,7 @@ class Listener:
         caller = self._callers.pop(connection, None)
         if caller is None:
             return
+        self._crowd.leave(_address(connection))
         if isinstance(error, HoldfastError):
             self._log_refused(connection, str(error))
         elif isinstance(error, TimeoutError):
@@ -278,7 +293,7 @@ class Listener:
         connection.send(Msg.REFUSED, group, request, encode(refusal))
 
     def _log_refused(self, connection: Connection, why: str) -> None:
-        self._log_stranger(connection.peer.rpartition(":")[0], why)
+        self._log_stranger(_address(connection), why)
 
     def _log_stranger(self, address: str, why: str) -> None:
         if self._complaints.due(address):
@@ -329,3 +344,7 @@ class Listener:
         self._acceptor.close()
         for connection in list(self._callers):
             connection.close()
+
+
+def _address(connection: Connection) -> str:
+    return connection.peer.rpartition(":")[0]
