@@ -30,6 +30,7 @@ from holdfast.wire.messages import (
     refusal_of,
 )
 from holdfast.wire.sealing import seal_key
+from holdfast.wire.tenants import OPERATOR
 from holdfast.wire.tls import Certificates, watch_certificates
 
 from .admission.gate import Gate
@@ -39,6 +40,7 @@ from .dispatch import GroupDispatch, Outcome
 from .downstream import ALONE, Downstream, Front
 from .exempt import is_exempt
 from .item import Item
+from .showing import for_tenants
 from .stamping import Stamper
 from .upstream import Upstream
 
@@ -143,7 +145,8 @@ class Router:
         """The connection that a client's answers last went to; longest unheard first, bounded."""
         self._routes_of: dict[Downstream, set[Route]] = {}
         self._status_askers: list[tuple[Downstream, int]] = []
-        self._status_body = b""
+        self._status_bodies = (b"", b"")
+        """The operator's and the tenants'."""
         self._status_at = 0.0
         self._scheduled = False
         self._expiry: asyncio.TimerHandle | None = None
@@ -313,7 +316,8 @@ class Router:
         askers, self._status_askers = self._status_askers, []
         for caller, request in askers:
             caller.answered()
-            caller.connection.send(Msg.STATUS, 0, request, self._status_body)
+            rules = caller.principal is not None and caller.principal.tenant == OPERATOR
+            caller.connection.send(Msg.STATUS, 0, request, self._status_bodies[0 if rules else 1])
 
     async def _gather_status(self) -> None:
         addresses = dict(self._upstream.addresses)
@@ -330,7 +334,8 @@ class Router:
             "admission": self._gate.status(),
             "leaders": {str(group): dispatch.leader for group, dispatch in self._dispatches.items()},
         }
-        self._status_body = encode({"router": router, "nodes": nodes})
+        whole = {"whole": True, "router": router, "nodes": nodes}
+        self._status_bodies = encode(whole), encode(for_tenants(whole))
         self._status_at = self._loop.time()
         self._tell_status()
 

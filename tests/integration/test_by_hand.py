@@ -73,7 +73,7 @@ def test_form_run_lose_a_disk_and_replace_it(deployment: Deployment, tmp_path: P
     addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(3))
     formed = json.loads(holdfast("node", "form", "--nodes", addresses, "--groups", "1", "--out", str(out)).stdout)
     nodes = [out / f"node-{number}" for number in (1, 2, 3)]
-    settings = {**os.environ, "HOLDFAST_API_KEY": formed["api_key"]}
+    settings = {**os.environ, "HOLDFAST_API_KEY": formed["api_key"], "HOLDFAST_OPERATOR_KEY": formed["operator_key"]}
 
     def tokens() -> int:
         settings["HOLDFAST_URL"] = f"holdfast://{start(deployment, nodes, out / 'formation.json')}"

@@ -225,7 +225,7 @@ def test_a_command_that_cannot_be_run_gives_the_lock_back(settings: dict[str, st
 
 @pytest.mark.parametrize("command", [["status"], ["get", "a"], ["lock", "a", "--", "true"], ["bench"]])
 def test_a_wrong_key_no_router_and_no_settings(settings: dict[str, str], tmp_path: Path, command: list[str]) -> None:
-    denied = holdfast(*command, environment={**settings, "HOLDFAST_API_KEY": "hf_wrong"})
+    denied = holdfast(*command, environment={**settings, "HOLDFAST_API_KEY": "hf_wrong", "HOLDFAST_OPERATOR_KEY": ""})
     assert (denied.returncode, "API key" in denied.stderr) == (77, True), denied.stderr
     nobody = holdfast(*command, environment={**settings, "HOLDFAST_URL": "holdfast://127.0.0.1:1"})
     assert nobody.returncode == 69, nobody.stderr

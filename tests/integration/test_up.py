@@ -60,7 +60,7 @@ def test_another_terminal_needs_no_settings(up: Up) -> None:
 def test_it_says_what_ended_and_goes_on_without_it(up: Up) -> None:
     up.await_ready()
     found = up.credentials()
-    victim = fetch_status(parse_url(found.url), found.api_key).nodes[1].pid
+    victim = fetch_status(parse_url(found.url), found.operator_key).nodes[1].pid
     os.kill(victim, signal.SIGKILL)
     up.await_said(f"node 2 (pid {victim}) has ended")
     assert holdfast("status", environment=up.environment).returncode == 1

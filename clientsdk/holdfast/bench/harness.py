@@ -31,14 +31,16 @@ class BenchFailed(Exception):
     """A load process did not do its part; its own words are on standard error."""
 
 
-def measure(url: str, api_key: str, spec: Spec) -> Report:
-    """Load the cluster at ``url`` as ``spec`` says.
+def measure(url: str, api_key: str, spec: Spec, *, operator_key: str = "") -> Report:
+    """Load the cluster at ``url`` as ``spec`` says. Without the operator's key the servers' processor time is unknown.
 
     Raises ``ValueError`` for a spec outside its ranges, :class:`BenchFailed`, and the service's errors.
     """
     spec.validate()
     address: Address = parse_url(url)
     status = fetch_status(address, api_key)
+    if operator_key:
+        status = fetch_status(address, operator_key)
     with contextlib.ExitStack() as stack:
         stamp = stack.enter_context(tempfile.NamedTemporaryFile(prefix="holdfast-bench-"))
         stamp.write(bytes(8))
@@ -63,7 +65,7 @@ class _Groups:
     @classmethod
     def of(cls, status: ClusterStatus, clients: list[int]) -> _Groups:
         def local(pids: list[int]) -> list[int] | None:
-            return pids if all(map(processor_time.server_is_local, pids)) else None
+            return pids if pids and all(map(processor_time.server_is_local, pids)) else None
 
         return cls(clients, local([status.router.pid]), local([node.pid for node in status.nodes if node.up]))
 

@@ -33,7 +33,7 @@ def bench(
         raise typer.BadParameter(str(error)) from None
     found = credentials.find()
     try:
-        report = measure(found.url, found.api_key, spec)
+        report = measure(found.url, found.api_key, spec, operator_key=found.operator_key)
     except BenchFailed as error:
         raise Stop(Exit.UNAVAILABLE, str(error)) from None
     if as_json:

@@ -126,7 +126,8 @@ class LocalCluster:
     def environment(self) -> dict[str, str]:
         """What a program needs to use this cluster."""
         trust = {CA_VARIABLE: str(self.authority)} if self._tls else {}
-        return {"HOLDFAST_URL": self.url, "HOLDFAST_API_KEY": self.api_key, **trust}
+        keys = {"HOLDFAST_API_KEY": self.api_key, "HOLDFAST_OPERATOR_KEY": self.operator_key}
+        return {"HOLDFAST_URL": self.url, **keys, **trust}
 
     @property
     def authority(self) -> Path | None:
@@ -160,7 +161,7 @@ class LocalCluster:
     def status(self, timeout_s: float = 3.0) -> ClusterStatus:
         trust = ssl.create_default_context(cafile=self.authority) if self._tls else None
         address = Address(((self._host, self._port),), tls=self._tls)
-        return fetch_status(address, self.api_key, timeout_s=timeout_s, tls=trust)
+        return fetch_status(address, self.operator_key, timeout_s=timeout_s, tls=trust)
 
     # Life.
 

@@ -19,19 +19,20 @@ from holdfast.wire.tls import client_context
 
 
 class GroupStatus(msgspec.Struct):
-    """One replica of a group. ``leader`` is a node, 0 when unknown; ``ready`` is true on a leader that serves."""
+    """One replica of a group. ``leader`` is a node, 0 when unknown; ``ready`` is true on a leader that serves. A tenant
+    is told the first five."""
 
     group: int
     role: str
     leader: int
     term: int
-    epoch: int
     ready: bool
-    commit: int
-    applied: int
-    last: int
-    digest: str
-    digest_index: int
+    epoch: int = 0
+    commit: int = 0
+    applied: int = 0
+    last: int = 0
+    digest: str = ""
+    digest_index: int = 0
     slots: int = 0
     held: int = 0
     waiters: int = 0
@@ -41,11 +42,11 @@ class GroupStatus(msgspec.Struct):
 
 class NodeStatus(msgspec.Struct):
     """``pid`` 0 and no groups when the node did not answer in time (``up`` false). ``dropped`` counts messages of other
-    nodes that were bad, stale or repeated."""
+    nodes that were bad, stale or repeated. A tenant is told ``node`` and ``up``."""
 
     node: int
-    address: str
     up: bool
+    address: str = ""
     pid: int = 0
     dropped: int = 0
     groups: list[GroupStatus] = []
@@ -53,12 +54,15 @@ class NodeStatus(msgspec.Struct):
 
 class RouterStatus(msgspec.Struct):
     address: str
-    pid: int
+    pid: int = 0
 
 
 class ClusterStatus(msgspec.Struct):
+    """``whole``: as the operator sees it; a tenant is told less, and what it is not told is 0 or empty."""
+
     router: RouterStatus
     nodes: list[NodeStatus]
+    whole: bool = False
 
     def leaders(self) -> dict[int, int]:
         """Group -> the node that leads it and serves; of two that say so, the one of the higher term."""
