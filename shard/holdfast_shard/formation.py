@@ -24,6 +24,7 @@ from holdfast.wire.tenants import OPERATOR, PLANS, ApiKey, KeyRole, Tenant, Tena
 
 from .consensus.disk import Disk, DiskError, DiskFull, RealDisk
 from .machine import Genesis
+from .machine.allotments import first_allotments
 from .placement import pack_slots, place_slots, unpack_slots
 
 FORMATION_VERSION = 3
@@ -78,8 +79,14 @@ class Formation(msgspec.Struct, frozen=True):
         return MetaRecord(1, self.cluster, self.nodes, self.groups, SlotTable(1, self.slots), self.tenants)
 
     def genesis(self, group: int) -> Genesis:
-        table = unpack_slots(self.slots)
-        return Genesis(self.cluster, group, tuple(slot for slot, owner in enumerate(table) if owner == group))
+        slots = tuple(slot for slot, owner in enumerate(unpack_slots(self.slots)) if owner == group)
+        groups = sorted(record.group for record in self.groups if record.group != META_GROUP)
+        allotments = tuple(
+            first_allotments(tenant.number, tenant.quotas, len(groups))[groups.index(group)]
+            for tenant in self.tenants
+            if tenant.number != OPERATOR
+        )
+        return Genesis(self.cluster, group, slots, allotments)
 
 
 class NewCluster(NamedTuple):

@@ -14,7 +14,7 @@ import msgspec
 
 from holdfast.wire import frames, messages
 from holdfast.wire.errors import BadMessage, InvalidLockID, TooLarge
-from holdfast.wire.frames import encode
+from holdfast.wire.frames import Allotment, encode
 from holdfast.wire.limits import MESSAGE_BYTES_MAX
 from holdfast.wire.lockid import PREFIX, LockID, parse_lock_id
 from holdfast.wire.sealing import sealed
@@ -37,7 +37,7 @@ from tests.simulation.disk import SimDisk
 
 Target = Callable[[bytes], None]
 
-GENESIS: Final = Genesis("cluster", 1, tuple(range(4096)))
+GENESIS: Final = Genesis("cluster", 1, tuple(range(4096)), (Allotment(1, 1, 1000, 1000, 1000),))
 META: Final = messages.MetaRecord(1, "cluster", (), (), messages.SlotTable(1, b""), ())
 _LENGTH: Final = struct.Struct("<I")
 

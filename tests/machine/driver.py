@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.wire.frames import (
+    Allotment,
     Answers,
     Event,
     EventKind,
@@ -23,7 +24,8 @@ from holdfast.wire.names import slot_of
 from holdfast_shard.machine import EntryResult, Genesis, LockMachine, build_entry
 
 ALL_SLOTS = tuple(range(SLOTS))
-GENESIS = Genesis("cluster", 1, ALL_SLOTS)
+PLENTY = 1_000_000
+GENESIS = Genesis("cluster", 1, ALL_SLOTS, tuple(Allotment(tenant, 1, PLENTY, PLENTY, PLENTY) for tenant in (1, 2, 3)))
 
 
 @dataclass(slots=True)

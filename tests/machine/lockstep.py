@@ -16,7 +16,7 @@ from holdfast.wire.frames import Allotment, HoldsView, Kind, Options, Stamped, S
 from holdfast.wire.limits import FREED_PER_ENTRY_MAX, SLOTS
 from holdfast_shard.machine import EntryResult, Genesis, LockMachine, build_entry
 from tests.machine.beliefs import Belief, Beliefs
-from tests.machine.driver import Op, section, stamped
+from tests.machine.driver import GENESIS, Op, section, stamped
 from tests.machine.reference import Answer, Reference
 from tests.machine.reference_reads import Reads
 from tests.machine.steps import (
@@ -65,10 +65,12 @@ class World:
         """Without it the beliefs of clients alone are looked at."""
         stamps = [stamped(tenant, section(0, 0, [Op(Kind.ACQUIRE, 0, "elsewhere")])) for tenant in set(TENANTS)]
         foreign = {int.from_bytes(stamp.slots, "little") for stamp in stamps}
-        self.genesis = Genesis("cluster", 1, tuple(slot for slot in range(SLOTS) if slot not in foreign))
+        owned = tuple(slot for slot in range(SLOTS) if slot not in foreign)
+        self.genesis = Genesis("cluster", 1, owned, GENESIS.allotments[:2])
         self.machine = LockMachine(self.genesis)
-        self.reference = Reference(freed_max, frozenset(self.genesis.slots))
-        self.index = self.term = self.elapsed = self.real_ms = self.version = 0
+        self.reference = Reference(freed_max, self.genesis)
+        self.index = self.term = self.elapsed = self.real_ms = 0
+        self.version = GENESIS.allotments[0].version
         self.callers: list[Caller] = []
         self.sent: list[Stamped] = []
         self.pending: list[Stamped] = []
@@ -190,7 +192,7 @@ class World:
 
     def _allot(self, step: Allot) -> None:
         self.version += step.newer
-        allotment = Allotment(step.tenant, self.version, step.held, step.waiters, step.sessions)
+        allotment = Allotment(step.tenant, self.version, step.held, step.waiters, step.sessions, *step.limits)
         op = Op(Kind.ALLOT, options=Options(allotment=allotment))
         self.pending.append(stamped(0, section(0, 0, [op])))
         self._close()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from holdfast.wire.frames import EventKind, Options, Reason
-from holdfast_shard.machine import locks
+from holdfast.wire.frames import Allotment, EventKind, Options, Reason, Status
 from holdfast_shard.machine.acquire import Acquire
-from holdfast_shard.machine.answering import OK
+from holdfast_shard.machine.answering import OK, refused
 from holdfast_shard.machine.ledger import Ledger
 from holdfast_shard.machine.operations import Operations
 from holdfast_shard.machine.rows import (
@@ -23,6 +20,7 @@ from holdfast_shard.machine.rows import (
     Lease,
     Lock,
     Session,
+    Tenant,
     Waiter,
 )
 from tests.machine.seeding import Mutants
@@ -285,10 +283,46 @@ def expired_waiter_counted_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @MUTANTS.add
 def older_allotment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = locks.LockMachine._allot
+    real = Tenant.allot
 
-    def allot(self: locks.LockMachine, allotment: Any) -> None:
-        self._ledger.tenant(allotment.tenant).version = -1
+    def allot(self: Tenant, allotment: Allotment) -> None:
+        self.version = -1
         real(self, allotment)
 
-    monkeypatch.setattr(locks.LockMachine, "_allot", allot)
+    monkeypatch.setattr(Tenant, "allot", allot)
+
+
+@MUTANTS.add
+def generous_to_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has no allotment may hold a little, as if that could not add up over groups."""
+    real = Tenant.__init__
+
+    def init(self: Tenant, number: int) -> None:
+        real(self, number)
+        self.held_max = 10
+
+    monkeypatch.setattr(Tenant, "__init__", init)
+
+
+@MUTANTS.add
+def limits_lost_by_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the groups are told alike is left out of the row."""
+    monkeypatch.setattr(
+        Tenant,
+        "allotment",
+        property(lambda self: Allotment(self.number, self.version, self.held_max, self.waiters_max, self.sessions_max)),
+    )
+
+
+@MUTANTS.add
+def lowered_ttl_ends_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keepalive beyond a limit that was lowered meanwhile is refused, and its lock lost."""
+    real = Operations._keepalive
+
+    def keepalive(self: Operations, client: Client, seq: int, slot: int, name: str, number: int, token: int,
+                  ttl: int, wait: int, options: Options) -> Answer:  # fmt: skip
+        if ttl > client.tenant.ttl_max:
+            return refused(Status.QUOTA_TTL, client.tenant.ttl_max)
+        return real(self, client, seq, slot, name, number, token, ttl, wait, options)
+
+    monkeypatch.setattr(Operations, "_keepalive", keepalive)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from holdfast.wire.errors import InvalidName
-from holdfast.wire.frames import Kind, Mode, Options, Reason, Section, Stamped, Status
+from holdfast.wire.frames import Allotment, Kind, Mode, Options, Reason, Section, Stamped, Status
 from holdfast.wire.limits import (
     ANSWERS_PER_CLIENT_MAX,
     CACHE_TTL_MS_MAX,
@@ -22,6 +24,7 @@ from holdfast.wire.limits import (
     WAIT_MS_MAX,
 )
 from holdfast.wire.names import check_name, slot_of
+from holdfast_shard.machine import Genesis
 from tests.machine.reference_book import Book
 from tests.machine.reference_rows import Allotted, Client, Hold, Lease, Name, Waiter
 
@@ -49,9 +52,11 @@ class Asked:
 
 
 class Reference(Book):
-    def __init__(self, freed_max: int, owned: frozenset[int]) -> None:
+    def __init__(self, freed_max: int, genesis: Genesis) -> None:
         super().__init__(freed_max)
-        self.owned = owned
+        self.owned = frozenset(genesis.slots)
+        for allotment in genesis.allotments:
+            self._allot(allotment)
         self.term = 0
         self.base = 0
 
@@ -100,11 +105,12 @@ class Reference(Book):
         allotment = asked.options.allotment
         if asked.kind != Kind.ALLOT or allotment is None or allotment.tenant <= 0:
             return INVALID
-        if allotment.version > self.allotment(allotment.tenant).version:
-            self.allotted[allotment.tenant] = Allotted(
-                allotment.version, allotment.held, allotment.waiters, allotment.sessions
-            )
+        self._allot(allotment)
         return DONE
+
+    def _allot(self, allotment: Allotment) -> None:
+        if allotment.version > self.allotment(allotment.tenant).version:
+            self.allotted[allotment.tenant] = Allotted(*msgspec.structs.astuple(allotment)[1:])
 
     def _once(self, client: Client, asked: Asked) -> Answer:
         if asked.seq in client.answers:
@@ -126,12 +132,27 @@ class Reference(Book):
         client.answers[asked.seq] = answer
         return answer
 
+    # Limits of the tenant.
+
+    def _long(self, tenant: int, ttl: int) -> Answer | None:
+        ttl_max = self.allotment(tenant).ttl_ms
+        return (Status.QUOTA_TTL, 0, 0, ttl_max) if ttl > ttl_max else None
+
+    def _text(self, tenant: int, options: Options) -> Answer | None:
+        if not good_texts(options):
+            return INVALID
+        metadata_max = self.allotment(tenant).metadata_bytes
+        return (Status.QUOTA_METADATA, 0, 0, metadata_max) if len(options.metadata) > metadata_max else None
+
     # Leases.
 
     def _open(self, client: Client, asked: Asked) -> Answer:
         options, number = asked.options, asked.lease or asked.seq
-        if len(options.session) != SESSION_ID_BYTES or not good_ttl(asked.ttl) or not good_texts(options):
+        if len(options.session) != SESSION_ID_BYTES or not good_ttl(asked.ttl):
             return INVALID
+        wrong = self._long(client.tenant, asked.ttl) or self._text(client.tenant, options)
+        if wrong is not None:
+            return wrong
         if self.lease(client, number) or self.session(client.tenant, options.session):
             return INVALID
         sessions_max = self.allotment(client.tenant).sessions
@@ -152,8 +173,8 @@ class Reference(Book):
             return (Status.CHANGED, 0, lease.deadline - self.clock, None)
         if own and own[0].mode == Mode.CACHE:
             return INVALID
-        lease.ttl = asked.ttl
-        lease.deadline = max(lease.deadline, self.clock + asked.ttl)
+        lease.ttl = min(asked.ttl, self.allotment(client.tenant).ttl_ms)
+        lease.deadline = max(lease.deadline, self.clock + lease.ttl)
         status = Status.OK if asked.token == lease.change else Status.CHANGED
         return (status, 0, lease.deadline - self.clock, None)
 
@@ -171,8 +192,9 @@ class Reference(Book):
                 return self._ended(client, asked.lease, lease)
             self.kill(lease, Reason.RELEASED)
             return DONE
-        if not good_texts(options):
-            return INVALID
+        wrong = self._text(client.tenant, options)
+        if wrong is not None:
+            return wrong
         session = self.session(client.tenant, options.session)
         if session is None:
             return self._ended(client, 0, None)
@@ -205,7 +227,10 @@ class Reference(Book):
 
     def _force(self, client: Client, asked: Asked) -> Answer:
         name = (client.tenant, asked.name)
-        if not good_texts(asked.options) or not good_name(asked.name):
+        wrong = self._text(client.tenant, asked.options)
+        if wrong is not None:
+            return wrong
+        if not good_name(asked.name):
             return INVALID
         self.free_dead(name)
         victims = [hold for hold in self.holders(name) if asked.token in (0, hold.token) and hold.mode != Mode.CACHE]
@@ -251,9 +276,18 @@ class Reference(Book):
             session = self.lease(client, asked.lease)
             if session is None or not session.session or session.dead or session.doomed:
                 return self._ended(client, asked.lease, session)
-        elif not good_ttl(asked.ttl) or self.lease(client, asked.seq):
+        else:
+            wrong = INVALID if not good_ttl(asked.ttl) else self._long(client.tenant, asked.ttl)
+            if wrong is not None:
+                return wrong
+            if self.lease(client, asked.seq):
+                return INVALID
+        if not 0 <= asked.wait <= WAIT_MS_MAX or not good_options(options, asked):
             return INVALID
-        if not 0 <= asked.wait <= WAIT_MS_MAX or not good_options(options, asked) or not good_name(asked.name):
+        wrong = self._text(client.tenant, options)
+        if wrong is not None:
+            return wrong
+        if not good_name(asked.name):
             return INVALID
         name = (client.tenant, asked.name)
         self.free_dead(name)
@@ -303,6 +337,9 @@ class Reference(Book):
 
     def _queue(self, name: Name, client: Client, session: Lease | None, asked: Asked, wait: int) -> Answer:
         options, waiters_max = asked.options, self.allotment(client.tenant).waiters
+        per_lock = self.allotment(client.tenant).waiters_per_lock
+        if len(self.queue(name)) >= per_lock:
+            return (Status.TOO_MANY_WAITERS, 0, 0, per_lock)
         if self.waiting(client.tenant) >= waiters_max:
             return (Status.QUOTA_WAITERS, 0, 0, waiters_max)
         ahead = 0 if options.steal else len(self.queue(name))
@@ -377,4 +414,4 @@ def good_options(options: Options, asked: Asked) -> bool:
         takes = options.steal or options.reentrant or options.lock_delay_ms
         if asked.lease or asked.ttl > CACHE_TTL_MS_MAX or takes:
             return False
-    return good_texts(options)
+    return True

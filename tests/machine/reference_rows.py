@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from holdfast.wire.limits import (
-    DEFAULT_HELD_MAX,
-    DEFAULT_SESSIONS_MAX,
-    DEFAULT_WAITERS_MAX,
-)
+from holdfast.wire.limits import METADATA_BYTES_MAX, TTL_MS_MAX, WAITERS_PER_LOCK_MAX
 
 Name = tuple[int, str]
 """(tenant, name): what a lock is known by."""
@@ -79,6 +75,9 @@ class Waiter:
 @dataclass(slots=True)
 class Allotted:
     version: int = 0
-    held: int = DEFAULT_HELD_MAX
-    waiters: int = DEFAULT_WAITERS_MAX
-    sessions: int = DEFAULT_SESSIONS_MAX
+    held: int = 0
+    waiters: int = 0
+    sessions: int = 0
+    waiters_per_lock: int = WAITERS_PER_LOCK_MAX
+    ttl_ms: int = TTL_MS_MAX
+    metadata_bytes: int = METADATA_BYTES_MAX

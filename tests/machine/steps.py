@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast.wire.frames import Allotment, Kind, Options
+from holdfast.wire.limits import METADATA_BYTES_MAX, TTL_MS_MAX, WAITERS_PER_LOCK_MAX
 
 NAMES = ("a", "b", "{a}c", "\x07", "elsewhere", "")
 """The fourth is no name, the fifth one's slot is another group's, and the last has none."""
 SESSIONS = (b"s" * 16, b"t" * 16, b"u" * 16, b"short")
 TENANTS = (1, 1, 1, 2)
 """Of the clients that a trace begins with."""
+WIDE = (WAITERS_PER_LOCK_MAX, TTL_MS_MAX, METADATA_BYTES_MAX)
+"""Limits of an allotment that limits nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Allot:
     waiters: int
     sessions: int
     newer: bool = True
+    limits: tuple[int, int, int] = WIDE
+    """Waiters per lock, longest TTL, bytes of metadata."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,15 +22,14 @@ from holdfast.wire.limits import (
     WAITERS_PER_LOCK_MAX,
 )
 from holdfast_shard.machine import Genesis, LockMachine
-from tests.machine.driver import ALL_SLOTS, Answer, Client, Cluster, Op, frame, section
+from tests.machine.driver import ALL_SLOTS, GENESIS, PLENTY, Answer, Client, Cluster, Op, frame, section
 
 A = b"a" * SESSION_ID_BYTES
-GENEROUS = Allotment(1, 1, 10**9, 10**9, 10**9)
 
 
 @pytest.fixture
 def cluster() -> Cluster:
-    return Cluster(LockMachine(Genesis("cluster", 1, ALL_SLOTS, (GENEROUS,))))
+    return Cluster(LockMachine(GENESIS))
 
 
 def many(client: Client, ops: list[Op]) -> list[Answer]:
@@ -173,3 +172,71 @@ def test_operations_of_a_section(cluster: Cluster, one: Client) -> None:
     beyond = [Op(Kind.RELEASE, n + 3000, "x", token=1) for n in range(OPERATIONS_PER_SECTION_MAX + 1)]
     assert {answer.status for answer in one.run(beyond, floor=1)} == {Status.INVALID}
     assert cluster.entry(frame(1, section(one.number, 1, [])))
+
+
+def allot(cluster: Cluster, **limits: int) -> None:
+    """Plenty of everything, but for these limits."""
+    version = cluster.index
+    allotment = Allotment(1, version, PLENTY, PLENTY, PLENTY, **limits)
+    cluster.entry(frame(0, section(0, 0, [Op(Kind.ALLOT, options=Options(allotment=allotment))])))
+
+
+def test_a_tenant_without_an_allotment_holds_nothing(cluster: Cluster) -> None:
+    stranger = cluster.client(tenant=77)
+    refused = stranger.acquire("a")
+    assert (refused.status, refused.detail) == (Status.QUOTA_HELD, 0)
+    refused = stranger.op(Kind.OPEN, options=Options(session=A))
+    assert (refused.status, refused.detail) == (Status.QUOTA_SESSIONS, 0)
+    assert cluster.machine.counts()["held"] == 0
+
+
+def test_the_longest_ttl_of_a_tenant(cluster: Cluster, one: Client) -> None:
+    allot(cluster, ttl_ms=5000)
+    assert one.acquire("a", ttl=5000).status == Status.OK
+    lease = one.open(A, ttl=5000)
+    for refused in (one.acquire("b", ttl=5001), one.op(Kind.OPEN, ttl=5001, options=Options(session=b"b" * 16))):
+        assert (refused.status, refused.detail) == (Status.QUOTA_TTL, 5000)
+    assert one.acquire("b", lease=lease, ttl=60_000).status == Status.OK, "a session's own lease is what counts"
+
+
+def test_a_lowered_ttl_ends_no_lease(cluster: Cluster, one: Client) -> None:
+    held = one.acquire("a", ttl=20_000)
+    allot(cluster, ttl_ms=5000)
+    plain = one.seq
+    assert (one.keepalive(plain, ttl=20_000).status, one.keepalive(plain, ttl=20_000).deadline) == (Status.OK, 20_000)
+    cluster.pass_time(19_000)
+    answer = one.keepalive(plain, ttl=20_000)
+    assert (answer.status, answer.deadline) == (Status.OK, 5000)
+    assert one.keepalive(plain, ttl=TTL_MS_MAX + 1).status == Status.INVALID
+    assert one.check("a", held.token)
+
+
+def test_the_metadata_of_a_tenant(cluster: Cluster, one: Client) -> None:
+    allot(cluster, metadata_bytes=4)
+    assert one.acquire("a", metadata=b"host").status == Status.OK
+    session = Options(session=A, metadata=b"hosts")
+    for refused in (one.acquire("b", metadata=b"hosts"), one.op(Kind.OPEN, options=session)):
+        assert (refused.status, refused.detail) == (Status.QUOTA_METADATA, 4)
+    assert one.acquire("b", metadata=b"h" * (METADATA_BYTES_MAX + 1)).status == Status.INVALID
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_the_waiters_per_lock_of_a_tenant(cluster: Cluster, one: Client, limit: int) -> None:
+    allot(cluster, waiters_per_lock=limit)
+    other = cluster.client(tenant=2)
+    for client in (one, other):
+        client.acquire("a")
+        for _ in range(limit):
+            assert client.acquire("a", wait=60_000).status == Status.QUEUED
+    refused = one.acquire("a", wait=60_000)
+    assert (refused.status, refused.detail) == (Status.TOO_MANY_WAITERS, limit)
+    assert other.acquire("a", wait=60_000).status == Status.QUEUED
+
+
+def test_limits_beyond_the_services_own_say_nothing(cluster: Cluster, one: Client) -> None:
+    allot(cluster, ttl_ms=TTL_MS_MAX * 2, metadata_bytes=METADATA_BYTES_MAX * 2, waiters_per_lock=10**9)
+    assert one.acquire("a", ttl=TTL_MS_MAX + 1).status == Status.INVALID
+    assert one.acquire("a", metadata=b"m" * (METADATA_BYTES_MAX + 1)).status == Status.INVALID
+    copy = LockMachine(Genesis("cluster", 1, ALL_SLOTS))
+    copy.restore(list(cluster.machine.export()))
+    assert copy.rows_digest() == cluster.machine.rows_digest()

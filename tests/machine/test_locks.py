@@ -295,7 +295,7 @@ def test_a_steal_now_that_finds_no_room_takes_nothing(
     lease = two.open(A)
     two.acquire("b", lease=lease)
     assert two.acquire("a", lease=lease, steal=True, now=True).status == Status.TOO_MANY_LOCKS
-    cluster.entry(frame(0, section(0, 0, [Op(Kind.ALLOT, options=Options(allotment=Allotment(1, 1, 1, 9, 9)))])))
+    cluster.entry(frame(0, section(0, 0, [Op(Kind.ALLOT, options=Options(allotment=Allotment(1, 2, 1, 9, 9)))])))
     assert two.acquire("a", steal=True, now=True).status == Status.QUOTA_HELD
     assert one.check("a", held.token)
     assert cluster.take_events() == []
@@ -402,7 +402,7 @@ def test_a_held_name_is_not_cached_and_a_cache_is_no_hold(one: Client, two: Clie
 
 
 def test_counts_are_exact_and_limits_hold(cluster: Cluster, one: Client, two: Client) -> None:
-    cluster.entry(frame(0, section(0, 0, [Op(Kind.ALLOT, options=Options(allotment=Allotment(1, 1, 2, 1, 1)))])))
+    cluster.entry(frame(0, section(0, 0, [Op(Kind.ALLOT, options=Options(allotment=Allotment(1, 2, 2, 1, 1)))])))
     first = one.acquire("a", ttl=60_000)
     one.acquire("b", ttl=60_000)
     assert one.acquire("c").status == Status.QUOTA_HELD
@@ -564,7 +564,7 @@ def test_a_ticket_can_be_asked_for(cluster: Cluster, one: Client, two: Client) -
 
 def test_a_name_of_another_groups_slot_is_moved() -> None:
     slot = slot_of(1, "mine")
-    cluster = Cluster(LockMachine(Genesis("cluster", 1, (slot,))))
+    cluster = Cluster(LockMachine(Genesis("cluster", 1, (slot,), GENESIS.allotments)))
     one = cluster.client()
     assert one.acquire("mine").status == Status.OK
     assert one.acquire("not mine").status == Status.MOVED

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from holdfast.wire.frames import Allotment, Kind, Mode, Options
-from tests.machine.steps import SESSIONS, Again, Allot, Do, Elect, Export, Join, Look, Pass, Step, Stray, Swap
+from tests.machine.steps import SESSIONS, WIDE, Again, Allot, Do, Elect, Export, Join, Look, Pass, Step, Stray, Swap
 
 LOOKS = (Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS)
 
@@ -80,7 +80,7 @@ def _do(rng: Random, leaning: Leaning) -> Do:
         ttls = [100, 300, 1000]
     return Do(
         kind=rng.choice([kind, kind, Kind.GET]) if sloppy else kind,
-        who=rng.choice([0, 1, 2, 0, 1, 2, 3]),
+        who=rng.choice([0, 1, 2, 0, 1, 2, 3, 4]),
         name=rng.randrange(6) if sloppy else rng.choice(leaning.names),
         lease=0 if rng.random() < leaning.plain else rng.choice([1, 1, 2]),
         back=_back(rng),
@@ -119,7 +119,7 @@ def _options(rng: Random, leaning: Leaning, kind: Kind, sloppy: bool) -> Options
 def _allot(rng: Random) -> Allot:
     return Allot(
         rng.choice([1, 1, 2]), rng.choice([1, 2, 3, 100]), rng.choice([1, 2, 100]), rng.choice([1, 2, 100]),
-        rng.random() < 0.8,
+        rng.random() < 0.8, rng.choice([WIDE, WIDE, (rng.choice([0, 1, 2]), 300, 3), (2, 2000, 4)]),
     )  # fmt: skip
 
 
@@ -134,8 +134,8 @@ def _stray(rng: Random) -> Stray:
 
 def _rare(rng: Random, leaning: Leaning) -> Step:
     rare: list[Step] = [
-        Elect(rng.random() < 0.4), Elect(), Swap(), Export(rng.choice([1, 100, 1000, 4000])), Join(rng.choice([1, 2])),
-        _allot(rng) if leaning.narrow else Swap(), _stray(rng), _stray(rng),
+        Elect(rng.random() < 0.4), Elect(), Swap(), Export(rng.choice([1, 100, 1000, 4000])),
+        Join(rng.choice([1, 2, 3])), _allot(rng) if leaning.narrow else Swap(), _stray(rng), _stray(rng),
     ]  # fmt: skip
     return rng.choice(rare)
 

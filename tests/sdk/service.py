@@ -13,8 +13,12 @@ from typing import Any
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import (
+    Allotment,
     Event,
     Kind,
+    Options,
+    Section,
+    Stamped,
     StampedRaw,
     Status,
     decode_answers,
@@ -30,6 +34,7 @@ from holdfast_shard.machine import EntryResult, Genesis, LockMachine, build_entr
 
 KEY = "hf_test"
 TENANT = 1
+PLENTY = 1_000_000
 GROUPS = (1, 2)
 TABLE = SlotTable(1, b"".join(GROUPS[slot % len(GROUPS)].to_bytes(2, "little") for slot in range(SLOTS)))
 
@@ -44,7 +49,7 @@ class Leader:
     def __init__(self, group: int, clock_ms: Callable[[], float]) -> None:
         slots = tuple(slot for slot in range(SLOTS) if GROUPS[slot % len(GROUPS)] == group)
         self.group = group
-        self.machine = LockMachine(Genesis("test", group, slots))
+        self.machine = LockMachine(Genesis("test", group, slots, (Allotment(TENANT, 1, PLENTY, PLENTY, PLENTY),)))
         self.term = 0
         self._clock_ms = clock_ms
         self._office_ms = 0.0
@@ -63,6 +68,10 @@ class Leader:
     def apply(self, *frames: bytes) -> EntryResult:
         entry = build_entry(self.term, self.elapsed_ms, frames)
         return self.machine.apply(self.machine.applied_index + 1, self.term, entry)
+
+    def allot(self, allotment: Allotment) -> None:
+        columns = Section(0, 0, bytes([Kind.ALLOT]), [0], [""], [0], [0], [0], [0], {0: Options(allotment=allotment)})
+        self.apply(encode([Stamped(0, b"\xff\xff", columns)]))
 
     def due_in_s(self) -> float | None:
         due = self.machine.due_ms()

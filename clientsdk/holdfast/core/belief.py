@@ -23,6 +23,6 @@ def believed_until(first_sent_ms: float, deadline_ms: int) -> float:
     return first_sent_ms + deadline_ms * (1.0 - DRIFT) - ROUNDING_MS
 
 
-def renewal_due(first_sent_ms: float, ttl_ms: int) -> float:
+def renewal_due(first_sent_ms: float, given_ms: float) -> float:
     """When to send the next keepalive of a lease that was last renewed by what left at ``first_sent_ms``."""
-    return first_sent_ms + ttl_ms / RENEWALS_PER_TTL
+    return first_sent_ms + given_ms / RENEWALS_PER_TTL

@@ -107,13 +107,18 @@ class Lease:
         """It is over, for the reason in ``over``."""
         raise NotImplementedError
 
+    @property
+    def given_ms(self) -> float:
+        """For how long it was last renewed: less than its TTL where the tenant's limit was lowered meanwhile."""
+        return min(self.ttl_ms, self.until_ms - self.renewed_ms)
+
     # Time.
 
     def schedule(self) -> None:
         """Stand in the wheel at whatever comes first: renewing, or the end of belief."""
         due_ms = self.until_ms
         if self.wanted and not self._busy and not self._fetching:
-            due_ms = min(due_ms, renewal_due(self.renewed_ms, self.ttl_ms))
+            due_ms = min(due_ms, renewal_due(self.renewed_ms, self.given_ms))
         self.group.wheel.add(self, due_ms)
 
     def due(self, now_ms: float) -> None:

@@ -27,6 +27,8 @@ _LIMITS = {
     Status.QUOTA_HELD: "held locks",
     Status.QUOTA_WAITERS: "waiters",
     Status.QUOTA_SESSIONS: "sessions",
+    Status.QUOTA_TTL: "ms of TTL",
+    Status.QUOTA_METADATA: "bytes of metadata",
 }
 
 

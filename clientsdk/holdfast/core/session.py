@@ -225,7 +225,7 @@ class SessionPart(Lease):
     # Lease.
 
     def schedule(self) -> None:
-        due_ms = min(renewal_due(self.renewed_ms, self.ttl_ms), self.renewed_ms + SESSION_RENEWAL_MS_MAX)
+        due_ms = min(renewal_due(self.renewed_ms, self.given_ms), self.renewed_ms + SESSION_RENEWAL_MS_MAX)
         if self._busy or self._fetching or due_ms > self.until_ms:
             due_ms = self.until_ms
         self.group.wheel.add(self, due_ms)

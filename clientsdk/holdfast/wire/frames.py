@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from holdfast.wire.limits import METADATA_BYTES_MAX, TTL_MS_MAX, WAITERS_PER_LOCK_MAX
+
 Struct = msgspec.Struct
 DecodeError = msgspec.DecodeError
 
@@ -116,13 +118,20 @@ class EventKind(enum.IntEnum):
 
 
 class Allotment(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A tenant's share of its exact quotas in one group; only a higher ``version`` counts."""
+    """What a tenant may use in one group; only a higher ``version`` counts. A tenant without one may hold nothing.
+
+    ``held``, ``waiters`` and ``sessions`` are the group's share of a total. The rest are limits that every group is
+    told alike; beyond the service's own they say nothing.
+    """
 
     tenant: int
     version: int
     held: int
     waiters: int
     sessions: int
+    waiters_per_lock: int = WAITERS_PER_LOCK_MAX
+    ttl_ms: int = TTL_MS_MAX
+    metadata_bytes: int = METADATA_BYTES_MAX
 
 
 class Options(Struct, array_like=True, gc=False, forbid_unknown_fields=True):

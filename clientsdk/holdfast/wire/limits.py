@@ -137,8 +137,3 @@ CHANGES_REMEMBERED_MAX: Final = 4096
 AUDIT_TAIL_MAX: Final = 4096
 """Audit records that can be asked for; every meta node's ``audit.jsonl`` has all that it applied."""
 AUDIT_PAGE_MAX: Final = 500
-
-DEFAULT_HELD_MAX: Final = 5_000_000
-DEFAULT_WAITERS_MAX: Final = 1_000_000
-DEFAULT_SESSIONS_MAX: Final = 1_000_000
-"""Allotment per group of a tenant that was given none."""

@@ -14,7 +14,6 @@ from holdfast.wire.limits import (
     PERMITS_MAX,
     REENTRANCY_MAX,
     WAIT_MS_MAX,
-    WAITERS_PER_LOCK_MAX,
 )
 
 from .answering import (
@@ -30,7 +29,7 @@ from .answering import (
     wrong_ttl,
 )
 from .ledger import Ledger
-from .rows import CACHE, EXCLUSIVE, FREE, PERMITS, STOLEN, Answer, Client, Hold, Lease, Lock, Session, Waiter
+from .rows import CACHE, EXCLUSIVE, FREE, PERMITS, STOLEN, Answer, Client, Hold, Lease, Lock, Session, Tenant, Waiter
 
 TRY_WAIT_MS = 2 * CACHE_TTL_MS_MAX
 """A try waits for cachers, who are gone before that."""
@@ -88,7 +87,7 @@ class Acquire:
         self, client: Client, session: Session | None, seq: int, ttl: int, wait: int, options: Options
     ) -> Answer | None:
         if session is None:
-            wrong = wrong_ttl(ttl)
+            wrong = wrong_ttl(ttl, client.tenant)
             if wrong is not None:
                 return wrong
             if seq in client.leases:
@@ -97,7 +96,7 @@ class Acquire:
                 return refused(Status.TOO_MANY_LEASES, LEASES_PER_CLIENT_MAX)
         if wait < 0 or wait > WAIT_MS_MAX:
             return invalid(f"wait is 0 to {WAIT_MS_MAX} ms")
-        return None if options is PLAIN_OPTIONS else _check_options(options, session, ttl)
+        return None if options is PLAIN_OPTIONS else _check_options(options, session, ttl, client.tenant)
 
     def _contend(
         self, lock: Lock, client: Client, session: Session | None, seq: int, ttl: int, wait: int, options: Options
@@ -177,8 +176,8 @@ class Acquire:
         tenant = client.tenant
         if session is not None and session.size() >= LOCKS_PER_SESSION_MAX:
             return refused(Status.TOO_MANY_LOCKS, LOCKS_PER_SESSION_MAX)
-        if lock.queue is not None and len(lock.queue) >= WAITERS_PER_LOCK_MAX:
-            return refused(Status.TOO_MANY_WAITERS, WAITERS_PER_LOCK_MAX)
+        if len(lock.queue or ()) >= tenant.waiters_per_lock:
+            return refused(Status.TOO_MANY_WAITERS, tenant.waiters_per_lock)
         if tenant.waiters >= tenant.waiters_max:
             return refused(Status.QUOTA_WAITERS, tenant.waiters_max)
         obstacle = self._obstacle(lock)
@@ -227,7 +226,7 @@ class Acquire:
         return answer
 
 
-def _check_options(options: Options, session: Session | None, ttl: int) -> Answer | None:
+def _check_options(options: Options, session: Session | None, ttl: int, tenant: Tenant) -> Answer | None:
     mode = options.mode
     if not 0 <= mode <= CACHE:
         return invalid(f"mode is 0 to {CACHE}")
@@ -239,4 +238,4 @@ def _check_options(options: Options, session: Session | None, ttl: int) -> Answe
             return invalid(f"a cached 'not held' has its own lease of at most {CACHE_TTL_MS_MAX} ms, and takes nothing")
     if not 0 <= options.lock_delay_ms <= LOCK_DELAY_MS_MAX:
         return invalid(f"lock delay is 0 to {LOCK_DELAY_MS_MAX} ms")
-    return wrong_texts(options)
+    return wrong_texts(options, tenant)

@@ -10,7 +10,7 @@ from holdfast.wire.frames import Options, Reason, Status
 from holdfast.wire.limits import METADATA_BYTES_MAX, REASON_BYTES_MAX, TTL_MS_MAX, TTL_MS_MIN
 from holdfast.wire.names import check_name
 
-from .rows import Answer, Client, Lease
+from .rows import Answer, Client, Lease, Tenant
 
 Handler = Callable[[Client, int, int, str, int, int, int, int, Options], Answer]
 """(client, seq, slot, name, lease, token, ttl, wait, options) -> (status, token, deadline, detail). The deadline counts
@@ -40,15 +40,21 @@ def wrong_name(name: str) -> Answer | None:
     return None
 
 
-def wrong_ttl(ttl: int) -> Answer | None:
-    return None if TTL_MS_MIN <= ttl <= TTL_MS_MAX else invalid(f"ttl is {TTL_MS_MIN} to {TTL_MS_MAX} ms")
+def wrong_ttl(ttl: int, tenant: Tenant) -> Answer | None:
+    if TTL_MS_MIN <= ttl <= tenant.ttl_max:
+        return None
+    if TTL_MS_MIN <= ttl <= TTL_MS_MAX:
+        return refused(Status.QUOTA_TTL, tenant.ttl_max)
+    return invalid(f"ttl is {TTL_MS_MIN} to {TTL_MS_MAX} ms")
 
 
-def wrong_texts(options: Options) -> Answer | None:
+def wrong_texts(options: Options, tenant: Tenant) -> Answer | None:
     if len(options.metadata) > METADATA_BYTES_MAX:
         return invalid(f"metadata has at most {METADATA_BYTES_MAX} bytes")
     if len(options.reason) * 4 > REASON_BYTES_MAX and len(options.reason.encode()) > REASON_BYTES_MAX:
         return invalid(f"a reason has at most {REASON_BYTES_MAX} bytes")
+    if len(options.metadata) > tenant.metadata_max:
+        return refused(Status.QUOTA_METADATA, tenant.metadata_max)
     return None
 
 

@@ -33,7 +33,6 @@ from .snapshot_rows import (
     LockRow,
     Row,
     SessionRow,
-    TenantRow,
     WaiterRow,
 )
 
@@ -50,10 +49,7 @@ class Export:
         self._ledger = ledger
         self._todo = [True] * (CLIENT_BUCKETS + SLOTS)
         self._early: deque[bytes] = deque()
-        tenants = [
-            TenantRow(tenant.number, tenant.version, tenant.held_max, tenant.waiters_max, tenant.sessions_max)
-            for tenant in ledger.tenants.values()
-        ]
+        tenants = [tenant.allotment for tenant in ledger.tenants.values()]
         row = GlobalsRow(head, ledger.clock, ledger.counter, tenants, _dying_rows(ledger))
         self._early.append(encode((GLOBALS, 0, row)))
         ledger.keeper = self
@@ -173,7 +169,8 @@ def _waiter_row(waiter: Waiter) -> WaiterRow:
 
 def canonical(ledger: Ledger) -> Iterator[bytes]:
     """Every row in an order that depends on the state alone."""
-    yield encode([ledger.clock, ledger.counter, _dying_rows(ledger)])
+    allotments = [tenant.allotment for _, tenant in sorted(ledger.tenants.items())]
+    yield encode([ledger.clock, ledger.counter, allotments, _dying_rows(ledger)])
     for bucket in ledger.clients:
         for _, client in sorted(bucket.items()):
             row = _client_row(client)

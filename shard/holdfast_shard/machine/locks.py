@@ -22,7 +22,7 @@ from .ledger import Ledger
 from .operations import NAMED, Operations
 from .rows import Answer, Client, Tenant
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class LockMachine(Envelope):
             self._owned[slot] = 1
         self._use(Ledger())
         for allotment in genesis.allotments:
-            self._allot(allotment)
+            self._ledger.tenant(allotment.tenant).allot(allotment)
 
     def _use(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -154,18 +154,11 @@ class LockMachine(Envelope):
         for position, kind in enumerate(section.kinds):
             allotment = section.options.get(position, PLAIN_OPTIONS).allotment
             if kind == Kind.ALLOT and allotment is not None and allotment.tenant > 0:
-                self._allot(allotment)
+                self._ledger.tenant(allotment.tenant).allot(allotment)
                 statuses.append(Status.OK)
             else:
                 statuses.append(Status.INVALID)
         return Answers(bytes(statuses), [0] * len(statuses), [0] * len(statuses), {})
-
-    def _allot(self, allotment: Allotment) -> None:
-        tenant = self._ledger.tenant(allotment.tenant)
-        if allotment.version > tenant.version:
-            tenant.version = allotment.version
-            tenant.held_max, tenant.waiters_max = allotment.held, allotment.waiters
-            tenant.sessions_max = allotment.sessions
 
     # Reads.
 

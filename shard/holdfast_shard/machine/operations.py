@@ -62,7 +62,7 @@ class Operations:
         number = number or seq
         if len(options.session) != SESSION_ID_BYTES:
             return invalid(f"a session id has {SESSION_ID_BYTES} bytes")
-        wrong = wrong_ttl(ttl) or wrong_texts(options)
+        wrong = wrong_ttl(ttl, tenant) or wrong_texts(options, tenant)
         if wrong is not None:
             return wrong
         if number in client.leases or options.session in ledger.sessions.get(tenant.number, ()):
@@ -89,9 +89,12 @@ class Operations:
         lease = client.leases.get(number)
         if lease is None or lease.dead or lease.doomed:
             return lease_ended(client, number, lease)
-        wrong = wrong_ttl(ttl)
+        wrong = wrong_ttl(ttl, client.tenant)
         if wrong is not None:
-            return wrong
+            if wrong[0] != Status.QUOTA_TTL:
+                return wrong
+            # A limit that was lowered takes nothing away: the lease goes on in shorter steps.
+            ttl = client.tenant.ttl_max
         only = lease.only
         if type(only) is Hold:
             # A plain lease is its one hold: nothing of it may outlive what the holder was told.
@@ -122,7 +125,7 @@ class Operations:
                 return lease_ended(client, number, lease)
             ledger.kill(lease, Reason.RELEASED)
             return DONE
-        wrong = wrong_texts(options)
+        wrong = wrong_texts(options, client.tenant)
         if wrong is not None:
             return wrong
         session = ledger.sessions.get(client.tenant.number, {}).get(options.session)
@@ -181,7 +184,7 @@ class Operations:
         options: Options,
     ) -> Answer:
         ledger = self._ledger
-        wrong = wrong_texts(options)
+        wrong = wrong_texts(options, client.tenant)
         if wrong is not None:
             return wrong
         lock = ledger.find(client.tenant, slot, name)

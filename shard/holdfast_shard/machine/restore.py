@@ -84,10 +84,8 @@ class _Import:
     def _globals(self, row: GlobalsRow[Any]) -> None:
         ledger = self._ledger = Ledger(row.clock)
         ledger.counter = row.counter
-        for allotted in row.tenants:
-            tenant = ledger.tenant(allotted.number)
-            tenant.version, tenant.held_max = allotted.version, allotted.held_max
-            tenant.waiters_max, tenant.sessions_max = allotted.waiters_max, allotted.sessions_max
+        for allotment in row.tenants:
+            ledger.tenant(allotment.tenant).allot(allotment)
 
     def _client(self, row: ClientRow) -> None:
         client = Client(row.number, self._ledger.tenant(row.tenant), row.seen)

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Final
 
-from holdfast.wire.frames import Mode
-from holdfast.wire.limits import (
-    CLIENT_IDLE_MS,
-    DEFAULT_HELD_MAX,
-    DEFAULT_SESSIONS_MAX,
-    DEFAULT_WAITERS_MAX,
-)
+from holdfast.wire.frames import Allotment, Mode
+from holdfast.wire.limits import CLIENT_IDLE_MS, METADATA_BYTES_MAX, TTL_MS_MAX, WAITERS_PER_LOCK_MAX
 
 from .timers import Bucket, Key
 
@@ -31,18 +26,41 @@ FREE, QUEUED, STOLEN = 0, 1, 2
 
 
 class Tenant:
-    """Exact counts of one tenant in this group, and its allotment. What is over is not counted, also before its row
-    is gone; cache holds never are."""
+    """Exact counts of one tenant in this group, and its allotment: nothing until it is told. What is over is not
+    counted, also before its row is gone; cache holds never are."""
 
-    __slots__ = ("held", "held_max", "number", "sessions", "sessions_max", "version", "waiters", "waiters_max")
+    __slots__ = (
+        "held", "held_max", "metadata_max", "number", "sessions", "sessions_max", "ttl_max", "version", "waiters",
+        "waiters_max", "waiters_per_lock",
+    )  # fmt: skip
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.held = self.waiters = self.sessions = 0
         self.version = 0
-        self.held_max = DEFAULT_HELD_MAX
-        self.waiters_max = DEFAULT_WAITERS_MAX
-        self.sessions_max = DEFAULT_SESSIONS_MAX
+        self.held_max = self.waiters_max = self.sessions_max = 0
+        self.waiters_per_lock = WAITERS_PER_LOCK_MAX
+        self.ttl_max = TTL_MS_MAX
+        """Milliseconds. Invariant: this and the two beside it never exceed the service's own limits."""
+        self.metadata_max = METADATA_BYTES_MAX
+
+    def allot(self, allotment: Allotment) -> None:
+        """Only a higher version counts."""
+        if allotment.version <= self.version:
+            return
+        self.version = allotment.version
+        self.held_max, self.waiters_max = allotment.held, allotment.waiters
+        self.sessions_max = allotment.sessions
+        self.waiters_per_lock = min(allotment.waiters_per_lock, WAITERS_PER_LOCK_MAX)
+        self.ttl_max = min(allotment.ttl_ms, TTL_MS_MAX)
+        self.metadata_max = min(allotment.metadata_bytes, METADATA_BYTES_MAX)
+
+    @property
+    def allotment(self) -> Allotment:
+        return Allotment(
+            self.number, self.version, self.held_max, self.waiters_max, self.sessions_max, self.waiters_per_lock,
+            self.ttl_max, self.metadata_max,
+        )  # fmt: skip
 
 
 class Client:

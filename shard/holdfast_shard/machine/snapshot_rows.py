@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from holdfast.wire.frames import Allotment
+
 from .rows import Answer
 
 GLOBALS, CLIENTS, LOCKS, SESSIONS = 0, 1, 2, 3
@@ -16,14 +18,6 @@ T = TypeVar("T")
 
 class Row(msgspec.Struct, array_like=True, gc=False):
     pass
-
-
-class TenantRow(Row):
-    number: int
-    version: int
-    held_max: int
-    waiters_max: int
-    sessions_max: int
 
 
 class DyingRow(Row):
@@ -41,7 +35,7 @@ class GlobalsRow(Row, Generic[T]):
     head: T
     clock: int
     counter: int
-    tenants: list[TenantRow]
+    tenants: list[Allotment]
     dying: list[DyingRow]
 
 

@@ -7,10 +7,10 @@ import pytest
 from holdfast.core.call import Call
 from holdfast.core.state import State
 from holdfast.errors import LockLost
-from holdfast.wire.frames import EventKind, Kind, Mode, Options, Reason
+from holdfast.wire.frames import Allotment, EventKind, Kind, Mode, Options, Reason
 from holdfast.wire.limits import CACHE_TTL_MS_MAX
 from holdfast.wire.messages import Msg
-from tests.sdk.service import name_in
+from tests.sdk.service import TENANT, name_in
 from tests.sdk.world import Peer, Promise, World, held
 
 TTL = 10_000
@@ -277,3 +277,12 @@ def test_a_message_of_another_kind_changes_nothing(world: World, peer: Peer) -> 
     peer.core.message(Msg.PONG, 0, 0, b"")
     peer.core.message(Msg.ANSWERS, 1, 4711, b"")
     assert lock.believed
+
+
+def test_a_lease_outlives_a_lowered_limit(world: World, peer: Peer) -> None:
+    lock = held(peer.lock("a", 60_000))
+    group = peer.core.group_of("a").number
+    world.leaders[group].allot(Allotment(TENANT, 2, 10, 10, 10, ttl_ms=5000))
+    world.pass_time(200_000)
+    assert lock.losses == []
+    assert lock.state() == State.HELD
