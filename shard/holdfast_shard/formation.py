@@ -80,9 +80,9 @@ class Formation(msgspec.Struct, frozen=True):
 
     def genesis(self, group: int) -> Genesis:
         slots = tuple(slot for slot, owner in enumerate(unpack_slots(self.slots)) if owner == group)
-        groups = sorted(record.group for record in self.groups if record.group != META_GROUP)
+        groups = [record.group for record in self.groups if record.group != META_GROUP]
         allotments = tuple(
-            first_allotments(tenant.number, tenant.quotas, len(groups))[groups.index(group)]
+            first_allotments(tenant.number, tenant.quotas, groups)[group]
             for tenant in self.tenants
             if tenant.number != OPERATOR
         )
