@@ -23,12 +23,11 @@ from holdfast.wire.messages import GroupRecord, MetaRecord, NodeRecord, SlotTabl
 from holdfast.wire.tenants import OPERATOR, PLANS, ApiKey, KeyRole, Tenant, TenantState
 
 from .consensus.disk import Disk, DiskError, DiskFull, RealDisk
-from .machine import Genesis
+from .machine import META_GROUP, Genesis
 from .machine.allotments import first_allotments
 from .placement import pack_slots, place_slots, unpack_slots
 
 FORMATION_VERSION = 3
-META_GROUP = 0
 BUILT_IN_TENANT = 1
 FORMATION_FILE = "formation.json"
 IDENTITY_FILE = "identity"

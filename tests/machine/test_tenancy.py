@@ -27,9 +27,10 @@ from holdfast.wire.errors import Code
 from holdfast.wire.frames import Kind, Options, Status, decode_answer_list, encode
 from holdfast.wire.keys import DIGEST_BYTES, SALT_BYTES, digest_of, is_secret_of
 from holdfast.wire.limits import AUDIT_TAIL_MAX, CHANGE_BYTES_MAX, CHANGES_REMEMBERED_MAX, KEYS_PER_TENANT_MAX
-from holdfast.wire.messages import MetaRecord
+from holdfast.wire.messages import GroupRecord, MetaRecord
 from holdfast.wire.tenants import PLANS, ApiKey, KeyRole, Quotas, Tenant
 from holdfast_shard.machine import MetaMachine, build_entry
+from holdfast_shard.machine.allotments import Report, Use
 from tests.machine.driver import Op, frame, section
 from tests.tenants import OPERATOR_KEY, TENANT_KEY, key_of, key_text, meta_of, tenant_of
 
@@ -379,3 +380,30 @@ def test_whatever_happens_indexes_agree_and_a_replica_from_a_snapshot_goes_on_al
     assert other.machine.rows_digest() == meta.machine.rows_digest()
     assert meta.machine.record == other.machine.record
     assert tenant_of(1).number in meta.machine.tenancy.tenants
+
+
+def test_totals_follow_tenants_and_a_report_moves_their_shares() -> None:
+    record = msgspec.structs.replace(meta_of(), groups=tuple(GroupRecord(group, (1,)) for group in (0, 1, 2)))
+    meta = Meta(record)
+    acme = meta.make(create(quotas=msgspec.structs.replace(QUOTAS, held=10))).tenant
+    shares = meta.machine.allotments
+    groups = (1, 2)
+    assert sum(shares.allotment(acme, group).held for group in groups) == 10
+    first, last = groups[0], groups[-1]
+    report = Report(last, [Use(acme, 1, (0, 0, 0), (0, 0, 0))])
+    op = Op(Kind.REPORT, options=Options(change=encode(report)))
+    payload = build_entry(1, 10, [frame(0, section(0, 0, [op, Op(Kind.REPORT, options=Options(change=b"x"))]))])
+    (answers,) = decode_answer_list(meta.machine.apply(meta.machine.applied_index + 1, 1, payload).answers[0])
+    assert answers.statuses == bytes([Status.OK, Status.INVALID])
+    assert list(shares.unreported(last)) == []
+    assert [allotment.tenant for allotment in shares.unreported(first)] == [acme]
+    copy = Meta(record)
+    copy.machine.restore(list(meta.machine.export()))
+    assert copy.machine.rows_digest() == meta.machine.rows_digest()
+    assert copy.machine.allotments.export() == shares.export()
+    meta.make(SetTenant("acme", quotas={"held": 4, "ttl_ms": 5000}))
+    assert sum(shares.allotment(acme, group).held for group in groups) == 4
+    assert {shares.allotment(acme, group).ttl_ms for group in groups} == {5000}
+    meta.make(SuspendTenant("acme"))
+    meta.make(DeleteTenant("acme"))
+    assert acme not in {row.tenant for row in shares.export()}

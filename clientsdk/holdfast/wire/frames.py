@@ -33,6 +33,8 @@ class Kind(enum.IntEnum):
     ANNOUNCE = 10
     CHANGE = 12
     """Meta group: an administrator's change."""
+    REPORT = 13
+    """Meta group: what another group uses of its allotments, and what was refused there."""
     GET = 32
     CHECK = 33
     LIST = 34
@@ -151,7 +153,7 @@ class Options(Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     limit: int = 0
     allotment: Allotment | None = None
     change: bytes = b""
-    """With CHANGE: an encoded :class:`holdfast.wire.changes.Change`."""
+    """With CHANGE: an encoded :class:`holdfast.wire.changes.Change`; with REPORT, the encoded report."""
 
 
 class Section(Struct, array_like=True, gc=False, forbid_unknown_fields=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .entry import EntryResult, build_entry
 from .envelope import ReadBudget
 from .locks import Genesis, LockMachine
-from .meta import MetaMachine
+from .meta import META_GROUP, MetaMachine
 
 Machine = LockMachine | MetaMachine
 
-__all__ = ["EntryResult", "Genesis", "LockMachine", "Machine", "MetaMachine", "ReadBudget", "build_entry"]
+__all__ = ["META_GROUP", "EntryResult", "Genesis", "LockMachine", "Machine", "MetaMachine", "ReadBudget", "build_entry"]

@@ -252,7 +252,7 @@ def _ideal(shares: list[Share], resource: int, total: int, short: list[bool]) ->
 
 def even_split(total: int, parts: int) -> list[int]:
     """Shares of as equal size as can be; what remains goes to the first."""
-    share, rest = divmod(total, parts)
+    share, rest = divmod(total, parts) if parts else (0, 0)
     return [share + (at < rest) for at in range(parts)]
 
 

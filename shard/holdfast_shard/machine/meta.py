@@ -1,4 +1,5 @@
-"""The meta machine: members of every group, the slot table, tenants and their keys. Routers watch its record."""
+"""The meta machine: members of every group, the slot table, tenants and their keys, which routers watch; and how the
+tenants' totals are split over the groups."""
 
 from __future__ import annotations
 
@@ -13,12 +14,17 @@ from holdfast.wire.errors import Code
 from holdfast.wire.frames import Answers, Event, Kind, Options, Stamped, Status, decoder, encode
 from holdfast.wire.limits import CHANGE_BYTES_MAX
 from holdfast.wire.messages import MetaRecord, NodeRecord, decode_meta
+from holdfast.wire.tenants import OPERATOR, Quotas
 
+from .allotments import Allotments, decode_report, decode_share_rows
 from .envelope import Envelope, ReadBudget, all_answered, whole
 from .tenancy import Tenancy
 
-SNAPSHOT_VERSION = 2
+META_GROUP = 0
+"""Its own number; every other group holds locks."""
+SNAPSHOT_VERSION = 3
 ADDRESS_BYTES_MAX = 256
+SHARES_PER_CHUNK = 5000
 _PLAIN = Options()
 
 
@@ -35,6 +41,7 @@ class MetaHead(msgspec.Struct, array_like=True):
 
 
 _decode_head = decoder(MetaHead)
+_decode_count = decoder(int)
 replace = msgspec.structs.replace
 
 
@@ -44,6 +51,7 @@ class MetaMachine(Envelope):
         self._frame_record = replace(record, tenants=())
         """All but the tenants; its version is that of the whole."""
         self.tenancy = Tenancy(record.tenants)
+        self.allotments = Allotments(*_shared_out(record, self.tenancy))
 
     @property
     def version(self) -> int:
@@ -88,6 +96,8 @@ class MetaMachine(Envelope):
             elif kind == Kind.CHANGE:
                 details[at] = changed = self._change(section.options.get(at, _PLAIN).change)
                 statuses.append(Status.INVALID if changed.code else Status.OK)
+            elif kind == Kind.REPORT:
+                statuses.append(self._report(section.options.get(at, _PLAIN).change))
             else:
                 statuses.append(Status.INVALID)
         return Answers(bytes(statuses), [0] * len(statuses), [0] * len(statuses), details)
@@ -117,7 +127,20 @@ class MetaMachine(Envelope):
         answer, touched = self.tenancy.change(change, version)
         if touched:
             self._frame_record = replace(self._frame_record, version=version)
+            tenant = self.tenancy.tenants.get(answer.tenant)
+            if tenant is None:
+                self.allotments.remove(answer.tenant)
+            elif tenant.number != OPERATOR:
+                self.allotments.set_quotas(tenant.number, tenant.quotas)
         return answer
+
+    def _report(self, encoded: bytes) -> int:
+        try:
+            report = decode_report(encoded)
+        except msgspec.DecodeError:
+            return Status.INVALID
+        self.allotments.report(report)
+        return Status.OK
 
     def _read(self, stamped: Stamped, budget: ReadBudget) -> Answers:
         """AUDIT: ``leases`` names the tenant that asks, ``tokens`` the seq below which to go on, options the limit."""
@@ -133,28 +156,39 @@ class MetaMachine(Envelope):
             SNAPSHOT_VERSION, self.applied_index, self.term, self.base_ms, self.clock_ms, self.digest,
             self.digest_index,
         )  # fmt: skip
-        rows = [head, self._frame_record, *self.tenancy.rows()]
-        return map(encode, rows)
+        shares = self.allotments.export()
+        parts = [shares[at : at + SHARES_PER_CHUNK] for at in range(0, len(shares), SHARES_PER_CHUNK)]
+        return map(encode, [head, self._frame_record, len(parts), *parts, *self.tenancy.rows()])
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state. Raises ``ValueError`` on anything that :meth:`export` did not write; the state stays."""
         try:
-            first, second, *rows = chunks
+            first, second, third, *rows = chunks
             head, record = _decode_head(first), decode_meta(second)
             if head.version != SNAPSHOT_VERSION:
                 raise ValueError(f"snapshots of version {head.version} of a meta machine are not known here")
-            tenancy = Tenancy.of(rows)
+            parts = _decode_count(third)
+            shares = [row for chunk in rows[:parts] for row in decode_share_rows(chunk)]
+            tenancy = Tenancy.of(rows[parts:])
+            allotments = Allotments.restored(*_shared_out(record, tenancy), shares)
         except (ValueError, msgspec.DecodeError) as error:
             raise ValueError(f"this is no snapshot of a meta machine: {error}") from error
         self.applied_index, self.term, self.base_ms, self.clock_ms = head.index, head.term, head.base_ms, head.clock_ms
         self.digest, self.digest_index = head.digest, head.digest_index
-        self._frame_record, self.tenancy = record, tenancy
+        self._frame_record, self.tenancy, self.allotments = record, tenancy, allotments
 
     def rows_digest(self) -> bytes:
         digest = blake2b(encode(self._frame_record), digest_size=16)
         for row in self.tenancy.rows():
             digest.update(encode(row))
+        digest.update(encode(self.allotments.export()))
         return digest.digest()
 
     def counts(self) -> dict[str, int]:
         return {"held": 0, "waiters": 0, "sessions": 0, "clients": 0, "slots": 0}
+
+
+def _shared_out(record: MetaRecord, tenancy: Tenancy) -> tuple[list[int], dict[int, Quotas]]:
+    """The groups, and the tenants whose totals are split over them; the operator takes no locks."""
+    quotas = {number: tenant.quotas for number, tenant in tenancy.tenants.items() if number != OPERATOR}
+    return [entry.group for entry in record.groups if entry.group != META_GROUP], quotas

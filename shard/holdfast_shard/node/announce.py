@@ -15,7 +15,8 @@ from holdfast.wire.messages import Hello, Msg, Role
 from holdfast.wire.stream import Connection
 from holdfast.wire.tls import Certificates, LinkTls, node_name
 
-from ..formation import META_GROUP, Formation
+from ..formation import Formation
+from ..machine import META_GROUP
 
 RETRY_S = 0.5
 ANSWER_TIMEOUT_S = 3.0

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from ..consensus import Host, ReplicaConfig, SnapshotJob
 from ..consensus.journal import Journal
 from ..consensus.snapshots import SnapshotStore
-from ..formation import META_GROUP, Formation
-from ..machine import LockMachine, Machine, MetaMachine
+from ..formation import Formation
+from ..machine import META_GROUP, LockMachine, Machine, MetaMachine
 from .service import GroupService
 from .surroundings import Surroundings
 

@@ -14,8 +14,8 @@ from holdfast.wire.messages import GroupRole, Msg, NodeRecord
 from holdfast.wire.tls import Certificates, watch_certificates
 
 from ..consensus import ReplicaConfig, Role
-from ..formation import FRESH_FILE, META_GROUP, load_directory, note_caught_up, note_journal, require_journal
-from ..machine import MetaMachine
+from ..formation import FRESH_FILE, load_directory, note_caught_up, note_journal, require_journal
+from ..machine import META_GROUP, MetaMachine
 from .announce import announce
 from .engine_loop import EngineLoop
 from .listener import Listener
