@@ -46,12 +46,16 @@ class Msg(enum.IntEnum):
     """Node to router: :class:`MetaDelta`, from the version that this connection was told last."""
     BEAT = 16
     """The meta group's leader to routers, every second: :class:`Beat`."""
+    USE = 20
+    """Node to allotter: what a group that it leads uses of its tenants' shares; opaque here."""
 
 
 class Role(enum.StrEnum):
     CLIENT = "client"
     ROUTER = "router"
     NODE = "node"
+    ALLOTTER = "allotter"
+    """A node that leads the meta group, on the connection by which it moves allotments."""
     ADMIN = "admin"
 
 

@@ -29,7 +29,23 @@ from .answering import (
     wrong_ttl,
 )
 from .ledger import Ledger
-from .rows import CACHE, EXCLUSIVE, FREE, PERMITS, STOLEN, Answer, Client, Hold, Lease, Lock, Session, Tenant, Waiter
+from .rows import (
+    CACHE,
+    EXCLUSIVE,
+    FREE,
+    OF_HELD,
+    OF_WAITERS,
+    PERMITS,
+    STOLEN,
+    Answer,
+    Client,
+    Hold,
+    Lease,
+    Lock,
+    Session,
+    Tenant,
+    Waiter,
+)
 
 TRY_WAIT_MS = 2 * CACHE_TTL_MS_MAX
 """A try waits for cachers, who are gone before that."""
@@ -152,6 +168,7 @@ class Acquire:
         tenant = client.tenant
         mode = options.mode
         if tenant.held >= tenant.held_max and mode != CACHE:
+            ledger.note_refusal(tenant, OF_HELD)
             return refused(Status.QUOTA_HELD, tenant.held_max)
         lease: Lease
         if session is None:
@@ -179,6 +196,7 @@ class Acquire:
         if len(lock.queue or ()) >= tenant.waiters_per_lock:
             return refused(Status.TOO_MANY_WAITERS, tenant.waiters_per_lock)
         if tenant.waiters >= tenant.waiters_max:
+            ledger.note_refusal(tenant, OF_WAITERS)
             return refused(Status.QUOTA_WAITERS, tenant.waiters_max)
         obstacle = self._obstacle(lock)
         if options.steal:
@@ -215,6 +233,7 @@ class Acquire:
                     ledger.take_away(hold, Reason.STOLEN, options.reason)
             return answer
         if client.tenant.held - len(lock.holders) >= client.tenant.held_max:
+            ledger.note_refusal(client.tenant, OF_HELD)
             return refused(Status.QUOTA_HELD, client.tenant.held_max)
         if session is not None and session.size() >= LOCKS_PER_SESSION_MAX:
             return refused(Status.TOO_MANY_LOCKS, LOCKS_PER_SESSION_MAX)

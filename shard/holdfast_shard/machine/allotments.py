@@ -74,10 +74,10 @@ class Share:
 class Allotments:
     def __init__(self, groups: Iterable[int], tenants: Mapping[int, Quotas]) -> None:
         """``tenants`` stand with their even shares in the genesis of every group."""
-        self._groups = tuple(sorted(groups))
+        self.groups = tuple(sorted(groups))
         self._quotas: dict[int, Quotas] = {}
         self._shares: dict[int, dict[int, Share]] = {}
-        self._unreported: dict[int, dict[int, None]] = {group: {} for group in self._groups}
+        self._unreported: dict[int, dict[int, None]] = {group: {} for group in self.groups}
         """Group -> tenants whose newest version it has not said to have, oldest first."""
         for number, quotas in tenants.items():
             self.set_quotas(number, quotas)
@@ -91,9 +91,9 @@ class Allotments:
         """A new tenant, or other quotas of one. A lowered total takes nothing away."""
         known, self._quotas[tenant] = self._quotas.get(tenant), quotas
         if known is None:
-            rows = zip(*(even_split(total, len(self._groups)) for total in _totals(quotas)), strict=True)
-            self._shares[tenant] = {group: Share(row) for group, row in zip(self._groups, rows, strict=True)}
-            for group in self._groups:
+            rows = zip(*(even_split(total, len(self.groups)) for total in _totals(quotas)), strict=True)
+            self._shares[tenant] = {group: Share(row) for group, row in zip(self.groups, rows, strict=True)}
+            for group in self.groups:
                 self._unreported[group][tenant] = None
         elif known != quotas:
             self._rebalance(tenant, told=_told(known) != _told(quotas), anew=_totals(known) != _totals(quotas))
@@ -176,7 +176,7 @@ class Allotments:
     def restored(cls, groups: Iterable[int], tenants: Mapping[int, Quotas], rows: Iterable[ShareRow]) -> Allotments:
         """Of a snapshot. Raises ``ValueError`` when the rows are not those of these tenants and groups."""
         made = cls(groups, tenants)
-        wanted = {(tenant, group) for tenant in made._shares for group in made._groups}
+        wanted = {(tenant, group) for tenant in made._shares for group in made.groups}
         for row in rows:
             if (row.tenant, row.group) not in wanted:
                 raise ValueError(f"a share of tenant {row.tenant} in group {row.group} is none, or stands there twice")
@@ -269,7 +269,7 @@ def max_min_fair(total: int, asked: Sequence[int]) -> list[int]:
 def first_allotments(tenant: int, quotas: Quotas, groups: Iterable[int]) -> dict[int, Allotment]:
     """What each group is given when nobody knows yet where it will be wanted: as it stands in its genesis."""
     split = Allotments(groups, {tenant: quotas})
-    return {group: split.allotment(tenant, group) for group in split._groups}
+    return {group: split.allotment(tenant, group) for group in split.groups}
 
 
 def _totals(quotas: Quotas) -> Amounts:

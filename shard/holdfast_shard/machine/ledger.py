@@ -14,7 +14,22 @@ from typing import Final, Protocol
 from holdfast.wire.frames import Event, EventKind, Reason
 from holdfast.wire.limits import ENDED_REASON_MS, HOLDERS_PER_LOCK_MAX, SLOTS
 
-from .rows import CACHE, EXCLUSIVE, PERMITS, QUEUED, STOLEN, Client, Hold, Lease, Lock, Session, Taken, Tenant, Waiter
+from .rows import (
+    CACHE,
+    EXCLUSIVE,
+    OF_HELD,
+    PERMITS,
+    QUEUED,
+    STOLEN,
+    Client,
+    Hold,
+    Lease,
+    Lock,
+    Session,
+    Taken,
+    Tenant,
+    Waiter,
+)
 from .timers import Timers
 
 CLIENT_BUCKETS: Final = 256
@@ -59,6 +74,9 @@ class Ledger:
         """Holds and waiters whose time is over that this entry may still free; the rest waits for the next."""
         self.events: list[Event] = []
         self.keeper: Keeper | None = None
+        self.noteworthy: set[int] = set()
+        """Tenants that were refused something for want of a share, or were given another, since a leader asked last: no
+        part of the state."""
 
     # Tenants and clients.
 
@@ -67,6 +85,11 @@ class Ledger:
         if found is None:
             found = self.tenants[number] = Tenant(number)
         return found
+
+    def note_refusal(self, tenant: Tenant, resource: int) -> None:
+        """The tenant's share of ``resource`` is used up here: more of it may lie unused in another group."""
+        tenant.refused[resource] += 1
+        self.noteworthy.add(tenant.number)
 
     def client(self, number: int) -> Client | None:
         return self.clients[number % CLIENT_BUCKETS].get(number)
@@ -377,6 +400,7 @@ class Ledger:
                         break
                     self.end_ticket(waiter, TIMED_OUT)
                 elif lock.tenant.held >= lock.tenant.held_max:
+                    self.note_refusal(lock.tenant, OF_HELD)
                     self.end_ticket(waiter, REFUSED)
                 else:
                     self._grant_ticket(lock, waiter)

@@ -13,6 +13,7 @@ from holdfast.wire.frames import Allotment, Answers, Event, Kind, Options, Secti
 from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, OPERATIONS_PER_SECTION_MAX, SLOTS
 
 from . import restore
+from .allotments import Use
 from .answering import PLAIN_OPTIONS, invalid, refused
 from .envelope import Envelope, ReadBudget, all_answered, whole
 from .expiry import Expiry
@@ -155,10 +156,33 @@ class LockMachine(Envelope):
             allotment = section.options.get(position, PLAIN_OPTIONS).allotment
             if kind == Kind.ALLOT and allotment is not None and allotment.tenant > 0:
                 self._ledger.tenant(allotment.tenant).allot(allotment)
+                self._ledger.noteworthy.add(allotment.tenant)
                 statuses.append(Status.OK)
             else:
                 statuses.append(Status.INVALID)
         return Answers(bytes(statuses), [0] * len(statuses), [0] * len(statuses), {})
+
+    # Use, for whoever leads; what is counted for it is no part of the state.
+
+    @property
+    def has_noteworthy(self) -> bool:
+        """Whether :meth:`take_noteworthy` would give anything."""
+        return bool(self._ledger.noteworthy)
+
+    def take_noteworthy(self) -> set[int]:
+        """Tenants that found a share used up, or were given another one, since this was asked last."""
+        taken, self._ledger.noteworthy = self._ledger.noteworthy, set()
+        return taken
+
+    def tenant_numbers(self) -> list[int]:
+        return list(self._ledger.tenants)
+
+    def take_use(self, number: int) -> Use:
+        """What the tenant uses here as of the last entry, and what was refused since this was asked last."""
+        tenant = self._ledger.tenants.get(number) or Tenant(number)
+        held, waiters, sessions = tenant.refused
+        tenant.refused = [0, 0, 0]
+        return Use(number, tenant.version, (tenant.held, tenant.waiters, tenant.sessions), (held, waiters, sessions))
 
     # Reads.
 

@@ -22,7 +22,7 @@ from .answering import (
     wrong_ttl,
 )
 from .ledger import Ledger
-from .rows import CACHE, Answer, Client, Hold, Lease, Waiter
+from .rows import CACHE, OF_SESSIONS, Answer, Client, Hold, Lease, Waiter
 
 NAMED = frozenset({int(Kind.ACQUIRE), int(Kind.RELEASE), int(Kind.FORCE)})
 """Kinds that need a slot of this group."""
@@ -70,6 +70,7 @@ class Operations:
         if len(client.leases) >= LEASES_PER_CLIENT_MAX:
             return refused(Status.TOO_MANY_LEASES, LEASES_PER_CLIENT_MAX)
         if tenant.sessions >= tenant.sessions_max:
+            ledger.note_refusal(tenant, OF_SESSIONS)
             return refused(Status.QUOTA_SESSIONS, tenant.sessions_max)
         ledger.open_session(client, number, options.session, ttl, options.metadata)
         return (OK, 0, ttl, None)

@@ -21,6 +21,9 @@ KIND_CLIENT: Final = 4
 
 EXCLUSIVE, SHARED, PERMITS, CACHE = (int(mode) for mode in (Mode.EXCLUSIVE, Mode.SHARED, Mode.PERMITS, Mode.CACHE))
 
+OF_HELD, OF_WAITERS, OF_SESSIONS = 0, 1, 2
+"""What a tenant has shares of."""
+
 FREE, QUEUED, STOLEN = 0, 1, 2
 """How a hold was had (``Hold.why``)."""
 
@@ -30,8 +33,8 @@ class Tenant:
     counted, also before its row is gone; cache holds never are."""
 
     __slots__ = (
-        "held", "held_max", "metadata_max", "number", "sessions", "sessions_max", "ttl_max", "version", "waiters",
-        "waiters_max", "waiters_per_lock",
+        "held", "held_max", "metadata_max", "number", "refused", "sessions", "sessions_max", "ttl_max", "version",
+        "waiters", "waiters_max", "waiters_per_lock",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -43,6 +46,8 @@ class Tenant:
         self.ttl_max = TTL_MS_MAX
         """Milliseconds. Invariant: this and the two beside it never exceed the service's own limits."""
         self.metadata_max = METADATA_BYTES_MAX
+        self.refused = [0, 0, 0]
+        """Locks, waiters and sessions that found the share used up, since a leader asked last: no part of the state."""
 
     def allot(self, allotment: Allotment) -> None:
         """Only a higher version counts."""

@@ -86,6 +86,7 @@ class Listener:
         status: Callable[[], dict[str, object]],
         roles: Callable[[], list[GroupRole]],
         greeting: Callable[[], list[tuple[Msg, bytes]]],
+        on_allotter: Callable[[], None],
     ) -> None:
         self._formation = formation
         self._node = node
@@ -99,6 +100,7 @@ class Listener:
         self._status = status
         self._roles = roles
         self._greeting = greeting
+        self._on_allotter = on_allotter
         self._loop = asyncio.get_running_loop()
         self._acceptor = Acceptor(
             self._accept, tls=(lambda: tls.listening) if tls is not None else None, on_failed=self._log_stranger
@@ -148,7 +150,7 @@ class Listener:
             log.warning("a caller fell silent", extra={"address": connection.peer, "role": caller.role})
         if caller.role == Role.NODE:
             self._on_peer_closed(caller.node, connection)
-        elif caller.role == Role.ROUTER:
+        elif caller.role in (Role.ROUTER, Role.ALLOTTER):
             for service in self._services.values():
                 service.drop_caller(caller)
             for routes in self._routes.values():
@@ -171,7 +173,7 @@ class Listener:
             self._refuse(
                 connection, request, Refusal(Code.TOO_LARGE, f"a message has at most {MESSAGE_BYTES_MAX} bytes")
             )
-        elif kind in (Msg.OPS, Msg.READ) and caller.role == Role.ROUTER:
+        elif kind in (Msg.OPS, Msg.READ) and caller.role in (Role.ROUTER, Role.ALLOTTER):
             self._on_frame(caller, kind, group, request, body)
         elif kind == Msg.HELLO:
             self._on_hello(caller, body)
@@ -245,7 +247,7 @@ class Listener:
         identity = self._formation.node(self._node).identity
         welcome = Welcome(PROTOCOL_VERSION, self._formation.cluster, 0, self._node, identity)
         connection.send(Msg.WELCOME, 0, 0, encode(welcome))
-        if hello.role in (Role.ROUTER, Role.NODE):
+        if hello.role in (Role.ROUTER, Role.NODE, Role.ALLOTTER):
             connection.watch()
         if hello.role == Role.NODE:
             self._on_peer(hello.node, connection)
@@ -253,18 +255,21 @@ class Listener:
             for kind, said in self._greeting():
                 connection.send(kind, 0, 0, said)
             connection.send(Msg.ROLES, 0, 0, encode(self._roles()))
+        elif hello.role == Role.ALLOTTER:
+            connection.send(Msg.ROLES, 0, 0, encode(self._roles()))
+            self._on_allotter()
 
     def _check_hello(self, hello: Hello) -> None:
         formation = self._formation
         if hello.version != PROTOCOL_VERSION:
             raise VersionMismatch(f"this node speaks version {PROTOCOL_VERSION}, the caller {hello.version}")
-        if hello.role not in (Role.ROUTER, Role.NODE, Role.ADMIN):
+        if hello.role not in (Role.ROUTER, Role.NODE, Role.ALLOTTER, Role.ADMIN):
             raise Unauthenticated("a node serves routers and nodes; clients connect to a router")
         if hello.cluster != formation.cluster:
             raise WrongCluster(f"this node is of cluster {formation.cluster}, the caller of {hello.cluster or 'none'}")
         if not hmac.compare_digest(hello.key.encode(), formation.secret.encode()):
             raise Unauthenticated("the cluster secret is wrong")
-        if hello.role == Role.NODE:
+        if hello.role in (Role.NODE, Role.ALLOTTER):
             known = {record.node: formation.node(record.node).identity for record in formation.nodes}
             if hello.node == self._node or known.get(hello.node) != hello.identity:
                 raise WrongCluster(
@@ -329,11 +334,12 @@ class Listener:
             if not caller.connection.paused:
                 caller.connection.send(Msg.EVENTS, group, 0, encode(mine))
 
-    def broadcast(self, kind: Msg, body: bytes) -> None:
-        """To every router."""
-        for caller in self._callers.values():
-            if caller.role == Role.ROUTER:
-                caller.connection.send(kind, 0, 0, body)
+    def broadcast(self, kind: Msg, body: bytes, role: Role = Role.ROUTER) -> bool:
+        """To everybody of this role; returns whether there was anybody."""
+        callers = [caller for caller in self._callers.values() if caller.role == role]
+        for caller in callers:
+            caller.connection.send(kind, 0, 0, body)
+        return bool(callers)
 
     @property
     def routers(self) -> int:

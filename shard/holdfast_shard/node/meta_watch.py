@@ -22,7 +22,7 @@ class MetaWatch:
         machine: MetaMachine,
         replica: Replica,
         *,
-        broadcast: Callable[[Msg, bytes], None],
+        broadcast: Callable[[Msg, bytes], object],
         routers: Callable[[], int],
     ) -> None:
         self._machine = machine

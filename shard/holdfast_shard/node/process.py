@@ -11,17 +11,21 @@ import signal
 from holdfast.wire.addresses import split_address
 from holdfast.wire.frames import encode
 from holdfast.wire.messages import GroupRole, Msg, NodeRecord
+from holdfast.wire.messages import Role as CallerRole
 from holdfast.wire.tls import Certificates, watch_certificates
 
 from ..consensus import ReplicaConfig, Role
 from ..formation import FRESH_FILE, load_directory, note_caught_up, note_journal, require_journal
 from ..machine import META_GROUP, MetaMachine
+from ..machine.allotments import Report
+from .allotter import Allotter
 from .announce import announce
 from .engine_loop import EngineLoop
 from .listener import Listener
 from .meta_watch import MetaWatch
 from .peers import Peers
 from .surroundings import Surroundings
+from .use_reporter import UseReporter
 
 LOG_TAIL_BYTES = 16 << 20
 """Of each group: what is kept behind a snapshot, and how much may follow it. The log is held in memory, and it is all
@@ -92,6 +96,9 @@ class Node:
             on_disconnected=self._peer_disconnected,
             on_message=self._peer_message,
         )
+        self._reporter = UseReporter(
+            self.engine.machines, self.engine.host.replicas, send=self._send_report, now=self._now
+        )
         self.listener = Listener(
             self.formation,
             number,
@@ -105,8 +112,10 @@ class Node:
             status=self.status,
             roles=lambda: self._roles,
             greeting=lambda: [] if self._watch is None else self._watch.greeting(),
+            on_allotter=self._reporter.begin,
         )
         self._watch = self._meta_watch()
+        self._allotter = self._meta_allotter()
 
     def _meta_watch(self) -> MetaWatch | None:
         machine = self.engine.machines.get(META_GROUP)
@@ -115,6 +124,29 @@ class Node:
         listener = self.listener
         replica = self.engine.host.replicas[META_GROUP]
         return MetaWatch(machine, replica, broadcast=listener.broadcast, routers=lambda: listener.routers)
+
+    def _meta_allotter(self) -> Allotter | None:
+        machine = self.engine.machines.get(META_GROUP)
+        if not isinstance(machine, MetaMachine):
+            return None
+        return Allotter(
+            self.formation,
+            self.record.node,
+            machine,
+            self.engine.host.replicas[META_GROUP],
+            self.engine.services,
+            address_of=self._address_of,
+            on_input=self.engine.wake,
+            on_office=self._reporter.begin,
+            now=self._now,
+        )
+
+    def _send_report(self, report: Report) -> bool:
+        heard = self.listener.broadcast(Msg.USE, encode(report), CallerRole.ALLOTTER)
+        if self._allotter is not None and self._allotter.leads:
+            self._allotter.report(report)
+            heard = True
+        return heard
 
     async def run(self) -> tuple[str, int]:
         """Listen and begin to take part; returns the address."""
@@ -179,6 +211,9 @@ class Node:
     async def close(self) -> None:
         if self._watch is not None:
             self._watch.close()
+        self._reporter.close()
+        if self._allotter is not None:
+            self._allotter.close()
         await self.peers.close()
         await self.listener.close()
         self.engine.close()
@@ -222,12 +257,16 @@ class Node:
         if roles != self._roles:
             self._roles = roles
             self.listener.broadcast(Msg.ROLES, encode(roles))
+            self.listener.broadcast(Msg.ROLES, encode(roles), CallerRole.ALLOTTER)
         if self._fresh and all(replica.may_vote for replica in self.engine.host.replicas.values()):
             self._fresh = False
             note_caught_up(self._disk)
             log.info("this replacement has caught up and takes part in elections")
         if self._watch is not None and self._watch.look():
             self._meta_changed.set()
+        if self._allotter is not None:
+            self._allotter.look()
+        self._reporter.look()
 
     def _fatal(self, error: BaseException) -> None:
         if self._failure is None:

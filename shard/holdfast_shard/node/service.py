@@ -48,7 +48,7 @@ class Replica(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame under way. ``caller`` is whatever the driver needs to answer it."""
+    """A frame under way. ``caller`` is whatever the driver needs to answer it; None when nobody waits for that."""
 
     caller: object
     request: int
@@ -89,6 +89,11 @@ class GroupService:
         self.replies: list[Reply] = []
         self.events: list[Event] = []
 
+    @property
+    def leads(self) -> bool:
+        """Whether what is written here now would be proposed."""
+        return self._replica.proposes
+
     # Input.
 
     def write(self, frame: Frame) -> None:
@@ -127,7 +132,8 @@ class GroupService:
                 self._refuse(frame)
             return
         for frame, answers in zip(flight.frames, result.answers, strict=True):
-            self.replies.append(Reply(frame.caller, frame.request, answers))
+            if frame.caller is not None:
+                self.replies.append(Reply(frame.caller, frame.request, answers))
         if self._replica.ready:
             self._readable += flight.reads
         else:
@@ -237,7 +243,8 @@ class GroupService:
         self._reply(frame, Refusal(Code.NOT_LEADER, f"this node does not lead group {self.group}", 0, leader))
 
     def _reply(self, frame: Frame, refusal: Refusal) -> None:
-        self.replies.append(Reply(frame.caller, frame.request, None, refusal))
+        if frame.caller is not None:
+            self.replies.append(Reply(frame.caller, frame.request, None, refusal))
 
     def drop_caller(self, caller: object) -> None:
         """The caller is gone: what it sent and was not proposed is not proposed any more."""
