@@ -24,7 +24,7 @@ from holdfast.wire.limits import WAIT_MS_MAX
 from .batch import RETRY_MS_MAX, Batch, Waiter, fail, settle
 from .lease import ELSEWHERE_MS, Lease, reason_of
 from .plain_lease import PlainLease
-from .refusals import refusal
+from .refusals import refusal, share_pause_ms
 from .state import State
 from .wheel import UNTIMED
 
@@ -55,9 +55,9 @@ class Hold:
     belief in its lease."""
 
     __slots__ = (
-        "_asking", "_at", "_batch", "_release_until_ms", "_release_waiter", "_wait_until_ms", "_waiter", "bucket",
-        "core", "group", "lease", "listener", "name", "options", "reason", "renews", "seq", "session", "state", "text",
-        "token", "ttl_ms", "wait_ms",
+        "_asking", "_at", "_batch", "_out_of_share", "_release_until_ms", "_release_waiter", "_wait_until_ms",
+        "_waiter", "bucket", "core", "group", "lease", "listener", "name", "options", "reason", "renews", "seq",
+        "session", "state", "text", "token", "ttl_ms", "wait_ms",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +85,8 @@ class Hold:
         self.reason = Reason.NONE
         self.text = ""
         self.bucket = UNTIMED
+        self._out_of_share = 0
+        """How often it was refused because the group's share was used up."""
         self._asking = 0
         """Counts what was asked: an earlier one's pause must not ask for a later one."""
         self._batch: Batch | None = None
@@ -99,6 +101,7 @@ class Hold:
         assert self.state in (State.IDLE, State.LOST), "this hold is in use"
         self._waiter = waiter
         self.reason, self.text, self.token = Reason.NONE, "", 0
+        self._out_of_share = 0
         # A try may have to wait too, for cachers, and what would tell it so may be lost: no longer than for any answer.
         patience_ms = self.wait_ms or self.core.timeout_ms
         self._wait_until_ms = self.core.clock() + patience_ms if patience_ms < WAIT_MS_MAX else inf
@@ -200,7 +203,17 @@ class Hold:
     def _refused(self, status: int, detail: Any) -> None:
         if status == LEASE_ENDED and self.lease is not None:
             self.lease.end(*reason_of(detail))
-        self.refuse(refusal(status, detail, self.name, self.wait_s))
+        if self.state == State.ASKED and not self._ask_for_a_share(status):
+            self.refuse(refusal(status, detail, self.name, self.wait_s))
+
+    def _ask_for_a_share(self, status: int) -> bool:
+        """Ask once more later, if that may help and patience lasts."""
+        pause_ms = share_pause_ms(status, self._out_of_share, self.core.rng)
+        if pause_ms is None or self.core.clock() + pause_ms >= self._wait_until_ms:
+            return False
+        self._out_of_share += 1
+        self.core.after(pause_ms, partial(self._ask_later, self._asking))
+        return True
 
     def _held(self, token: int) -> None:
         lease = self.lease
@@ -262,7 +275,10 @@ class Hold:
         if reason == Reason.TIMED_OUT:
             self._fail(LockTimeout(self.name, self.wait_s))
         elif reason == Reason.REFUSED:
-            self._fail(refusal(Status.QUOTA_HELD, None, self.name, self.wait_s))
+            self._leave()
+            self.state = State.ASKED
+            if not self._ask_for_a_share(Status.QUOTA_HELD):
+                self._fail(refusal(Status.QUOTA_HELD, None, self.name, self.wait_s))
         elif self.session is not None:
             self._fail(SessionLost(reason, (), "it ended while this lock was awaited"))
         elif self.wait_ms == 0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from random import Random
+from typing import Any, Final
 
 from holdfast.errors import (
     AlreadyHeld,
@@ -30,6 +31,19 @@ _LIMITS = {
     Status.QUOTA_TTL: "ms of TTL",
     Status.QUOTA_METADATA: "bytes of metadata",
 }
+
+
+SHARE_PAUSES_MS: Final = (30.0, 100.0, 300.0)
+"""A group that has no more of a tenant's total asks the others for what lies unused there, as soon as it refuses: the
+same is asked of it again after these pauses. A share moves within three entries of the log each way."""
+SHARED_OUT: Final = frozenset({Status.QUOTA_HELD, Status.QUOTA_WAITERS, Status.QUOTA_SESSIONS})
+
+
+def share_pause_ms(status: int, asked: int, rng: Random) -> float | None:
+    """How long to wait before asking again for what was refused ``asked`` times before; None when it stays refused."""
+    if status not in SHARED_OUT or asked >= len(SHARE_PAUSES_MS):
+        return None
+    return SHARE_PAUSES_MS[asked] * rng.uniform(1.0, 1.25)
 
 
 def refusal(status: int, detail: Any, name: str, wait_s: float | None) -> HoldfastError:

@@ -14,7 +14,7 @@ from .belief import SESSION_RENEWAL_MS_MAX, believed_until, renewal_due
 from .group import END, GroupClient
 from .hold import Hold
 from .lease import Lease
-from .refusals import refusal
+from .refusals import refusal, share_pause_ms
 from .state import State
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class SessionCore:
 class SessionPart(Lease):
     """Number 0 until the group has opened it. Invariant: nothing is asked on it before that."""
 
-    __slots__ = ("_deferred", "_ending", "_fetched_tokens", "_holds", "_opening", "_users", "session")
+    __slots__ = ("_deferred", "_ending", "_fetched_tokens", "_holds", "_opening", "_out_of_share", "_users", "session")
 
     def __init__(self, session: SessionCore, group: GroupClient) -> None:
         super().__init__(group, 0, session.ttl_ms, 0.0, 0)
@@ -140,6 +140,8 @@ class SessionPart(Lease):
         """Acquires that wait for the part to be opened, each with its wait."""
         self._fetched_tokens: set[int] = set()
         self._opening = False
+        self._out_of_share = 0
+        """How often its opening was refused because the group's share of sessions was used up."""
         self._ending = False
 
     @property
@@ -175,14 +177,14 @@ class SessionPart(Lease):
         self.group.writes.call(self, OPEN, ttl_ms=self.ttl_ms, options=options)
 
     def _opened(self, status: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float) -> None:
-        self._opening = False
-        self.group.opening.pop(self, None)
         if status == _UNREGISTERED:
             self._open()
             return
         if status != _OK:
-            self._refuse_deferred(refusal(status, detail, "", None))
+            self._not_opened(status, detail)
             return
+        self._opening = False
+        self.group.opening.pop(self, None)
         self.number = seq
         self.until_ms = believed_until(sent_ms, deadline_ms)
         self.renewed_ms = sent_ms
@@ -195,6 +197,28 @@ class SessionPart(Lease):
         for hold, wait_ms in deferred:
             if hold in self._users:
                 hold.issue(seq, wait_ms)
+
+    def _not_opened(self, status: int, detail: Any) -> None:
+        core = self.group.core
+        pause_ms = None if self._ending else share_pause_ms(status, self._out_of_share, core.rng)
+        if pause_ms is not None:
+            self._out_of_share += 1
+            core.after(pause_ms, self._open_again)
+            return
+        self._opening = False
+        self.group.opening.pop(self, None)
+        if self._ending:
+            self._end_answered()
+        else:
+            self._refuse_deferred(refusal(status, detail, "", None))
+
+    def _open_again(self) -> None:
+        if self._ending or self.group.core.closing:
+            self._opening = False
+            self.group.opening.pop(self, None)
+            self._end_answered()
+        else:
+            self._open()
 
     def _refuse_deferred(self, error: HoldfastError) -> None:
         deferred, self._deferred = self._deferred, []
