@@ -195,8 +195,13 @@ class Allotments:
 def _move(shares: list[Share], resource: int, total: int, anew: bool) -> None:
     """New targets of one resource. What is raised beyond its promise comes out of what nobody was promised."""
     free = total - sum(share.promised[resource] for share in shares)
+    if free < 0:
+        # The total was lowered. Whoever holds too much keeps it, so nobody gets more before all is known to fit again.
+        for share in shares:
+            share.target[resource] = 0
+        return
     short = [_is_short(share, resource) for share in shares]
-    if not (anew or free < 0 or any(short)):
+    if not (anew or any(short)):
         return
     ideal = _ideal(shares, resource, total, short)
     raised = [

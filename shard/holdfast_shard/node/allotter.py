@@ -16,6 +16,7 @@ from holdfast.wire.frames import Allotment, Kind, Options, Section, Stamped, enc
 from holdfast.wire.limits import PROTOCOL_VERSION
 from holdfast.wire.messages import Hello, Msg, Role, Welcome, decode_refusal, decode_roles
 from holdfast.wire.stream import Connection
+from holdfast.wire.tls import Certificates, node_name
 
 from ..formation import Formation
 from ..machine import META_GROUP, MetaMachine
@@ -41,6 +42,7 @@ class Allotter:
         replica: Replica,
         services: Mapping[int, GroupService],
         *,
+        tls: Certificates | None,
         address_of: Callable[[int], str],
         on_input: Callable[[], None],
         on_office: Callable[[], None],
@@ -52,6 +54,7 @@ class Allotter:
         self._machine = machine
         self._replica = replica
         self._services = services
+        self._tls = tls
         self._address_of = address_of
         self._on_input = on_input
         self._on_office = on_office
@@ -140,10 +143,11 @@ class Allotter:
             if self._links.get(node) is connection:
                 del self._links[node]
 
-        me = formation.node(self._node)
+        me, tls, name = formation.node(self._node), self._tls, node_name(node, formation.cluster)
         return Dialer(
             lambda: self._address_of(node),
             Hello(PROTOCOL_VERSION, Role.ALLOTTER, formation.secret, formation.cluster, self._node, me.identity),
+            tls=lambda: tls.toward(name) if tls is not None else None,
             on_welcome=on_welcome,
             on_message=on_message,
             on_closed=on_closed,

@@ -283,7 +283,9 @@ class Listener:
         nodes = {node_name(node, cluster) for node in self._members()}
         # Nodes ask the meta group as routers do, to say where they are.
         allowed = (
-            {node_name(hello.node, cluster)} & nodes if hello.role == Role.NODE else {*nodes, router_name(cluster)}
+            {node_name(hello.node, cluster)} & nodes
+            if hello.role in (Role.NODE, Role.ALLOTTER)
+            else {*nodes, router_name(cluster)}
         )
         if not allowed & names:
             shown = ", ".join(sorted(names)) or "no name"

@@ -135,6 +135,7 @@ class Node:
             machine,
             self.engine.host.replicas[META_GROUP],
             self.engine.services,
+            tls=self._tls,
             address_of=self._address_of,
             on_input=self.engine.wake,
             on_office=self._reporter.begin,
