@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import audit, edges, engine, locks, machine, node, router, sdk, storage
+from . import audit, edges, engine, locks, machine, node, router, sdk, shares, storage
 from .mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -11,6 +11,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *storage.MUTANTS,
     *machine.MUTANTS,
     *locks.MUTANTS,
+    *shares.MUTANTS,
     *node.MUTANTS,
     *router.MUTANTS,
     *sdk.MUTANTS,
