@@ -1,4 +1,4 @@
-"""How much is refused early: by a group whose share is used up while the total is not (``docs/design.md``, 6.9).
+"""How much is refused early: by a group whose share is used up while the total is not (``docs/design.md``, 6.10).
 
 Time is simulated: a report or an allotment takes 10 ms, as two entries of a log do here, groups report as nodes do, and
 whoever is refused asks again as the SDK does. Demand sits in one group at a time and moves on every two seconds.

@@ -2,7 +2,7 @@
 
 A group that is told of a lower share may hold more until it says how much it holds; until it has said so under the
 lower share, what it was promised before counts against the total. So the sum of what groups may hold stays within the
-total, whatever is lost, repeated or reordered on the way (``docs/design.md``, 6.9). Part of the meta machine: pure.
+total, whatever is lost, repeated or reordered on the way (``docs/design.md``, 6.10). Part of the meta machine: pure.
 """
 
 from __future__ import annotations

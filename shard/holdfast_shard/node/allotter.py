@@ -178,11 +178,13 @@ class Allotter:
         allotments = self._machine.allotments
         by_group: dict[int, list[Use]] = {}
         count = 0
+        # While the office is being handed over nothing is proposed any more.
+        room = USES_PER_ENTRY_MAX if self._leads_here(META_GROUP) else 0
         for key, use in list(self._uses.items()):
             if not allotments.is_news(key[0], use):
                 del self._uses[key]
                 self._proposed.pop(key, None)
-            elif count < USES_PER_ENTRY_MAX and self._is_due(self._proposed.get(key), use, now):
+            elif count < room and self._is_due(self._proposed.get(key), use, now):
                 self._proposed[key] = (use, now)
                 by_group.setdefault(key[0], []).append(use)
                 count += 1

@@ -56,7 +56,7 @@ class UseReporter:
             return
         now = self._now()
         for group in self._groups.values():
-            if group.leads() and group.machine.has_noteworthy and now >= group.prompt_at:
+            if group.machine.has_noteworthy and now >= group.prompt_at and group.leads():
                 self._report(group, group.machine.take_noteworthy(), now)
 
     def _scan(self) -> None:
