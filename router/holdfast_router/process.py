@@ -17,6 +17,7 @@ from holdfast.wire.accepting import Acceptor
 from holdfast.wire.addresses import split_address
 from holdfast.wire.errors import Code, HoldfastError, Unauthenticated
 from holdfast.wire.frames import FIRST_READ, Answers, Event, Kind, Status, decode_answers, decode_events, encode
+from holdfast.wire.hiding import shown
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX
 from holdfast.wire.messages import (
     Beat,
@@ -66,6 +67,9 @@ class FormationFile(msgspec.Struct):
     secret: str
     nodes: tuple[NodeRecord, ...]
     groups: tuple[GroupRecord, ...]
+
+    def __repr__(self) -> str:
+        return shown(self, "secret")
 
 
 class FormationUnreadable(Exception):

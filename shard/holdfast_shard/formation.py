@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from holdfast.wire.addresses import split_address
+from holdfast.wire.hiding import shown
 from holdfast.wire.keys import DIGEST_BYTES, SALT_BYTES, new_key
 from holdfast.wire.limits import SLOTS
 from holdfast.wire.messages import GroupRecord, MetaRecord, NodeRecord, SlotTable
@@ -63,6 +64,9 @@ class Formation(msgspec.Struct, frozen=True):
     ``nodes`` stays as it was: it is the genesis of the meta group, where every replica has to begin alike, whether it
     was there before the replacement or comes after it."""
 
+    def __repr__(self) -> str:
+        return shown(self, "secret")
+
     def node(self, number: int) -> NodeRecord:
         """With its present identity."""
         for record in self.nodes:
@@ -93,6 +97,9 @@ class NewCluster(NamedTuple):
     api_key: str
     """Of the built-in tenant, role admin."""
     operator_key: str
+
+    def __repr__(self) -> str:
+        return f"NewCluster({self.formation})"
 
 
 def new_formation(addresses: Sequence[str], groups: int, replicas: int, now_ms: int) -> NewCluster:

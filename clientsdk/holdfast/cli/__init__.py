@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from .dumps import forbid_core_dumps
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    forbid_core_dumps()
     try:
         from .program import run_program  # noqa: PLC0415 - the extra 'cli' may not be installed
     except ModuleNotFoundError as error:

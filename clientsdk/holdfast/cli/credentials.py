@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.address import Address, parse_url
+from holdfast.address import Address, key_of_environment, parse_url
 from holdfast.errors import InvalidArgument
+from holdfast.wire.hiding import shown
 from holdfast.wire.tls import CA_VARIABLE
 
 from .exits import Exit, Stop
@@ -30,6 +31,9 @@ class Credentials(msgspec.Struct, frozen=True):
     operator_key: str = ""
     """Empty where it is not known."""
     authority: str = ""
+
+    def __repr__(self) -> str:
+        return shown(self, "api_key", "operator_key")
 
 
 def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
@@ -51,7 +55,7 @@ def announce(credentials: Credentials, listen: str) -> Path:
 
 def find() -> Credentials:
     """What HOLDFAST_URL and HOLDFAST_API_KEY say; else the local cluster that runs. Raises :class:`Stop` (CONFIG)."""
-    url, key = os.environ.get("HOLDFAST_URL", ""), os.environ.get("HOLDFAST_API_KEY", "")
+    url, key = os.environ.get("HOLDFAST_URL", ""), _key()
     if url and key:
         found = Credentials(url, key, operator_key=os.environ.get("HOLDFAST_OPERATOR_KEY", ""))
         address_of(found)
@@ -73,6 +77,13 @@ def find() -> Credentials:
         Exit.CONFIG,
         "no cluster: set HOLDFAST_URL and HOLDFAST_API_KEY, or start one on this machine with 'holdfast up'",
     )
+
+
+def _key() -> str:
+    try:
+        return key_of_environment()
+    except InvalidArgument as error:
+        raise Stop(Exit.CONFIG, str(error)) from None
 
 
 def _local() -> list[Credentials]:

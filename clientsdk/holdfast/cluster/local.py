@@ -21,6 +21,7 @@ import msgspec
 
 from holdfast.address import Address
 from holdfast.wire.errors import HoldfastError
+from holdfast.wire.hiding import shown
 from holdfast.wire.tls import CA_VARIABLE
 
 from .guardian_client import Guardian
@@ -59,6 +60,9 @@ class _Local(msgspec.Struct):
     operator_key: str
     shape: Shape
     formation: str = "formation.json"
+
+    def __repr__(self) -> str:
+        return shown(self, "api_key", "operator_key")
 
 
 class _Formed(msgspec.Struct):

@@ -8,6 +8,7 @@ import msgspec
 
 from holdfast.wire.errors import Code, HoldfastError, Throttled, error_of
 from holdfast.wire.frames import decoder
+from holdfast.wire.hiding import shown
 from holdfast.wire.tenants import Tenant
 
 Struct = msgspec.Struct
@@ -70,6 +71,9 @@ class Hello(Struct, array_like=True):
     identity: str = ""
     agent: str = ""
 
+    def __repr__(self) -> str:
+        return shown(self, "key")
+
 
 class Welcome(Struct, array_like=True):
     version: int
@@ -79,6 +83,9 @@ class Welcome(Struct, array_like=True):
     identity: str = ""
     seal: bytes = b""
     """To an SDK: its tenant's key for LockIDs (``holdfast.wire.sealing``)."""
+
+    def __repr__(self) -> str:
+        return shown(self, "seal")
 
 
 class Refusal(Struct, array_like=True):
