@@ -125,7 +125,7 @@ async def test_errors_and_objects_are_written_down_without_secrets(cluster: Loca
 
 
 def test_no_option_takes_a_key() -> None:
-    def options(group: typer.main.TyperGroup | object) -> Iterator[str]:
+    def options(group: object) -> Iterator[str]:
         for child in getattr(group, "commands", {}).values():
             yield from options(child)
         for parameter in getattr(group, "params", ()):
