@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from holdfast.wire.errors import (
     BadMessage,
+    Conflict,
     Forbidden,
     HoldfastError,
     InvalidArgument,
@@ -11,6 +12,7 @@ from holdfast.wire.errors import (
     InvalidName,
     Moved,
     NoSuchGroup,
+    NotFound,
     NotLeader,
     OutcomeUnknown,
     Overloaded,
@@ -29,6 +31,7 @@ __all__ = [
     "BadMessage",
     "CapacityMismatch",
     "ClientClosed",
+    "Conflict",
     "Forbidden",
     "HoldfastError",
     "InvalidArgument",
@@ -38,6 +41,7 @@ __all__ = [
     "LockTimeout",
     "Moved",
     "NoSuchGroup",
+    "NotFound",
     "NotHeld",
     "NotLeader",
     "OutcomeUnknown",

@@ -17,6 +17,7 @@ from holdfast.clock import boottime_ms
 from holdfast.core.client import ClientCore
 from holdfast.errors import (
     BadMessage,
+    Forbidden,
     HoldfastError,
     Unauthenticated,
     Unavailable,
@@ -165,7 +166,7 @@ class Link:
             for host, port in list(self._hosts):
                 try:
                     await self._dial(host, port)
-                except (Unauthenticated, VersionMismatch) as error:
+                except (Unauthenticated, Forbidden, VersionMismatch) as error:
                     self._refused_for_good(error)
                 except (OSError, TimeoutError, HoldfastError, UnicodeError) as error:
                     self.core.trouble = f"{host}:{port}: {_why(error, self._tls is not None)}"

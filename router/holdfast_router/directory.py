@@ -6,11 +6,19 @@ whether a key was revoked meanwhile, so it admits nobody and nothing new; what h
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
 
 from holdfast.wire.crowd import FailedLogins
-from holdfast.wire.errors import Forbidden, HoldfastError, Throttled, Unauthenticated, Unavailable
+from holdfast.wire.errors import (
+    Forbidden,
+    HoldfastError,
+    OutcomeUnknown,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+)
 from holdfast.wire.frames import Kind
 from holdfast.wire.keys import DIGEST_BYTES, SALT_BYTES, SECRET_CHARS, is_secret_of, split_key
 from holdfast.wire.limits import FAILED_LOGINS_BURST
@@ -49,6 +57,7 @@ class Directory:
         self._keys: dict[str, tuple[Tenant, ApiKey]] = {}
         self._failed_logins = FailedLogins(clock)
         self._on_gone: list[Callable[[Gone], None]] = []
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     # What the watch says.
 
@@ -80,6 +89,10 @@ class Directory:
             for number, (tenant, key) in before.items()
             if (error := self._why_gone(number, tenant, key)) is not None
         }
+        for version, waiting in [entry for entry in self._waiting if entry[0] <= record.version]:
+            self._waiting.remove((version, waiting))
+            if not waiting.done():
+                waiting.set_result(None)
         if gone:
             for listener in self._on_gone:
                 listener(gone)
@@ -96,6 +109,22 @@ class Directory:
         """Called in the moment in which keys end, by revocation or because their tenant is suspended or deleted:
         streams of theirs are to be closed at once."""
         self._on_gone.append(listener)
+
+    async def reached(self, version: int, wait_s: float) -> None:
+        """Return when the record of this version is known here. Raises :class:`OutcomeUnknown` when it does not
+        come."""
+        if self.record is not None and self.record.version >= version:
+            return
+        entry = (version, asyncio.get_running_loop().create_future())
+        self._waiting.append(entry)
+        try:
+            async with asyncio.timeout(wait_s):
+                await entry[1]
+        except TimeoutError:
+            raise OutcomeUnknown("the change was made, but this router has not heard of it yet: look again") from None
+        finally:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
 
     # What others ask.
 

@@ -99,6 +99,7 @@ class Front:
         roles: Callable[[], list[GroupRole]],
         on_section: Callable[[Downstream, int, int, int, float, bytes], None],
         on_status: Callable[[Downstream, int], None],
+        on_admin: Callable[[Downstream, int, bytes], None],
         on_closed: Callable[[Downstream], None],
     ) -> None:
         self._directory = directory
@@ -108,6 +109,7 @@ class Front:
         self._roles = roles
         self._on_section = on_section
         self._on_status = on_status
+        self._on_admin = on_admin
         self._on_gone = on_closed
         self._loop = asyncio.get_running_loop()
         self._callers: dict[Connection, Downstream] = {}
@@ -187,6 +189,8 @@ class Front:
             self._turn_away(connection, Refusal(Code.BAD_MESSAGE, "a connection begins with HELLO"))
         elif kind == Msg.STATUS:
             self._on_status(caller, request)
+        elif kind == Msg.ADMIN:
+            self._on_admin(caller, request, body)
         elif kind == Msg.PING:
             connection.send(Msg.PONG, 0, request, b"")
         else:

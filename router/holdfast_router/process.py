@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -31,11 +32,13 @@ from holdfast.wire.messages import (
     refusal_of,
 )
 from holdfast.wire.sealing import seal_key
-from holdfast.wire.tenants import OPERATOR
+from holdfast.wire.tenants import OPERATOR, KeyRole
 from holdfast.wire.tls import Certificates, watch_certificates
 
 from .admission.gate import Gate
 from .admission.verdict import Denied
+from .asking import Question
+from .control import Control, acts_of
 from .directory import EXEMPT, META_SILENCE_S, Directory
 from .dispatch import GroupDispatch, Outcome
 from .downstream import ALONE, Downstream, Front
@@ -125,12 +128,12 @@ class Router:
         tls: Certificates | None = None,
         *,
         meta_silence_s: float = META_SILENCE_S,
-        identity: str | None = None,
+        draw: Callable[[int], bytes] = secrets.token_bytes,
         redis_url: str = "",
     ) -> None:
         """``tls``: of the links to nodes. ``meta_silence_s``: how long nothing is heard from the meta group before
-        nothing new is admitted. ``identity`` tells this process from other routers; drawn when None. ``redis_url``:
-        where routers share rates; without it each has an even share. Raises :class:`RedisUrlUnusable`."""
+        nothing new is admitted. ``draw`` makes random bytes: what tells this process from others, and change ids.
+        ``redis_url``: where routers share rates; without it each has an even share. Raises :class:`RedisUrlUnusable`."""
         self._loop = asyncio.get_running_loop()
         self._certificates = [tls] if tls is not None else []
         self.directory = Directory(self._loop.time, meta_silence_s)
@@ -160,6 +163,8 @@ class Router:
         self.address = ""
         self._alone = False
         self._alone_timer: asyncio.TimerHandle | None = None
+        self._control = Control(self.directory, submit=self._submit, deliver=self._deliver, draw=draw)
+        self.administration = self._control.administration
         self._front = Front(
             directory=self.directory,
             alone=lambda: self._alone,
@@ -167,12 +172,13 @@ class Router:
             roles=lambda: list(self._roles.values()),
             on_section=self._on_section,
             on_status=self._on_status,
+            on_admin=self._control.on_call,
             on_closed=self._on_gone,
         )
         self._upstream = Upstream(
             formation.cluster,
             formation.secret,
-            identity or secrets.token_hex(8),
+            draw(8).hex(),
             tls=tls,
             on_up=self._on_node_up,
             on_down=self._on_node_down,
@@ -221,6 +227,7 @@ class Router:
         self._front.close()
         for task in self._tasks:
             task.cancel()
+        await self._control.close()
         await self._gate.close()
         await self._upstream.close()
         for timer in (self._expiry, self._alone_timer):
@@ -288,7 +295,19 @@ class Router:
         item = Item(caller, request, kind, body, deadline, client, operations)
         item.tenant, item.exempt, item.arrived = tenant.number, is_exempt(decoded), begun
         item.weight = tenant.weight
+        if caller.principal.role == KeyRole.ADMIN and acts_of(decoded):
+            self._control.carry_noted(group, item, decoded, max(deadline - self._loop.time(), 0.0))
+            return
         self._dispatches[group].submit(item)
+        self._wake()
+
+    def _submit(self, group: int, item: Item) -> None:
+        """The router's own."""
+        dispatch = self._dispatches.get(group)
+        if dispatch is None:
+            self._deliver(group, Outcome(item, None, Refusal(Code.NO_SUCH_GROUP, f"no group {group} here")))
+            return
+        dispatch.submit(item)
         self._wake()
 
     def _end(self, caller: Downstream, operations: int, took_s: float) -> None:
@@ -458,6 +477,9 @@ class Router:
     def _deliver(self, group: int, outcome: Outcome) -> None:
         item = outcome.item
         caller = item.caller
+        if isinstance(caller, Question):
+            caller.settle(outcome)
+            return
         assert isinstance(caller, Downstream)
         if caller.connection.closed:
             return  # with it ended all that it had under way

@@ -98,7 +98,7 @@ def meta() -> Meta:
 
 
 def test_a_tenant_comes_changes_and_goes_and_its_number_is_not_used_again(meta: Meta) -> None:
-    assert meta.make(create(key=new("acme"))) == Changed(2, 2)
+    assert meta.make(create(key=new("acme"))) == Changed(2, 2, key=new("acme").id)
     made = meta.tenant(2)
     assert (made.id, made.state, made.quotas, made.version, made.created_ms) == ("acme", "active", QUOTAS, 2, 1_001)
     assert meta.make(SetTenant("acme", "ACME", "own", 7, {"held": 5, "rate": 1})) == Changed(3, 2)
@@ -114,7 +114,7 @@ def test_a_tenant_comes_changes_and_goes_and_its_number_is_not_used_again(meta: 
     assert meta.make(DeleteTenant("acme")) == Changed(7, 2)
     assert 2 not in meta.machine.tenancy.tenants
     assert meta.code(CreateKey("acme", new("late"))) == Code.NOT_FOUND
-    assert meta.make(create(key=new("acme"))) == Changed(8, 3)
+    assert meta.make(create(key=new("acme"))) == Changed(8, 3, key=new("acme").id)
     assert meta.machine.version == 8
 
 

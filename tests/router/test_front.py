@@ -46,6 +46,7 @@ class Router:
             roles=list,
             on_section=lambda caller, kind, group, request, deadline_s, section: self.sections.append(section),
             on_status=lambda caller, request: None,
+            on_admin=lambda caller, request, body: None,
             on_closed=lambda caller: None,
         )
 

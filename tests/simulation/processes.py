@@ -144,7 +144,7 @@ class RouterMachine(Machine):
         process.spawn(self._main(process), "main")
 
     async def _main(self, process: Process) -> None:
-        router = Router(self._formation, identity=self.host)
+        router = Router(self._formation, draw=self.world.stream(f"draws of {process.name}").randbytes)
         await router.listen(self.host, ROUTER_PORT, None)
         await router.serve()
         if process.alive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from holdfast.wire.errors import HoldfastError, InvalidArgument, Unauthenticated
+from holdfast.wire.errors import Conflict, Forbidden, HoldfastError, InvalidArgument, NotFound, Unauthenticated
 
 
 class Exit(enum.IntEnum):
@@ -12,7 +12,7 @@ class Exit(enum.IntEnum):
 
     OK = 0
     NO = 1
-    """``check``: no longer the holder's. ``break``: nobody held it."""
+    """``check``: no longer the holder's. ``break``: nobody held it. What was named does not exist, or does already."""
     USAGE = 64
     UNAVAILABLE = 69
     LOST = 70
@@ -34,7 +34,9 @@ class Stop(Exception):
 
 def exit_of(error: HoldfastError) -> Exit:
     """The code for an error that reached the end of a command."""
-    if isinstance(error, Unauthenticated):
+    if isinstance(error, NotFound | Conflict):
+        return Exit.NO
+    if isinstance(error, Unauthenticated | Forbidden):
         return Exit.DENIED
     if isinstance(error, InvalidArgument):
         return Exit.USAGE

@@ -9,7 +9,7 @@ import typer
 
 from holdfast.wire.errors import HoldfastError
 
-from . import inspect, servers
+from . import inspect, others, servers, tenants
 from .bench import bench
 from .certs import certs
 from .exits import Exit, Stop, exit_of
@@ -33,6 +33,11 @@ program.command(name="list")(inspect.list_)
 program.command()(inspect.check)
 program.command()(inspect.steal)
 program.command(name="break")(inspect.break_)
+program.add_typer(tenants.tenant, name="tenant")
+program.add_typer(tenants.key, name="key")
+program.add_typer(others.locks, name="locks")
+program.add_typer(others.sessions, name="sessions")
+program.command()(others.audit)
 program.add_typer(servers.node, name="node")
 program.command()(servers.router)
 program.command()(certs)

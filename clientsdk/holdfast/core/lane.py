@@ -36,7 +36,10 @@ _UNREGISTERED = int(Status.UNREGISTERED)
 _MOVED = int(Status.MOVED)
 _AGAIN = int(Status.AGAIN)
 _FATAL: Final = frozenset(
-    {Code.BAD_MESSAGE, Code.TOO_LARGE, Code.VERSION, Code.UNAUTHENTICATED, Code.WRONG_CLUSTER, Code.INVALID}
+    {
+        *(Code.BAD_MESSAGE, Code.TOO_LARGE, Code.VERSION, Code.UNAUTHENTICATED, Code.WRONG_CLUSTER, Code.INVALID),
+        Code.FORBIDDEN,
+    }
 )
 """Refusals that the same bytes would get again."""
 _ELSEWHERE: Final = frozenset({Code.MOVED, Code.NO_SUCH_GROUP})

@@ -106,6 +106,8 @@ class Changed(Struct, array_like=True, frozen=True):
     tenant: int
     code: int = 0
     message: str = ""
+    key: str = ""
+    """Id of the key that was made: a repeated request tells by it whether the secret it has is the one that counts."""
 
 
 class AuditRecord(Struct, array_like=True, frozen=True):

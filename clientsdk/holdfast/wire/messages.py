@@ -47,6 +47,8 @@ class Msg(enum.IntEnum):
     """Node to router: :class:`MetaDelta`, from the version that this connection was told last."""
     BEAT = 16
     """The meta group's leader to routers, every second: :class:`Beat`."""
+    ADMIN = 17
+    """SDK to router: :class:`holdfast.wire.administration.AdminCall`; answered with the request's result."""
     USE = 20
     """Node to allotter: what a group that it leads uses of its tenants' shares; opaque here."""
 

@@ -15,6 +15,7 @@ import msgspec
 
 from holdfast.wire.changes import (
     CHANGE_ID_BYTES,
+    Action,
     AuditRecord,
     Change,
     Changed,
@@ -124,7 +125,9 @@ class Tenancy:
         try:
             number = self._make(change, version)
             tenant = self.tenants.get(number)
-            answer = Changed(tenant.version if tenant is not None else version, number)
+            gone = version if self._touched_any else 0
+            reached = tenant.version if tenant is not None else gone
+            answer = Changed(reached, number, key=_key_made(change.action))
         except HoldfastError as error:
             code = error.code if error.code is not None else Code.REJECTED
             answer = Changed(0, 0, int(code), str(error))
@@ -375,3 +378,12 @@ class Tenancy:
         found.next_number, found.audit = head.next_number, Audit(head.audit_seq, records)
         found._answers.update(answers)
         return found
+
+
+def _key_made(action: Action) -> str:
+    match action:
+        case CreateKey() | CreateTenant() if action.key is not None:
+            return action.key.id
+        case RotateKey():
+            return action.id
+    return ""

@@ -1,4 +1,4 @@
-"""What a node with a replica of the meta group tells the routers that are connected to it."""
+"""What a node with a replica of the meta group tells the routers that are connected to it, and writes to its log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from holdfast.wire.frames import encode
 from holdfast.wire.messages import Beat, Msg, delta_between
 
 from ..machine import MetaMachine
+from .audit_file import AuditFile
 from .service import Replica
 
 BEAT_S = 1.0
@@ -21,12 +22,14 @@ class MetaWatch:
         self,
         machine: MetaMachine,
         replica: Replica,
+        audit: AuditFile,
         *,
         broadcast: Callable[[Msg, bytes], object],
         routers: Callable[[], int],
     ) -> None:
         self._machine = machine
         self._replica = replica
+        self._audit = audit
         self._broadcast = broadcast
         self._routers = routers
         self._told = machine.record
@@ -42,6 +45,7 @@ class MetaWatch:
 
     def look(self) -> bool:
         """After every turn of the engine: pass on what has changed. Returns whether the record has."""
+        self._audit.follow(self._machine.tenancy.audit)
         changed = self._machine.version != self._told.version
         if changed:
             record = self._machine.record
@@ -53,11 +57,15 @@ class MetaWatch:
         return changed
 
     def close(self) -> None:
+        self._stop_timer()
+        self._audit.close()
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _tick(self) -> None:
-        self.close()
+        self._stop_timer()
         if self._leads:
             self._broadcast(Msg.BEAT, self._beat())
             self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._tick)

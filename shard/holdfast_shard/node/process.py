@@ -20,6 +20,7 @@ from ..machine import META_GROUP, MetaMachine
 from ..machine.allotments import Report
 from .allotter import Allotter
 from .announce import announce
+from .audit_file import AuditFile
 from .engine_loop import EngineLoop
 from .listener import Listener
 from .meta_watch import MetaWatch
@@ -123,7 +124,13 @@ class Node:
             return None
         listener = self.listener
         replica = self.engine.host.replicas[META_GROUP]
-        return MetaWatch(machine, replica, broadcast=listener.broadcast, routers=lambda: listener.routers)
+        return MetaWatch(
+            machine,
+            replica,
+            AuditFile(self._disk),
+            broadcast=listener.broadcast,
+            routers=lambda: listener.routers,
+        )
 
     def _meta_allotter(self) -> Allotter | None:
         machine = self.engine.machines.get(META_GROUP)

@@ -1,0 +1,167 @@
+"""The control plane of a router, put together: administrators' requests, and the noting of what admins do by stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.wire.administration import decode_call
+from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, Unavailable
+from holdfast.wire.frames import Kind, Section, Status, decode_answers, encode
+from holdfast.wire.messages import Msg, Refusal, refusal_of
+from holdfast.wire.names import slot_of
+
+from .administration import Administration
+from .asking import Asker
+from .changing import META_GROUP, Changes
+from .directory import Directory
+from .dispatch import Outcome
+from .downstream import Downstream
+from .inspecting import Inspection
+from .item import Item
+
+TASKS_MAX: Final = 1024
+"""Administrators' requests and noted sections under way on one router."""
+SHOWN_MAX: Final = 8
+"""Operations of one section that a note names; of more it says how many."""
+BUSY = Refusal(Code.OVERLOADED, f"{TASKS_MAX} requests of administrators are under way", 1000)
+
+
+class Control:
+    """``submit`` gives an item to its group, ``deliver`` an outcome to its caller; ``draw`` makes random bytes."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        *,
+        submit: Callable[[int, Item], None],
+        deliver: Callable[[int, Outcome], None],
+        draw: Callable[[int], bytes],
+    ) -> None:
+        self._directory = directory
+        self._deliver = deliver
+        self._asker = Asker(submit, asyncio.get_running_loop().time)
+        self._changes = Changes(self._asker, directory, draw)
+        inspection = Inspection(self._asker, self._changes, self._groups, self._place)
+        self.administration = Administration(directory, self._changes, inspection)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        self._changes.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def on_call(self, caller: Downstream, request: int, body: bytes) -> None:
+        """An ADMIN message."""
+        caller.asked()
+        if len(self._tasks) >= TASKS_MAX:
+            _reply(caller, request, Msg.REFUSED, BUSY)
+        else:
+            self._start(self._answer(caller, request, body))
+
+    async def _answer(self, caller: Downstream, request: int, body: bytes) -> None:
+        assert caller.principal is not None, "only who was welcomed asks"
+        try:
+            call = decode_call(body)
+            result = await self.administration.execute(caller.principal, call.request, caller.connection.peer, call.id)
+        except msgspec.DecodeError as error:
+            _reply(caller, request, Msg.REFUSED, Refusal(Code.BAD_MESSAGE, f"this is no request: {error}"))
+        except HoldfastError as error:
+            _reply(caller, request, Msg.REFUSED, refusal_of(error))
+        else:
+            _reply(caller, request, Msg.ADMIN, result)
+
+    def carry_noted(self, group: int, item: Item, section: Section, wait_s: float) -> None:
+        """Send a section in which an admin takes what is others', once the audit log says so; say there how it ended.
+
+        What cannot be noted is refused.
+        """
+        if len(self._tasks) >= TASKS_MAX:
+            self._deliver(group, Outcome(item, None, BUSY))
+        else:
+            self._start(self._noted(group, item, section, wait_s))
+
+    async def _noted(self, group: int, item: Item, section: Section, wait_s: float) -> None:
+        caller = item.caller
+        assert isinstance(caller, Downstream)
+        assert caller.principal is not None
+        acts = acts_of(section)
+        action, target = _named(section, acts)
+        detail = {"reason": next((text for at in acts if (text := _reason(section, at))), "")}
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + wait_s
+        try:
+            async with asyncio.timeout(wait_s):
+                ended = await self._changes.note(
+                    caller.principal, caller.connection.peer, caller.principal.tenant, action, target, detail
+                )
+        except (HoldfastError, TimeoutError) as error:
+            why = Unavailable(f"not done, for it could not be written to the audit log: {error or 'no answer in time'}")
+            self._deliver(group, Outcome(item, None, refusal_of(why)))
+            return
+        outcome = await self._asker.carry(group, item, max(ends - loop.time(), 0.0))
+        self._deliver(group, Outcome(item, outcome.answers, outcome.refusal))
+        ended(_ending(outcome, acts))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="control")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _groups(self) -> list[int]:
+        record = self._directory.record
+        return sorted(group.group for group in record.groups if group.group != META_GROUP) if record is not None else []
+
+    def _place(self, tenant: int, name: str) -> tuple[int, int]:
+        record = self._directory.record
+        if record is None:
+            raise InvalidArgument("the slot table is not known yet")
+        slot = slot_of(tenant, name)
+        return int.from_bytes(record.table.groups[2 * slot : 2 * slot + 2], "little"), slot
+
+
+def acts_of(section: Section) -> list[int]:
+    """Positions of operations that take what is others' as only an admin may."""
+    kinds = section.kinds
+    found = [at for at, kind in enumerate(kinds) if kind == Kind.FORCE] if Kind.FORCE in kinds else []
+    for at, options in section.options.items():
+        if 0 <= at < len(kinds) and (
+            (options.session and kinds[at] == Kind.END) or (options.now and kinds[at] == Kind.ACQUIRE)
+        ):
+            found.append(at)
+    return found
+
+
+def _named(section: Section, acts: list[int]) -> tuple[str, str]:
+    """What is done, and to what."""
+    shown = []
+    for at in acts[:SHOWN_MAX]:
+        options = section.options.get(at)
+        session = options.session.hex() if options is not None else ""
+        shown.append(section.names[at] or session)
+    more = f" and {len(acts) - SHOWN_MAX} more" if len(acts) > SHOWN_MAX else ""
+    kinds = {Kind(section.kinds[at]) for at in acts}
+    words = {Kind.FORCE: "lock.break", Kind.END: "session.end", Kind.ACQUIRE: "lock.steal"}
+    return "+".join(sorted(words[kind] for kind in kinds)), ", ".join(shown) + more
+
+
+def _reason(section: Section, at: int) -> str:
+    options = section.options.get(at)
+    return options.reason if options is not None else ""
+
+
+def _ending(outcome: Outcome, acts: list[int]) -> str:
+    if outcome.answers is None:
+        return outcome.refusal.message if outcome.refusal is not None else ""
+    statuses = decode_answers(outcome.answers).statuses
+    ends = [Status(statuses[at]).name.lower() if at < len(statuses) else "unknown" for at in acts]
+    return ", ".join(sorted({"done" if end in ("ok", "queued") else end.replace("_", " ") for end in ends}))
+
+
+def _reply(caller: Downstream, request: int, kind: Msg, body: object) -> None:
+    caller.answered()
+    caller.connection.send(kind, 0, request, encode(body))

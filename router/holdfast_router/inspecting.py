@@ -1,0 +1,213 @@
+"""Locks and sessions of any tenant, for administrators: looked at, and broken or ended with a note before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from holdfast.wire.administration import (
+    BreakLock,
+    Done,
+    EndSession,
+    HolderDetail,
+    ListLocks,
+    ListSessions,
+    LockDetail,
+    LockList,
+    SessionDetail,
+    SessionList,
+    ShowLock,
+)
+from holdfast.wire.errors import BadMessage, HoldfastError, InvalidArgument, NotFound, Rejected, Unavailable
+from holdfast.wire.frames import (
+    Answers,
+    HolderView,
+    Kind,
+    LockPage,
+    LockView,
+    Mode,
+    Options,
+    Reason,
+    SessionPage,
+    SessionView,
+    Status,
+)
+from holdfast.wire.limits import LIST_PAGE_MAX, REASON_BYTES_MAX, SESSION_ID_BYTES
+from holdfast.wire.names import check_name
+from holdfast.wire.tenants import Principal, Tenant
+
+from .asking import NO_SLOT, Asker
+from .changing import Changes
+
+ASK_S: Final = 5.0
+
+T = TypeVar("T")
+
+
+class Inspection:
+    """``groups``: those that hold locks, ascending. ``place``: (group, slot) of a tenant's lock name."""
+
+    def __init__(
+        self,
+        asker: Asker,
+        changes: Changes,
+        groups: Callable[[], list[int]],
+        place: Callable[[int, str], tuple[int, int]],
+    ) -> None:
+        self._asker = asker
+        self._changes = changes
+        self._groups = groups
+        self._place = place
+
+    async def locks(self, tenant: Tenant, request: ListLocks) -> LockList:
+        group, inner = self._at(request.cursor)
+        options = Options(cursor=inner, limit=_page(request.limit))
+        answers = await self._asker.ask(
+            group, tenant.number, Kind.LIST, wait_s=ASK_S, name=request.prefix, options=options
+        )
+        page = _detail(answers, LockPage)
+        return LockList([_lock(view) for view in page.locks], self._next(group, page.cursor))
+
+    async def lock(self, tenant: Tenant, request: ShowLock) -> LockDetail:
+        check_name(request.name)
+        group, slot = self._place(tenant.number, request.name)
+        answers = await self._asker.ask(group, tenant.number, Kind.GET, wait_s=ASK_S, slot=slot, name=request.name)
+        return _lock(_detail(answers, LockView))
+
+    async def sessions(self, tenant: Tenant, request: ListSessions) -> SessionList:
+        group, inner = self._at(request.cursor)
+        options = Options(cursor=inner, limit=_page(request.limit))
+        answers = await self._asker.ask(group, tenant.number, Kind.SESSIONS, wait_s=ASK_S, options=options)
+        page = _detail(answers, SessionPage)
+        return SessionList([_session(group, view) for view in page.sessions], self._next(group, page.cursor))
+
+    async def break_lock(self, principal: Principal, address: str, tenant: Tenant, request: BreakLock) -> Done:
+        """Raises :class:`NotFound` when nobody held it (under that token)."""
+        check_name(request.name)
+        _check_reason(request.reason)
+        detail = {
+            "token": str(request.token) if request.token else "", "reason": request.reason,
+            "now": "yes" if request.now else "",
+        }  # fmt: skip
+        ended = await self._changes.note(principal, address, tenant.number, "lock.break", request.name, detail)
+        try:
+            group, slot = self._place(tenant.number, request.name)
+            options = Options(reason=request.reason, now=request.now)
+            status = await self._do(group, tenant.number, Kind.FORCE, options, slot, request.name, request.token)
+            if status == Status.NOT_HELD:
+                raise NotFound(f"lock {request.name!r} is not held{' under that token' if request.token else ''}")
+        except HoldfastError as error:
+            ended(str(error))
+            raise
+        ended("done")
+        return Done(request.name)
+
+    async def end_session(self, principal: Principal, address: str, tenant: Tenant, request: EndSession) -> Done:
+        """In every group. Raises :class:`NotFound` when no group knows it."""
+        number = _session_id(request.session)
+        _check_reason(request.reason)
+        ended = await self._changes.note(
+            principal, address, tenant.number, "session.end", request.session, {"reason": request.reason}
+        )
+        options = Options(session=number, reason=request.reason)
+        try:
+            statuses = [await self._do(group, tenant.number, Kind.END, options) for group in self._groups()]
+            if Status.OK not in statuses:
+                raise NotFound(f"there is no session {request.session}")
+        except HoldfastError as error:
+            ended(str(error))
+            raise
+        ended("done")
+        return Done(request.session)
+
+    async def _do(
+        self, group: int, tenant: int, kind: Kind, options: Options, slot: int = NO_SLOT, name: str = "", token: int = 0
+    ) -> int:
+        """As a client of its own: its row runs out by itself."""
+        registered = await self._asker.ask(group, tenant, Kind.REGISTER, wait_s=ASK_S)
+        if registered.statuses != bytes([Status.OK]):
+            raise Unavailable(f"group {group} registers no client now: status {registered.statuses.hex()}")
+        answers = await self._asker.ask(
+            group, tenant, kind, wait_s=ASK_S, slot=slot, client=registered.tokens[0], name=name, token=token,
+            options=options,
+        )  # fmt: skip
+        status = answers.statuses[0]
+        if status not in (Status.OK, Status.NOT_HELD, Status.LEASE_ENDED):
+            raise Rejected(f"group {group} refuses with status {status}")
+        return status
+
+    def _at(self, cursor: str) -> tuple[int, str]:
+        """Group and its own cursor."""
+        groups = self._groups()
+        if not cursor:
+            return groups[0], ""
+        number, _, inner = cursor.partition("/")
+        if not number.isdecimal() or int(number) not in groups:
+            raise InvalidArgument("this cursor was not given by a list")
+        return int(number), inner
+
+    def _next(self, group: int, inner: str) -> str:
+        if inner:
+            return f"{group}/{inner}"
+        later = [number for number in self._groups() if number > group]
+        return f"{later[0]}/" if later else ""
+
+
+def _page(limit: int) -> int:
+    if not 1 <= limit <= LIST_PAGE_MAX:
+        raise InvalidArgument(f"a limit is 1 to {LIST_PAGE_MAX}, not {limit}")
+    return limit
+
+
+def _check_reason(reason: str) -> None:
+    if len(reason.encode()) > REASON_BYTES_MAX:
+        raise InvalidArgument(f"a reason has at most {REASON_BYTES_MAX} bytes")
+
+
+def _session_id(text: str) -> bytes:
+    try:
+        number = bytes.fromhex(text)
+    except ValueError:
+        number = b""
+    if len(number) != SESSION_ID_BYTES:
+        raise InvalidArgument(f"a session id is {2 * SESSION_ID_BYTES} hexadecimal digits")
+    return number
+
+
+def _detail(answers: Answers, kind: type[T]) -> T:
+    status = answers.statuses[0] if answers.statuses else -1
+    detail: Any = answers.details.get(0)
+    if status == Status.INVALID:
+        raise InvalidArgument(str(detail))
+    if status == Status.AGAIN:
+        raise Unavailable("there was no room for this read beside others: ask again")
+    try:
+        return msgspec.convert(detail, kind)
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"this is no answer to a read: {error}") from None
+
+
+def _lock(view: LockView) -> LockDetail:
+    return LockDetail(
+        view.name, view.capacity, view.waiters, view.held, [_holder(holder) for holder in view.holders], view.closed_ms
+    )
+
+
+def _holder(view: HolderView) -> HolderDetail:
+    leaving = Reason(view.leaving).name.lower() if view.leaving else ""
+    return HolderDetail(
+        view.token, Mode(view.mode).name.lower(), view.permits, view.session.hex(), _text(view.metadata), view.held_ms,
+        view.remaining_ms, leaving,
+    )  # fmt: skip
+
+
+def _session(group: int, view: SessionView) -> SessionDetail:
+    return SessionDetail(
+        view.session.hex(), group, view.ttl_ms, view.remaining_ms, view.held, view.waiting, _text(view.metadata)
+    )
+
+
+def _text(metadata: bytes) -> str:
+    return metadata.decode(errors="replace")
