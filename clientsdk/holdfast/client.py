@@ -216,6 +216,8 @@ class Client:
         that has been answered: whoever wants the name waits until the cachers have let go.
         """
         check_name(name)
+        if cache:
+            self._core.check_right(Kind.ACQUIRE, name, None)
         if cache and (self._absence.knows(name) or await self._absence.learn(name)):
             return LockInfo(name, 0, 0, (), 0.0, 0)
         status, _, detail = await self._call(Kind.GET, name)
@@ -286,6 +288,7 @@ class Client:
         self, kind: Kind, name: str, token: int = 0, options: Options | None = None, group: GroupClient | None = None
     ) -> Answer:
         self._core.check_open()
+        self._core.check_right(kind, name, options)
         waiter: Any = self._link.loop.create_future()
         Call(self._core, waiter, int(kind), name, token, options, group)
         answer: Answer = await waiter
@@ -332,7 +335,9 @@ def connect(
     uses TLS, with ``tls`` or the system's certificates. ``api_key`` is else ``HOLDFAST_API_KEY``. ``timeout`` is how
     many seconds any answer may take; waiting for a lock that others hold is not an answer's time.
 
-    Connecting raises :class:`Unavailable` when no router answers in time, :class:`Unauthenticated` for a wrong key.
+    Connecting raises :class:`Unavailable` when no router answers in time, :class:`Unauthenticated` for a wrong key,
+    :class:`Forbidden` for that of a suspended tenant. What the key's role or name prefix does not allow raises
+    :class:`Forbidden`, too, before anything is sent.
     """
     longest = DEADLINE_MS_MAX / 1000
     if not 0 < timeout <= longest:

@@ -223,7 +223,7 @@ class Link:
             # At once, not when the task gets its turn: what follows may come in the same read.
             self._greeted = None
             welcome = decode_welcome(body)
-            self.core.start(welcome.tenant, welcome.seal)
+            self.core.start(welcome.tenant, welcome.seal, welcome.role, welcome.prefix)
             greeted.set_result(None)
         elif kind == Msg.REFUSED:
             greeted.set_exception(decode_refusal(body).error())

@@ -24,7 +24,7 @@ from holdfast.core.hold import Hold
 from holdfast.core.state import State
 from holdfast.errors import AlreadyHeld, LockLost, NotHeld, OutcomeUnknown, Rejected
 from holdfast.signals import Signal
-from holdfast.wire.frames import Options, Reason
+from holdfast.wire.frames import Kind, Options, Reason
 from holdfast.wire.lockid import LockID
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class Lock:
         """
         hold = self._hold
         hold.core.check_open()
+        hold.core.check_right(Kind.ACQUIRE, hold.name, hold.options)
         hold.check_clock()
         if hold.state not in (State.IDLE, State.LOST):
             raise AlreadyHeld(f"this lock object of {hold.name!r} is in use; make another with client.lock()")

@@ -13,6 +13,7 @@ from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, Unavailab
 from holdfast.wire.frames import Kind, Section, Status, decode_answers, encode
 from holdfast.wire.messages import Msg, Refusal, refusal_of
 from holdfast.wire.names import slot_of
+from holdfast.wire.rights import takes_anothers
 
 from .administration import Administration
 from .asking import Asker
@@ -129,9 +130,7 @@ def acts_of(section: Section) -> list[int]:
     kinds = section.kinds
     found = [at for at, kind in enumerate(kinds) if kind == Kind.FORCE] if Kind.FORCE in kinds else []
     for at, options in section.options.items():
-        if 0 <= at < len(kinds) and (
-            (options.session and kinds[at] == Kind.END) or (options.now and kinds[at] == Kind.ACQUIRE)
-        ):
+        if 0 <= at < len(kinds) and takes_anothers(kinds[at], options):
             found.append(at)
     return found
 

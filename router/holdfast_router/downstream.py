@@ -260,8 +260,14 @@ class Front:
             self._turn_away(connection, refusal_of(error))
             return
         connection.body_bytes_max = REQUEST_BYTES_MAX
-        seal = self._seal_of(principal.tenant)
-        welcome = Welcome(PROTOCOL_VERSION, meta.cluster, principal.tenant, seal=seal)
+        welcome = Welcome(
+            PROTOCOL_VERSION,
+            meta.cluster,
+            principal.tenant,
+            seal=self._seal_of(principal.tenant),
+            role=principal.role,
+            prefix=principal.prefix,
+        )
         connection.send(Msg.WELCOME, 0, 0, encode(welcome))
         connection.send(Msg.TABLE, 0, 0, encode(meta.table))
         connection.send(Msg.ROLES, 0, 0, encode(self._roles()))

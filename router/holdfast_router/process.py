@@ -133,7 +133,8 @@ class Router:
     ) -> None:
         """``tls``: of the links to nodes. ``meta_silence_s``: how long nothing is heard from the meta group before
         nothing new is admitted. ``draw`` makes random bytes: what tells this process from others, and change ids.
-        ``redis_url``: where routers share rates; without it each has an even share. Raises :class:`RedisUrlUnusable`."""
+        ``redis_url``: where routers share rates; without it each has an even share. Raises
+        :class:`RedisUrlUnusable`."""
         self._loop = asyncio.get_running_loop()
         self._certificates = [tls] if tls is not None else []
         self.directory = Directory(self._loop.time, meta_silence_s)

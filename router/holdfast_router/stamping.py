@@ -16,6 +16,7 @@ from holdfast.wire.frames import FIRST_READ, Kind, Options, Section, StampedRaw,
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SLOTS
 from holdfast.wire.messages import Msg, SlotTable
 from holdfast.wire.names import tag_of
+from holdfast.wire.rights import FOR_ADMINS, LOOKING, takes_anothers
 from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
 
 NO_SLOT = b"\xff\xff"
@@ -23,11 +24,9 @@ _ALLOWED_WRITES = bytes(
     [Kind.REGISTER, Kind.OPEN, Kind.ACQUIRE, Kind.RELEASE, Kind.KEEPALIVE, Kind.CANCEL, Kind.FORCE, Kind.END]
 )
 _ALLOWED_READS = bytes([Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS])
-_LOOKING = bytes([Kind.GET, Kind.CHECK, Kind.LIST, Kind.SESSIONS])
-_ADMINS_OWN = bytes([Kind.FORCE])
 _MAY: dict[KeyRole, bytes] = {
-    KeyRole.READ: _LOOKING,
-    KeyRole.LOCKS: (_ALLOWED_WRITES + _ALLOWED_READS).translate(None, _ADMINS_OWN),
+    KeyRole.READ: LOOKING,
+    KeyRole.LOCKS: (_ALLOWED_WRITES + _ALLOWED_READS).translate(None, FOR_ADMINS),
     KeyRole.ADMIN: _ALLOWED_WRITES + _ALLOWED_READS,
 }
 _PREFIXED = (int(Kind.LIST),)
@@ -98,7 +97,7 @@ def check_right(principal: Principal, section: Section) -> None:
         raise Forbidden(f"a key with role {principal.role} may not do this")
     if principal.role != KeyRole.ADMIN:
         for at, options in section.options.items():
-            if options.now or _ends_anothers(section.kinds, at, options):
+            if 0 <= at < len(section.kinds) and takes_anothers(section.kinds[at], options):
                 raise Forbidden("what does not wait for the holder, and the end of another's session, need role admin")
     if principal.prefix:
         _check_prefix(principal.prefix, section)

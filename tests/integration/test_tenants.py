@@ -307,4 +307,4 @@ def test_the_commands(cluster: LocalCluster, tmp_path: Path) -> None:
     assert actions[0] == "tenant.delete"
     assert len(actions) == 5
     assert "rate: 100 -> 1000" in run("audit")
-    assert first.split("_")[2] not in run("audit", "--json")
+    assert first.split("_", 2)[2] not in run("audit", "--json")

@@ -9,11 +9,13 @@ from math import inf
 from random import Random
 from typing import Final, Protocol
 
-from holdfast.errors import ClientClosed, Unavailable
-from holdfast.wire.frames import Reason, decode_events
+from holdfast.errors import ClientClosed, Forbidden, Unavailable
+from holdfast.wire.frames import Options, Reason, decode_events
 from holdfast.wire.limits import SLOTS
 from holdfast.wire.messages import Msg, decode_refusal, decode_roles, decode_table
 from holdfast.wire.names import slot_of
+from holdfast.wire.rights import why_not
+from holdfast.wire.tenants import OPERATOR
 
 from .batch import Waiter, fail, settle
 from .group import GroupClient
@@ -67,6 +69,8 @@ class ClientCore:
         self.tenant = 0
         self.seal = b""
         """The tenant's key for LockIDs."""
+        self._role = self._prefix = ""
+        """As the router told; empty before that."""
         self.trouble = "there is no connection"
         self.retries = RetryBudget(self.now_ms)
         self.table_version = 0
@@ -105,8 +109,9 @@ class ClientCore:
 
     # Connection.
 
-    def start(self, tenant: int, seal: bytes = b"") -> None:
-        """A connection is open and we are welcome on it."""
+    def start(self, tenant: int, seal: bytes = b"", role: str = "", prefix: str = "") -> None:
+        """A connection is open and we are welcome on it, with a key of this role and prefix."""
+        self._role, self._prefix = role, prefix
         self.connected = True
         self.tenant, self.seal = tenant, seal
         self._heard_ms = self.now_ms = self.clock()
@@ -292,6 +297,14 @@ class ClientCore:
             if group.leases or group.busy:
                 due_ms = min(due_ms, now_ms + LOOK_MS)
         return due_ms
+
+    def check_right(self, kind: int, name: str, options: Options | None) -> None:
+        """Raises :class:`Forbidden`. Asked before anything is sent: a router refuses a section as a whole."""
+        why = why_not(self._role, self._prefix, kind, name, options)
+        if self._role and self.tenant == OPERATOR:
+            why = "the operator's keys take and show no locks of their own: use a tenant's key, or holdfast.admin"
+        if why:
+            raise Forbidden(why)
 
     def check_open(self) -> None:
         """Raise :class:`ClientClosed` when this client does nothing any more."""

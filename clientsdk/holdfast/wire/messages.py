@@ -85,6 +85,9 @@ class Welcome(Struct, array_like=True):
     identity: str = ""
     seal: bytes = b""
     """To an SDK: its tenant's key for LockIDs (``holdfast.wire.sealing``)."""
+    role: str = ""
+    """Of the caller's key, and its prefix: what it may do (``holdfast.wire.rights``)."""
+    prefix: str = ""
 
     def __repr__(self) -> str:
         return shown(self, "seal")
