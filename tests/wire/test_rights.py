@@ -13,9 +13,10 @@ from holdfast.wire.limits import SLOTS
 from holdfast.wire.messages import Msg, SlotTable
 from holdfast.wire.rights import why_not
 from holdfast.wire.tenants import KeyRole, Principal
+from holdfast_router import stamping
 from holdfast_router.stamping import Stamper
 
-KINDS = [kind for kind in Kind if kind not in (Kind.ALLOT, Kind.ANNOUNCE, Kind.CHANGE, Kind.AUDIT)]
+KINDS = stamping._ALLOWED_WRITES + stamping._ALLOWED_READS
 OPTIONS = (None, Options(now=True), Options(session=bytes(16)), Options(steal=True))
 STAMPER = Stamper(SlotTable(1, struct.pack("<H", 1) * SLOTS))
 
