@@ -19,6 +19,7 @@ from holdfast.errors import (
     BadMessage,
     Forbidden,
     HoldfastError,
+    Throttled,
     Unauthenticated,
     Unavailable,
     VersionMismatch,
@@ -33,6 +34,9 @@ DIAL_S: Final = 2.0
 """Longest try of one router before the next has its turn."""
 RETRY_S: Final = 0.02
 RETRY_S_MAX: Final = 1.0
+RETRY_REFUSED_S: Final = 10.0
+"""Pause when a key is wrong: it may be right again one day, and to show it often would keep others of the same address
+from being heard."""
 FAREWELL_S: Final = 1.0
 """How long closing waits for the service to take back what is held."""
 
@@ -164,18 +168,22 @@ class Link:
         failures = 0
         while True:
             for host, port in list(self._hosts):
+                pause_s = 0.0
                 try:
                     await self._dial(host, port)
                 except (Unauthenticated, Forbidden, VersionMismatch) as error:
                     self._refused_for_good(error)
+                    pause_s = RETRY_REFUSED_S
                 except (OSError, TimeoutError, HoldfastError, UnicodeError) as error:
+                    if isinstance(error, Throttled):
+                        pause_s = min(error.retry_after_ms / 1000, RETRY_REFUSED_S)
                     self.core.trouble = f"{host}:{port}: {_why(error, self._tls is not None)}"
                 else:
                     failures = 0
                     await self._broken
                 failures += 1
-                pause_s = min(RETRY_S * 2 ** min(failures, 10), RETRY_S_MAX)
-                await asyncio.sleep(pause_s * self.rng.random())
+                growing_s = min(RETRY_S * 2 ** min(failures, 10), RETRY_S_MAX)
+                await asyncio.sleep(pause_s + growing_s * self.rng.random())
 
     def _refused_for_good(self, error: HoldfastError) -> None:
         self.core.trouble = str(error)

@@ -400,6 +400,24 @@ async def test_a_wrong_key_is_refused_at_once(service: Service) -> None:
         await holdfast.connect(service.url, "hf_wrong")
 
 
+async def test_a_key_that_is_not_taken_any_more_is_not_shown_again_and_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router limits wrong keys by address, and others may have the same address."""
+    client = await holdfast.connect(service.url, KEY)
+    monkeypatch.setattr("tests.sdk.service.KEY", "hf_another")
+    greeted: list[int] = []
+    hello = service._hello
+    monkeypatch.setattr(service, "_hello", lambda *given: (greeted.append(1), hello(*given)))
+    service.cut()
+    async with asyncio.timeout(5):
+        while not greeted:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.5)
+    assert len(greeted) == 1
+    await client.close()
+
+
 async def test_nobody_there() -> None:
     began = time.monotonic()
     with pytest.raises(Unavailable):
