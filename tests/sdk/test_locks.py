@@ -26,6 +26,7 @@ from holdfast.errors import Rejected
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Kind
 from holdfast.wire.messages import Refusal
+from holdfast.wire.stream import Connection
 from tests.sdk.service import KEY, Service, name_in, until
 
 
@@ -408,7 +409,12 @@ async def test_a_key_that_is_not_taken_any_more_is_not_shown_again_and_again(
     monkeypatch.setattr("tests.sdk.service.KEY", "hf_another")
     greeted: list[int] = []
     hello = service._hello
-    monkeypatch.setattr(service, "_hello", lambda *given: (greeted.append(1), hello(*given)))
+
+    def greet(connection: Connection, request: int, body: bytes) -> None:
+        greeted.append(request)
+        hello(connection, request, body)
+
+    monkeypatch.setattr(service, "_hello", greet)
     service.cut()
     async with asyncio.timeout(5):
         while not greeted:
