@@ -67,8 +67,8 @@ NOBODY: Final[Caller] = _Nobody()
 
 
 class Batch:
-    """Invariant: all columns have one length. Sealed (numbered and encoded) when it first leaves, and never changed
-    after that: every copy that is ever sent has the same bytes."""
+    """Invariant: all columns have one length. Sealed (numbered and encoded) when it first leaves, and not changed after
+    that as long as a copy may be carried out: all that are under way at a time have the same bytes."""
 
     __slots__ = (
         "attempts", "begun_ms", "callers", "client", "deadline_ms", "expired", "kinds", "leases", "maybe", "names",
@@ -142,6 +142,19 @@ class Batch:
         """Where operations stand that are never refused for load, and somebody waits for."""
         callers = self.callers
         return [at for at, kind in enumerate(self.kinds) if kind in EXEMPT and callers[at] is not NOBODY]
+
+    def shrink(self) -> list[int]:
+        """Drop what nobody waits for; only while no copy can have been carried out. Returns the numbers of the rest."""
+        kept = [at for at, caller in enumerate(self.callers) if caller is not NOBODY]
+        self.kinds = bytearray(self.kinds[at] for at in kept)
+        self.names = [self.names[at] for at in kept]
+        self.leases = [self.leases[at] for at in kept]
+        self.tokens = [self.tokens[at] for at in kept]
+        self.ttls = [self.ttls[at] for at in kept]
+        self.waits = [self.waits[at] for at in kept]
+        self.options = {now: self.options[at] for now, at in enumerate(kept) if at in self.options}
+        self.callers = [self.callers[at] for at in kept]
+        return [self.seqs[at] for at in kept]
 
     @property
     def idle(self) -> bool:

@@ -341,9 +341,11 @@ class Hold:
         batch, self._batch = self._batch, None
         if batch is None:
             return
-        batch.take_back(self._at)
+        # It may have moved: a refused batch is sent again without what need not wait.
+        at = self._at if batch.callers[self._at : self._at + 1] == [self] else batch.callers.index(self)
+        batch.take_back(at)
         if batch.sent_ms and batch.client == self.group.writes.client:
-            self.group.cancel(batch.seqs[self._at], self.name, batch.leases[self._at])
+            self.group.cancel(batch.seqs[at], self.name, batch.leases[at])
 
     def refuse(self, error: HoldfastError) -> None:
         """Nothing was sent, or nothing came of it. Who may wait for the lock may wait for a quota, too."""

@@ -186,6 +186,9 @@ class Lane:
         batch.attempts += 1
         if batch.attempts == 1:
             self._post.retries.sent()
+        if batch.throttled is not None and not batch.maybe:
+            # All copies before this one were refused: none can have been carried out.
+            batch.sent_ms = now_ms
         left_ms = self._post.timeout_ms if batch.expired else batch.deadline_ms - now_ms
         patience_ms = int(min(max(left_ms, PATIENCE_MS_MIN), DEADLINE_MS_MAX))
         batch.resend_ms = now_ms + patience_ms + OVERDUE_MS
@@ -303,7 +306,7 @@ class Lane:
 
     def _part(self, batch: Batch) -> None:
         """Send the operations of a refused batch that are never refused in a section of their own, under the same
-        numbers. They stay in the batch, whose bytes do not change: whichever copy comes later changes nothing."""
+        numbers. When a copy of the batch may have been carried out, they stay in it too, and change nothing there."""
         apart = batch.exempt
         if not apart or len(apart) == len(batch.callers) or batch.client != self.client:
             return
@@ -312,13 +315,16 @@ class Lane:
             part.add_from(batch, at)
             batch.callers[at] = NOBODY
         part.expired, part.maybe = batch.expired, batch.maybe
-        self._seal_part(part, [batch.seqs[at] for at in apart])
-        part.sent_ms = batch.sent_ms
+        self._reseal(part, [batch.seqs[at] for at in apart], batch.sent_ms)
+        if not batch.maybe and not batch.idle:
+            self._forget(batch)
+            self._reseal(batch, batch.shrink(), batch.sent_ms)
         self._resend.insert(0, part)
         self._post.flush_soon()
 
-    def _seal_part(self, part: Batch, seqs: list[int]) -> None:
-        self._encode(part, 0.0, 0, seqs)
+    def _reseal(self, batch: Batch, seqs: list[int], sent_ms: float) -> None:
+        """What was sealed as a part of a larger one."""
+        self._encode(batch, sent_ms, 0, seqs)
 
     def _abandon(self, batch: Batch, error: HoldfastError) -> None:
         """The batch will not be sent again."""

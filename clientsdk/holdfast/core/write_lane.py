@@ -81,9 +81,9 @@ class WriteLane(Lane):
         self.next_seq = after
         self._unanswered[first] = batch
 
-    def _seal_part(self, part: Batch, seqs: list[int]) -> None:
-        self._encode(part, 0.0, self.floor, seqs)
-        self._parts[part] = None
+    def _reseal(self, batch: Batch, seqs: list[int], sent_ms: float) -> None:
+        self._encode(batch, sent_ms, min(self.floor, seqs[0]), seqs)
+        self._parts[batch] = None
 
     def _forget(self, batch: Batch) -> None:
         if batch in self._parts:
