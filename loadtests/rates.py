@@ -48,6 +48,7 @@ class Processes:
         formed = _holdfast_shard("form", "--nodes", self._node_address, "--groups", "2", "--replicas", "1",
                                  "--out", str(cluster))  # fmt: skip
         self.key: str = json.loads(formed.stdout)["api_key"]
+        self.operator_key: str = json.loads(formed.stdout)["operator_key"]
         for path in (cluster / "formation.json", cluster / "node-1" / "formation.json"):
             _limit(path)
         self._log = (root / "log").open("w+")
@@ -143,7 +144,7 @@ async def run(processes: Processes, window_s: float) -> dict[str, object]:
     clients = [
         await holdfast.connect(url, processes.key) for url in processes.routers for _ in range(CLIENTS_PER_ROUTER)
     ]
-    one_of_each = clients[::CLIENTS_PER_ROUTER]
+    one_of_each = [await holdfast.connect(url, processes.operator_key) for url in processes.routers]
     workers = [asyncio.create_task(load.worker(client)) for client in clients for _ in range(WORKERS_PER_CLIENT)]
     await asyncio.sleep(10)
     found: dict[str, object] = {
@@ -168,7 +169,7 @@ async def run(processes: Processes, window_s: float) -> dict[str, object]:
     for task in workers:
         task.cancel()
     await asyncio.gather(*workers, return_exceptions=True)
-    for client in clients:
+    for client in (*clients, *one_of_each):
         await client.close()
     found |= {"throttled": load.throttled, "errors": dict(load.errors), "log_lines": processes.lines_about_redis()}
     return found

@@ -138,7 +138,7 @@ class Router:
         self._loop = asyncio.get_running_loop()
         self._certificates = [tls] if tls is not None else []
         self.directory = Directory(self._loop.time, meta_silence_s)
-        self._gate = Gate(
+        self.gate = Gate(
             self.directory.quotas,
             lambda: self.directory.routers,
             self._loop.time,
@@ -191,7 +191,7 @@ class Router:
             on_events=self._on_events,
         )
         self._upstream.keep({record.node: record.address for record in formation.nodes})
-        self._gate.start()
+        self.gate.start()
 
     async def listen(self, host: str, port: int, tls: Certificates | None) -> None:
         """Raises ``OSError`` when the port is taken."""
@@ -229,7 +229,7 @@ class Router:
         for task in self._tasks:
             task.cancel()
         await self._control.close()
-        await self._gate.close()
+        await self.gate.close()
         await self._upstream.close()
         for timer in (self._expiry, self._alone_timer):
             if timer is not None:
@@ -250,7 +250,7 @@ class Router:
         begun = self._loop.time()
         kinds = _kinds_of(section)
         judged = partial(self._judged, caller, kind, group, request, begun, begun + deadline_s, section, len(kinds))
-        self._gate.ask(caller.principal.tenant, kinds, judged)
+        self.gate.ask(caller.principal.tenant, kinds, judged)
 
     def _judged(
         self,
@@ -316,7 +316,7 @@ class Router:
         assert caller.principal is not None
         if operations:
             caller.admitted -= operations
-            self._gate.ended(caller.principal.tenant, operations, took_s)
+            self.gate.ended(caller.principal.tenant, operations, took_s)
 
     def _on_gone(self, caller: Downstream) -> None:
         if caller.principal is not None:
@@ -355,7 +355,7 @@ class Router:
             "address": self.address,
             "clients": len(self._front),
             "table_version": self._table_version,
-            "admission": self._gate.status(),
+            "admission": self.gate.status(),
             "leaders": {str(group): dispatch.leader for group, dispatch in self._dispatches.items()},
         }
         whole = {"whole": True, "router": router, "nodes": nodes}

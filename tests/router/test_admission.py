@@ -50,13 +50,17 @@ async def opened(service: Service, address: str = "") -> tuple[Sdk, int, int]:
     return sdk, group, found.tokens[0]
 
 
-async def status(sdk: Sdk) -> dict[str, Any]:
+async def status(service: Service, address: str = "") -> dict[str, Any]:
+    """What the operator sees."""
+    operator = Sdk()
+    await operator.open(service, key=service.operator_key, address=address)
     # A status is kept for a tenth of a second.
     await asyncio.sleep(0.12)
-    sdk.connection.send(Msg.STATUS, 0, 4_000_000, b"")
+    operator.connection.send(Msg.STATUS, 0, 1, b"")
     while True:
-        kind, _, _, body = await sdk.next()
+        kind, _, _, body = await operator.next()
         if kind == Msg.STATUS:
+            operator.connection.close()
             found: dict[str, Any] = msgspec.msgpack.decode(body)
             return dict(found["router"]["admission"])
 
@@ -70,14 +74,14 @@ async def drained(sdk: Sdk, group: int, client: int) -> None:
 
 async def test_a_used_up_rate_is_refused_with_which_how_much_and_when(service: Service) -> None:
     sdk, group, client = await opened(service)
-    before = await status(sdk)
+    before = await status(service)
     await drained(sdk, group, client)
     refusal = sdk.refusal
     assert (refusal.quota, refusal.limit) == ("rate", RATE)
     assert 0 < refusal.retry_after_ms <= 1000 * (BURST + 1) / RATE
     assert await sdk.request(group, section(client, 1, [Op(Kind.ACQUIRE, 1, NAME)])) == Code.THROTTLED
     assert sdk.refusal.retry_after_ms > refusal.retry_after_ms, "after those who were told before"
-    after = await status(sdk)
+    after = await status(service)
     assert after["throttled"]["rate"] == before["throttled"]["rate"] + BURST + 1
     assert (after["under_way"], after["throttled"]["in_flight"]) == (0, 0)
     await asyncio.sleep(sdk.refusal.retry_after_ms / 1000)
@@ -108,8 +112,6 @@ async def test_a_section_that_cannot_be_read_is_charged(service: Service) -> Non
 
 async def test_operations_under_way_end_with_their_connection(service: Service) -> None:
     sdk, group, client = await opened(service)
-    watcher = Sdk()
-    await watcher.open(service)
     for request in range(10):
         body = msgspec.msgpack.encode([5000, msgspec.Raw(b"")])
         sdk.connection.send(Msg.READ, group, 1000 + request, body)
@@ -117,7 +119,7 @@ async def test_operations_under_way_end_with_their_connection(service: Service) 
     await sdk.request(group, reads, kind=Msg.READ)
     sdk.connection.abort()
     async with asyncio.timeout(5):
-        while (await status(watcher))["under_way"]:
+        while (await status(service))["under_way"]:
             pass
 
 
@@ -156,9 +158,9 @@ async def test_two_routers_with_one_redis_give_one_rate(service: Service, tmp_pa
             routers.append(service.start_router(HOLDFAST_REDIS_URL=redis.url))
             addresses.append(service.address)
         (one, group, client), (two, _, _) = [await opened(service, address) for address in addresses]
-        for sdk in (one, two):
+        for address in addresses:
             async with asyncio.timeout(10):
-                while not (await status(sdk))["shared"]:
+                while not (await status(service, address))["shared"]:
                     pass
         await drained(one, group, client)
         admitted = 0
@@ -167,7 +169,7 @@ async def test_two_routers_with_one_redis_give_one_rate(service: Service, tmp_pa
         assert admitted < BURST / 2, "the other router's burst is its, too"
         redis.kill()
         async with asyncio.timeout(10):
-            while (await status(two))["shared"]:
+            while (await status(service, addresses[1]))["shared"]:
                 await two.request(group, section(client, 1, [Op(Kind.ACQUIRE, 1, NAME)]))
     finally:
         service.address = first

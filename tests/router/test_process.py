@@ -48,6 +48,7 @@ class Service:
         (address,) = free_addresses(1)
         formed = run("form", "--nodes", address, "--groups", "2", "--replicas", "1", "--out", str(root))
         self.key = json.loads(formed.stdout)["api_key"]
+        self.operator_key = json.loads(formed.stdout)["operator_key"]
         for path in (root / "formation.json", root / "node-1" / "formation.json"):
             self.formation: dict[str, Any] = json.loads(path.read_text())
             other = tenant_of(2, key_of(OTHER_KEY))

@@ -31,6 +31,9 @@ SHARED_PATIENCE: Final = 8
 """A batch that waits takes newcomers for this fraction of their patience only, for they share its deadline."""
 THROTTLE_JITTER: Final = 0.25
 """Who is told to come again in a second comes after 1 to 1.25: callers told the same do not come all at once."""
+THROTTLE_BACKOFF_MS: Final = 5.0
+THROTTLE_BACKOFF_MS_MAX: Final = 100.0
+"""And up to so much later for each time it came: others, too, took what it was told of."""
 
 _UNREGISTERED = int(Status.UNREGISTERED)
 _MOVED = int(Status.MOVED)
@@ -259,11 +262,12 @@ class Lane:
             self._abandon(batch, self._impatience(batch))
             return
         pause_ms = min(RETRY_MS * 2 ** min(batch.attempts, 10), RETRY_MS_MAX)
-        self._send_later(batch, refusal.retry_after_ms + pause_ms * self._post.rng.random())
-
-    def _send_later(self, batch: Batch, pause_ms: float) -> None:
+        pause_ms = refusal.retry_after_ms + pause_ms * self._post.rng.random()
         now_ms = self._post.clock()
-        batch.resend_ms = now_ms + max(pause_ms, self._post.retries.spend(now_ms))
+        self._send_at(batch, now_ms + max(pause_ms, self._post.retries.spend(now_ms)))
+
+    def _send_at(self, batch: Batch, due_ms: float) -> None:
+        batch.resend_ms = due_ms
         self._resend.append(batch)
         self._post.wake(batch.resend_ms)
         if self.waiting:
@@ -296,13 +300,15 @@ class Lane:
         self.hold_back(refusal)
         batch.throttled = refusal
         self._part(batch)
+        now_ms = self._post.clock()
         pause_ms = float(refusal.retry_after_ms)
-        left_ms = batch.deadline_ms - self._post.clock()
+        left_ms = batch.deadline_ms - PATIENCE_MS_MIN - now_ms
         if not batch.maybe and (batch.expired or pause_ms >= left_ms or batch.idle):
             self._abandon(batch, self._impatience(batch))
             return
-        jitter_ms = THROTTLE_JITTER * pause_ms * self._post.rng.random()
-        self._send_later(batch, pause_ms + jitter_ms if pause_ms + jitter_ms < left_ms else pause_ms)
+        jitter_ms = THROTTLE_JITTER * pause_ms + min(THROTTLE_BACKOFF_MS * batch.attempts, THROTTLE_BACKOFF_MS_MAX)
+        jitter_ms *= self._post.rng.random()
+        self._send_at(batch, now_ms + (pause_ms + jitter_ms if pause_ms + jitter_ms < left_ms else pause_ms))
 
     def _part(self, batch: Batch) -> None:
         """Send the operations of a refused batch that are never refused in a section of their own, under the same

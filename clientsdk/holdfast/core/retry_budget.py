@@ -12,8 +12,9 @@ RETRIES_SAVED_MAX: Final = 20.0
 
 
 class RetryBudget:
-    """For what was refused and will be asked again; nothing is dropped, it waits. What was lost with a connection is
-    sent over the next without asking here: whoever carried it has not been heard to be in trouble."""
+    """For what was refused and will be asked again; nothing is dropped, it waits. Not asked for what a used-up quota
+    refused, for it comes when it was told to, nor for what was lost with a connection: whoever carried that has not
+    been heard to be in trouble."""
 
     __slots__ = ("_at_ms", "_left")
 

@@ -1,1 +1,1 @@
-"""What a tenant may ask of this router now: rates and operations under way. See ``docs/design.md``, 11."""
+"""What a tenant may ask of this router now: rates and operations under way. See ``docs/design.md``, 9."""
