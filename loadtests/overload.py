@@ -2,7 +2,7 @@
 
 Run: ``python loadtests/overload.py [--seconds 60]``. Prints one JSON object. Goodput is cycles (several acquires and
 the releases of what they got) done within the callers' patience; CPU is the operating system's, of router and nodes.
-The peak is measured before, between and after, and each overload is compared with the peaks beside it.
+The peak is measured before and after each overload, which is compared with their mean; of several rounds the median.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import time
 from dataclasses import dataclass
+from math import inf
 
 import psutil
 import uvloop
@@ -139,9 +141,9 @@ class Load:
         return sum(sum(process.cpu_times()[:2]) for process in self._processes.values())
 
 
-async def recovery_s(load: Load, rate: float, usual_s: float) -> float | None:
+async def recovery_s(load: Load, rate: float, usual_s: float) -> float:
     """Seconds after the end of an overload until, at a normal load and for half a second, nothing is refused and half
-    of the acquires take no longer than nearly all took before. None if that takes longer than 10 s."""
+    of the acquires take no longer than nearly all took before; infinite if that takes longer than 10 s."""
     began = time.perf_counter()
     good_since = None
     while (now := time.perf_counter()) < began + 10:
@@ -153,7 +155,29 @@ async def recovery_s(load: Load, rate: float, usual_s: float) -> float | None:
             good_since = now
         elif now > good_since + 0.5:
             return round(good_since - began, 2)
-    return None
+    return inf
+
+
+async def overload(
+    load: Load, peak: Phase, at_once: int, obeys: bool, options: argparse.Namespace
+) -> dict[str, object]:
+    """One overload with what was before and after it."""
+    rate = peak.goodput
+    normal = await load.offered(5, NORMAL_LOAD * rate, obeys=False)
+    over = await load.offered(options.seconds, options.times * rate, obeys=obeys)
+    usual_s = sorted(normal.tally.took_s)[int(0.99 * len(normal.tally.took_s))]
+    recovered_s = await recovery_s(load, NORMAL_LOAD * rate, usual_s)
+    after = await load.peak(options.peak_seconds, at_once)
+    beside = (peak, after)
+    return {
+        "goodput_per_cpu_of_peak": round(over.per_cpu / statistics.mean(each.per_cpu for each in beside), 3),
+        "goodput_of_peak": round(over.goodput / statistics.mean(each.goodput for each in beside), 3),
+        "recovery_s": recovered_s,
+        "peak_before": peak.figures(),
+        "normal": normal.figures(),
+        "overload": over.figures(),
+        "peak_after": after.figures(),
+    }
 
 
 async def run(cluster: LocalCluster, options: argparse.Namespace) -> dict[str, object]:
@@ -161,30 +185,21 @@ async def run(cluster: LocalCluster, options: argparse.Namespace) -> dict[str, o
     await load.open(cluster)
     tried = {at_once: await load.peak(options.peak_seconds / 3, at_once) for at_once in (1, 2, 4)}
     at_once = max(tried, key=lambda each: tried[each].goodput)
-    peaks = [await load.peak(options.peak_seconds, at_once)]
-    rate = peaks[0].goodput
     found: dict[str, object] = {
-        "cores": psutil.cpu_count(),
         "lines": options.lines,
         "operations_per_section": options.size,
-        "peak_with_cycles_under_way": at_once * options.lines,
+        "cycles_under_way_at_peak": at_once * options.lines,
         "tried": {each * options.lines: round(phase.goodput) for each, phase in tried.items()},
     }
     for name, obeys in (("ignoring", False), ("obeying", True)):
-        normal = await load.offered(5, NORMAL_LOAD * rate, obeys=False)
-        usual_s = sorted(normal.tally.took_s)[int(0.99 * len(normal.tally.took_s))]
-        over = await load.offered(options.seconds, options.times * rate, obeys=obeys)
-        recovered_s = await recovery_s(load, NORMAL_LOAD * rate, usual_s)
-        peaks.append(await load.peak(options.peak_seconds, at_once))
-        beside = peaks[-2:]
-        found[name] = {
-            "normal": normal.figures(),
-            "overload": over.figures(),
-            "goodput_per_cpu_of_peak": round(over.per_cpu / statistics.mean(peak.per_cpu for peak in beside), 3),
-            "goodput_of_peak": round(over.goodput / statistics.mean(peak.goodput for peak in beside), 3),
-            "recovery_s": recovered_s,
-        }
-    found["peaks"] = [peak.figures() for peak in peaks]
+        rounds = []
+        for _ in range(options.rounds):
+            peak = await load.peak(options.peak_seconds, at_once)
+            rounds.append(await overload(load, peak, at_once, obeys, options))
+            print(json.dumps({name: rounds[-1]}), file=sys.stderr, flush=True)
+        figures = ("goodput_per_cpu_of_peak", "goodput_of_peak", "recovery_s")
+        medians = {figure: statistics.median(each[figure] for each in rounds) for figure in figures}
+        found[name] = {"median": medians, "rounds": rounds}
     for line in load.lines:
         line.close()
     return found
@@ -193,7 +208,8 @@ async def run(cluster: LocalCluster, options: argparse.Namespace) -> dict[str, o
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="of each overload")
-    parser.add_argument("--peak-seconds", type=float, default=15)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peak-seconds", type=float, default=10, help="before and after each")
     parser.add_argument("--times", type=float, default=3, help="of the peak's goodput is offered")
     parser.add_argument("--lines", type=int, default=64, help="connections")
     parser.add_argument("--size", type=int, default=16, help="operations of a section")

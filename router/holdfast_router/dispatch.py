@@ -82,6 +82,13 @@ class GroupDispatch:
 
     # Input.
 
+    def check_room(self, item: Item) -> None:
+        """Raises :class:`~holdfast.wire.errors.Overloaded` when ``item`` would be refused for want of room or time. Its
+        body may still be what it is to be stamped from."""
+        refusal = self.lanes[item.kind].refusal(item)
+        if refusal is not None:
+            raise refusal.error()
+
     def submit(self, item: Item) -> None:
         lane = self.lanes[item.kind]
         refusal = lane.refusal(item) or self._broken(item)

@@ -42,7 +42,7 @@ from .control import Control, acts_of
 from .directory import EXEMPT, META_SILENCE_S, Directory
 from .dispatch import GroupDispatch, Outcome
 from .downstream import ALONE, Downstream, Front
-from .exempt import is_exempt
+from .exempt import is_exempt, may_be_exempt
 from .item import Item
 from .showing import for_tenants
 from .stamping import Stamper
@@ -247,28 +247,18 @@ class Router:
             self._front.refuse(caller.connection, group, request, Refusal(Code.NO_SUCH_GROUP, f"no group {group} here"))
             return
         assert caller.principal is not None, "only who was welcomed asks"
-        begun = self._loop.time()
+        now = self._loop.time()
         kinds = _kinds_of(section)
-        judged = partial(self._judged, caller, kind, group, request, begun, begun + deadline_s, section, len(kinds))
-        self.gate.ask(caller.principal.tenant, kinds, judged)
+        item = Item(caller, request, kind, section, now + deadline_s, operations=len(kinds), arrived=now)
+        item.exempt = may_be_exempt(kinds)
+        self.gate.ask(caller.principal.tenant, kinds, partial(self._judged, caller, group, item))
 
-    def _judged(
-        self,
-        caller: Downstream,
-        kind: int,
-        group: int,
-        request: int,
-        begun: float,
-        deadline: float,
-        section: bytes,
-        operations: int,
-        denied: Denied | None,
-    ) -> None:
+    def _judged(self, caller: Downstream, group: int, item: Item, denied: Denied | None) -> None:
         """What the gate says of a section, at once or after a look at Redis."""
         assert self._stamper is not None
         assert caller.principal is not None
         if denied is None:
-            caller.admitted += operations
+            caller.admitted += item.operations
         if caller.connection.closed:
             self._end(caller, caller.admitted, 0.0)
             return
@@ -278,26 +268,27 @@ class Router:
             tenant = self.directory.tenant(caller.principal.tenant)
             if tenant is None:
                 raise Unauthenticated("this tenant was deleted")
-            body, decoded = self._stamper.stamp(caller.principal, group, kind, section)
+            item.tenant, item.weight = tenant.number, tenant.weight
+            # Before it is read: refusing must cost little when there is much to refuse.
+            self._dispatches[group].check_room(item)
+            item.body, decoded = self._stamper.stamp(caller.principal, group, item.kind, item.body)
             if decoded.kinds.translate(None, EXEMPT):
                 self.directory.check_fresh()
         except HoldfastError as error:
             if denied is None:
-                self._end(caller, operations, 0.0)
+                self._end(caller, item.operations, 0.0)
             caller.answered()
-            self._front.refuse(caller.connection, group, request, refusal_of(error))
+            self._front.refuse(caller.connection, group, item.request, refusal_of(error))
             return
-        client = decoded.client
+        item.exempt = is_exempt(decoded)
+        item.client = decoded.client
         if decoded.kinds == bytes([Kind.REGISTER]):
-            client = -1
+            item.client = -1
         elif decoded.kinds[0] >= FIRST_READ and decoded.kinds[0] not in (Kind.HOLDS, Kind.TICKETS):
             # Other reads are answered whoever asks: they prove nothing about the number.
-            client = 0
-        item = Item(caller, request, kind, body, deadline, client, operations)
-        item.tenant, item.exempt, item.arrived = tenant.number, is_exempt(decoded), begun
-        item.weight = tenant.weight
+            item.client = 0
         if caller.principal.role == KeyRole.ADMIN and acts_of(decoded):
-            self._control.carry_noted(group, item, decoded, max(deadline - self._loop.time(), 0.0))
+            self._control.carry_noted(group, item, decoded, max(item.deadline - self._loop.time(), 0.0))
             return
         self._dispatches[group].submit(item)
         self._wake()
@@ -321,8 +312,9 @@ class Router:
     def _on_gone(self, caller: Downstream) -> None:
         if caller.principal is not None:
             self._end(caller, caller.admitted, 0.0)
-        for dispatch in self._dispatches.values():
-            dispatch.drop_caller(caller)
+        if caller.outstanding:
+            for dispatch in self._dispatches.values():
+                dispatch.drop_caller(caller)
         for route in self._routes_of.pop(caller, ()):
             del self._routes[route]
 
