@@ -301,7 +301,12 @@ class Worker:
         lock = session.lock(step.name, wait=step.wait, metadata=self._what)
         await self._acquire(lock)
         self._watch.call()
-        await self._client.end_session(session.id, reason="drill")
+        try:
+            await self._client.end_session(session.id, reason="drill")
+        except (OutcomeUnknown, Unavailable):
+            # Left open it would hold its locks for as long as this process lives.
+            await session.end()
+            raise
         self._watch.world.count("state: session ended by another")
         if lock.held and step.flag:
             await self._release(lock)
