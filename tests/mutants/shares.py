@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdfast_shard.machine import LockMachine, allotments
 from holdfast_shard.machine.allotments import Allotments, Share, Use
 
-from .mutant import Mutant, Promise, Selection, patch
+from .mutant import Mutant, Promise, Selection, Simulation, patch
 
 _SHARES = Selection(("tests/machine/test_allotments.py",))
 _PROCESSES = Selection(("tests/integration/test_quotas.py",), children=True)
@@ -59,7 +59,7 @@ MUTANTS = (
         "allotments: one more than the total is shared out",
         Promise.COUNTED,
         patch(allotments, "_move", _gives_more_than_is_free),
-        (_SHARES, _PROCESSES),
+        (_SHARES, _PROCESSES, Simulation()),
     ),
     Mutant(
         "allotments: nobody reports at once what was refused",

@@ -22,7 +22,7 @@ from holdfast_shard.consensus import Replica
 from holdfast_shard.machine import EntryResult, LockMachine
 from holdfast_shard.machine.entry import parse_entry
 from holdfast_shard.machine.envelope import Envelope
-from holdfast_shard.machine.rows import STOLEN
+from holdfast_shard.machine.rows import OF_HELD, STOLEN
 from tests.simulation.processes import DRIFT
 from tests.simulation.watch import TENANT, Watch
 from tests.simulation.world import Violation
@@ -54,8 +54,11 @@ class _Log:
 
 
 class Logs:
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, total: int) -> None:
         self._watch = watch
+        self._total = total
+        self._held: dict[int, int] = {}
+        """By group, after the last entry that anybody has applied."""
         self._world = watch.world
         self._logs: dict[int, _Log] = {}
         self._proposed: dict[tuple[int, int, int], float] = {}
@@ -170,6 +173,7 @@ class Logs:
         if payload is None or not isinstance(machine, LockMachine) or result.refused:
             return
         self._clock(group, log, machine, index, term)
+        self._count(group, machine, index)
         parsed = parse_entry(payload)
         assert parsed is not None
         names = {event.name for event in result.events}
@@ -194,6 +198,20 @@ class Logs:
         for name in sorted(names - {""}):
             self._name(log, machine, name, steals)
         self._kept(group, machine, index)
+
+    def _count(self, group: int, machine: LockMachine, index: int) -> None:
+        """A tenant's total is kept over all groups at every moment, not in each of them only."""
+        if not self._total:
+            return
+        tenant = machine._ledger.tenant(TENANT)
+        self._held[group] = tenant.held
+        if tenant.refused[OF_HELD]:
+            self._world.count("state: share used up")
+        if tenant.version > 1:
+            self._world.count("state: share moved")
+        held = sum(self._held.values())
+        if held > self._total:
+            self._violate("totals are kept", f"{held} of {self._total} are held since entry {index} of group {group}")
 
     def _once(self, group: int, log: _Log, index: int, frames: list[bytes], result: EntryResult) -> None:
         """Whoever sends an operation again gets the answer that it got first, unless it has taken it back meanwhile."""
@@ -232,7 +250,7 @@ class Logs:
         for hold in lock.holders:
             if (name, hold.token) in self._watch.released:
                 self._violate("what was released stays released", f"{name}: token {hold.token}")
-            if hold.metadata.decode() in self._watch.never:
+            if (name, hold.metadata.decode()) in self._watch.never:
                 self._violate("what is rejected never happens", f"{name} is held by {hold.metadata.decode()}")
             if hold.token in known:
                 continue

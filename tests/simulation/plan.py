@@ -48,6 +48,8 @@ class Plan:
     clients: tuple[tuple[tuple[Step, ...], ...], ...]
     """Per client, per worker: steps."""
     faults: tuple[Fault, ...]
+    total: int = 0
+    """Locks that the tenant may hold over all groups; 0 for as many as it likes."""
 
     @property
     def faults_end(self) -> float:
@@ -71,6 +73,9 @@ FAULT_KINDS = {
     "power_in_election": 5, "rot": 3, "kill_router": 5, "pause_router": 3, "kill_client": 5, "pause_client": 8,
     "cut_client": 6, "wall_clock": 4,
 }  # fmt: skip
+
+TOTALS = (0, 0, 0, 0, 0, 3, 5)
+"""Locks that the tenant may hold: in most runs as many as it likes, in some so few that shares have to move."""
 
 FLAKY_SHARE = 0.8
 """Of the runs: connections of routers break all the time."""
@@ -103,7 +108,8 @@ def make_plan(seed: int) -> Plan:
     if chance.random() < FLAKY_SHARE:
         drawn.append(Fault(1.0, "flaky", seconds=round(lasts, 3)))
     faults = tuple(sorted(drawn, key=lambda fault: fault.at))
-    return Plan(seed, groups, routers, clients, faults)
+    total = chance.choice(TOTALS)
+    return Plan(seed, groups, routers, clients, faults, total)
 
 
 def _step(chance: random.Random, names: list[str], pools: list[str], pace: float) -> Step:

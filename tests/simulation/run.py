@@ -76,7 +76,7 @@ def _only_simulated_clocks(world: World) -> Iterator[None]:
 
 
 @cache
-def formation_of(groups: int) -> Formation:
+def formation_of(groups: int, total: int) -> Formation:
     """The same at every run: what is drawn when a real one is formed, its identities and its key, is set."""
     formation, *_ = new_formation([f"node{number}:{NODE_PORT}" for number in range(1, NODES + 1)], groups, NODES, 0)
     nodes = tuple(NodeRecord(node.node, node.address, f"identity-{node.node}") for node in formation.nodes)
@@ -84,8 +84,12 @@ def formation_of(groups: int) -> Formation:
         number: (key_record(text, "first", KeyRole.ADMIN, "", 0, bytes(SALT_BYTES)),)
         for number, text in ((OPERATOR, OPERATOR_KEY), (BUILT_IN_TENANT, KEY))
     }
-    tenants = tuple(msgspec.structs.replace(tenant, keys=keys[tenant.number]) for tenant in formation.tenants)
-    return msgspec.structs.replace(formation, cluster="simulated", secret="secret", nodes=nodes, tenants=tenants)
+    replace = msgspec.structs.replace
+    tenants = tuple(
+        replace(tenant, keys=keys[tenant.number], quotas=replace(tenant.quotas, held=total or tenant.quotas.held))
+        for tenant in formation.tenants
+    )
+    return replace(formation, cluster="simulated", secret="secret", nodes=nodes, tenants=tenants)
 
 
 class Run:
@@ -93,9 +97,9 @@ class Run:
         self.plan = plan
         world = self.world = World(plan.seed)
         world.trace = [] if trace else None
-        formation = formation_of(plan.groups)
+        formation = formation_of(plan.groups, plan.total)
         self.watch = Watch(world, formation)
-        self.logs = Logs(self.watch)
+        self.logs = Logs(self.watch, plan.total)
         self.nodes = [NodeMachine(world, number, formation, self.logs.watch_node) for number in range(1, NODES + 1)]
         file = FormationFile(formation.cluster, formation.secret, formation.nodes, formation.groups)
         self.routers = [RouterMachine(world, number, file) for number in range(1, plan.routers + 1)]

@@ -49,6 +49,8 @@ STATES = (
     "section rejected",
     "session ended by another",
     "session ended by its owner",
+    "share moved",
+    "share used up",
     "snapshot installed",
     "snapshot written",
     "stolen",

@@ -73,7 +73,7 @@ class Ask:
     def rejected(self) -> None:
         """The caller was told that nothing ever came of it."""
         self._returned()
-        self._watch.never.add(self.who)
+        self._watch.never.add((self.lock.name, self.who))
 
 
 class Watch:
@@ -85,7 +85,7 @@ class Watch:
         self._of: dict[Process, list[Ask]] = {}
         self.tops: Counter[str] = Counter()
         self.void: set[str] = set()
-        self.never: set[str] = set()
+        self.never: set[tuple[str, str]] = set()
         self.released: set[tuple[str, int]] = set()
         self._excused: Counter[str] = Counter()
         """Steals with ``now`` under way or of unknown outcome, by name."""

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 POOL_CAPACITY = 3
 LEFT_BEHIND = {"abandon", "delayed", "overstay"}
 """Steps that let others wait for a lease to run out."""
-TROUBLE = (AlreadyHeld, LockLost, LockTimeout, NotHeld, OutcomeUnknown, Overloaded, SessionLost, Unavailable)
+TROUBLE = (
+    AlreadyHeld, LockLost, LockTimeout, NotHeld, OutcomeUnknown, Overloaded, QuotaExceeded, SessionLost, Unavailable,
+)  # fmt: skip
 """What may happen to an application that does nothing wrong; anything else ends the run."""
 
 
