@@ -138,16 +138,19 @@ class Hold:
             if left_ms <= 0:
                 self._fail(LockTimeout(self.name, self.wait_s))
                 return
-        if self.wait_ms:
-            self._ask(left_ms)
-        else:
-            self._ask(0)
-            self.core.after(left_ms, partial(self._try_over, self._asking))
+        self._ask(left_ms if self.wait_ms else 0)
+        self.limit()
 
-    def _try_over(self, asking: int) -> None:
-        """What a try asked for the second time has not been answered within the patience of the first."""
+    def limit(self) -> None:
+        """The answer comes by a detour: not later than one asked for at the end of the wait would come."""
+        if self._wait_until_ms != inf:
+            late_ms = self.core.timeout_ms if self.wait_ms else 0
+            self.core.after(self._wait_until_ms + late_ms - self.core.clock(), partial(self._too_late, self._asking))
+
+    def _too_late(self, asking: int) -> None:
         if asking == self._asking and self.state == State.ASKED:
-            self._fail(LockTimeout(self.name, self.wait_s))
+            closed = ClientClosed("the client is closed") if self.core.closing else None
+            self._fail(closed or LockTimeout(self.name, self.wait_s))
 
     def _ask_later(self, asking: int) -> None:
         if asking == self._asking:

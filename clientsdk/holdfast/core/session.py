@@ -167,6 +167,7 @@ class SessionPart(Lease):
             hold.issue(self.number, wait_ms)
             return
         self._deferred.append((hold, wait_ms))
+        hold.limit()
         if not self._opening and not self._ending:
             self._open()
 
