@@ -408,24 +408,6 @@ def test_a_try_asked_again_elsewhere_has_the_patience_of_the_first(world: World,
     assert isinstance(promise.error, LockTimeout)
 
 
-@pytest.mark.parametrize("wait_ms", [0, 200])
-def test_an_acquire_through_a_session_that_is_first_ended_and_opened_anew_ends_in_time(
-    world: World, peer: Peer, wait_ms: int
-) -> None:
-    session = peer.session(ttl_ms=1000)
-    held(peer.lock(A, session=session)).release()
-    world.settle()
-    refuse(world, Code.UNAVAILABLE)
-    world.pass_time(1000)
-    promise = peer.lock(A, wait_ms=wait_ms, session=session).acquire()
-    assert not promise.done()
-    world.pass_time(peer.core.timeout_ms + wait_ms + 20)
-    assert promise.done()
-    accept(world)
-    world.pass_time(2000)
-    assert world.counts()["held"] == world.counts()["waiters"] == 0
-
-
 def test_a_wait_that_ended_unheard_keeps_nothing_that_was_granted(world: World, peer: Peer, other: Peer) -> None:
     session = peer.session()
     first = held(other.lock(A))

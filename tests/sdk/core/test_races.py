@@ -7,7 +7,7 @@ import pytest
 
 from holdfast.core.call import Call
 from holdfast.core.state import State
-from holdfast.errors import ClientClosed, OutcomeUnknown, SessionLost
+from holdfast.errors import ClientClosed, LockTimeout, OutcomeUnknown, SessionLost
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import EventKind, Kind
 from holdfast.wire.messages import Refusal
@@ -210,6 +210,20 @@ def test_who_waits_for_a_part_to_end_has_a_deadline(world: World, peer: Peer, co
     world.refuse = lambda group, kinds: None
     world.pass_time(2 * TTL)
     assert held(peer.lock(B, session=session))
+
+
+def test_who_waits_for_a_part_to_end_and_to_open_has_one_patience_for_both(world: World, peer: Peer) -> None:
+    refused = {Kind.END}
+    world.refuse = lambda group, kinds: Refusal(Code.UNAVAILABLE, "no leader") if refused & set(kinds) else None
+    _, asked = ending(world, peer)
+    world.pass_time(0.8 * peer.core.timeout_ms)
+    assert not asked.done()
+    refused = {Kind.OPEN}
+    world.pass_time(0.2 * peer.core.timeout_ms + 20)
+    assert isinstance(asked.error, LockTimeout)
+    refused = set()
+    world.pass_time(2 * TTL)
+    assert world.counts()["held"] == world.counts()["waiters"] == 0
 
 
 def test_a_renewal_by_hand_that_met_another_slot_table_is_answered(world: World, peer: Peer) -> None:
