@@ -261,6 +261,12 @@ class Lane:
             # No copy did anything or will, and patience was over before.
             self._abandon(batch, self._impatience(batch))
             return
+        if code == Code.OVERLOADED:
+            # Load, too, refuses none of what lets go or keeps alive, but only what it travelled with.
+            self._part(batch)
+            if batch.idle and not batch.maybe:
+                self._abandon(batch, self._impatience(batch))
+                return
         pause_ms = min(RETRY_MS * 2 ** min(batch.attempts, 10), RETRY_MS_MAX)
         pause_ms = refusal.retry_after_ms + pause_ms * self._post.rng.random()
         now_ms = self._post.clock()

@@ -20,7 +20,7 @@ from tests.sdk.world import Lock, Peer, Promise, World, held
 A, B, C = name_in(1, "a"), name_in(1, "b"), name_in(1, "c")
 
 
-def throttle(world: World, retry_after_ms: int, times: int = 1_000_000) -> list[list[int]]:
+def throttle(world: World, retry_after_ms: int, times: int = 1_000_000, code: Code = Code.THROTTLED) -> list[list[int]]:
     """Refuse sections as a router does, so many times. Returns the kinds of those refused."""
     seen: list[list[int]] = []
 
@@ -28,7 +28,7 @@ def throttle(world: World, retry_after_ms: int, times: int = 1_000_000) -> list[
         if not bytes(kinds).translate(None, EXEMPT) or len(seen) >= times:
             return None
         seen.append(kinds)
-        return Refusal(Code.THROTTLED, "the quota is used up", retry_after_ms, quota="rate", limit=100)
+        return Refusal(code, "the quota is used up", retry_after_ms, quota="rate", limit=100)
 
     world.refuse = refuse
     return seen
@@ -76,15 +76,16 @@ def test_a_try_waits_as_it_was_told_and_is_granted(world: World, peer: Peer) -> 
     assert (promise.error, lock.state()) == (None, State.HELD)
 
 
+@pytest.mark.parametrize("code", [Code.THROTTLED, Code.OVERLOADED])
 def test_releases_and_keepalives_of_a_refused_section_go_on_at_once_under_their_numbers(
-    world: World, peer: Peer
+    world: World, peer: Peer, code: Code
 ) -> None:
     kept, given_back, wanted = held(peer.lock(A)), held(peer.lock(B)), peer.lock(C)
     seqs: list[int] = []
     released, asked = given_back.release(), wanted.acquire()
     assert kept.hold.lease is not None
     kept.hold.lease.renew()
-    refused = throttle(world, 300, times=1)
+    refused = throttle(world, 300, times=1, code=code)
     world.flush()
     (section,) = peer.sent
     seqs = section.seqs
@@ -265,7 +266,8 @@ def test_any_pattern_of_refusals_cuts_and_losses_keeps_every_promise(seed: int) 
 
     def refuse(group: int, kinds: list[int]) -> Refusal | None:
         if bytes(kinds).translate(None, EXEMPT) and rng.random() < 0.5:
-            return Refusal(Code.THROTTLED, "no", rng.choice([1, 50, 400, 3000]), quota="rate", limit=1)
+            code = rng.choice([Code.THROTTLED, Code.OVERLOADED])
+            return Refusal(code, "no", rng.choice([1, 50, 400, 3000]), quota="rate", limit=1)
         return None
 
     world.refuse = refuse
