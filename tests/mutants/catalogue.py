@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import audit, edges, engine, locks, machine, node, router, sdk, shares, storage
+from . import audit, edges, engine, locks, machine, node, router, sdk, shares, storage, tenants
 from .mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -16,6 +16,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *router.MUTANTS,
     *sdk.MUTANTS,
     *edges.MUTANTS,
+    *tenants.MUTANTS,
 )
 
 
