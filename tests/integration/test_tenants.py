@@ -18,6 +18,11 @@ import holdfast.admin
 from holdfast.cli.program import run_program
 from holdfast.cluster import LocalCluster
 from holdfast.errors import Conflict, Forbidden, HoldfastError, InvalidArgument, NotFound, Unauthenticated
+from holdfast.wire.errors import Code
+from holdfast.wire.frames import encode
+from holdfast.wire.limits import PROTOCOL_VERSION
+from holdfast.wire.messages import Hello, Msg, Role, decode_refusal
+from tests.node.processes import Caller
 
 IN_FORCE_S = 1.0
 """What the documentation promises; it takes some milliseconds."""
@@ -311,3 +316,25 @@ def test_the_commands(
     assert len(actions) == 5
     assert "rate: 100 -> 1000" in run("audit")
     assert first.split("_", 2)[2] not in run("audit", "--json")
+
+
+async def test_what_is_no_request_is_refused_and_the_connection_goes_on(
+    cluster: LocalCluster, admin: holdfast.admin.Admin
+) -> None:
+    caller = Caller()
+    await caller.dial(f"{cluster.address[0]}:{cluster.address[1]}")
+    caller.connection.send(Msg.HELLO, 0, 0, encode(Hello(PROTOCOL_VERSION, Role.CLIENT, cluster.operator_key)))
+    wrong = (b"", b"\xc1", encode([bytes(16), {}]), encode({"id": b"short", "request": {"type": "tenant.list"}}))
+    for number, body in enumerate((*wrong, encode({"id": b"", "request": {"type": "tenant.list", "limit": 0}})), 1):
+        caller.connection.send(Msg.ADMIN, 0, number, body)
+    refused: dict[int, int] = {}
+    while len(refused) < len(wrong) + 1:
+        kind, _, request, body = await caller.next()
+        if kind == Msg.REFUSED:
+            refused[request] = decode_refusal(body).code
+    assert [refused[number] for number in range(1, 6)] == [*[Code.BAD_MESSAGE] * 3, *[Code.INVALID] * 2]
+    caller.connection.send(Msg.ADMIN, 0, 9, encode({"id": b"", "request": {"type": "tenant.show"}}))
+    kind, _, request, body = await caller.next()
+    assert (kind, request) == (Msg.ADMIN, 9)
+    assert cluster.operator_key.split("_", 2)[2].encode() not in body
+    await Caller.close_all()
