@@ -21,7 +21,17 @@ from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
 
 NO_SLOT = b"\xff\xff"
 _ALLOWED_WRITES = bytes(
-    [Kind.REGISTER, Kind.OPEN, Kind.ACQUIRE, Kind.RELEASE, Kind.KEEPALIVE, Kind.CANCEL, Kind.FORCE, Kind.END]
+    [
+        Kind.REGISTER,
+        Kind.OPEN,
+        Kind.ACQUIRE,
+        Kind.RELEASE,
+        Kind.KEEPALIVE,
+        Kind.CANCEL,
+        Kind.FORCE,
+        Kind.END,
+        Kind.RENEW,
+    ]
 )
 _ALLOWED_READS = bytes([Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS])
 _MAY: dict[KeyRole, bytes] = {

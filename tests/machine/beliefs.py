@@ -78,11 +78,14 @@ class Beliefs:
         if asked.kind == Kind.ACQUIRE:
             if asked.options.steal and asked.options.now:
                 self._forget_name(tenant, asked.name)
-            if status == Status.OK and first:
+            # What was asked for again under its request id is the first copy's, which may let go of it.
+            again = asked.options.request and any(token in held for held in self._held.values())
+            if status == Status.OK and first and not again:
                 belief = Belief(tenant, asked.name, token, clock + deadline)
                 self._held.setdefault(lease, {})[token] = belief
         elif asked.kind == Kind.KEEPALIVE and status in (Status.OK, Status.CHANGED) and first:
-            self._alive(clock, tenant, lease, asked, status, deadline)
+            if not asked.options.session:  # what was said of a session by its id tells nothing of its holds
+                self._alive(clock, tenant, lease, asked, status, deadline)
         elif asked.kind == Kind.RELEASE:
             # Also by somebody else: whoever has the token may let go for the holder.
             for held in self._held.values():
@@ -112,9 +115,11 @@ class Beliefs:
             return
         view = self._holds_of(tenant, *lease)
         self._change[lease] = view.change
-        rows = {row.token: self._asked[lease[0], row.seq] + row.deadline_ms for row in view.held}
+        rows = {row.token: self._asked[lease[0], row.seq] + row.deadline_ms for row in view.held if row.seq}
         self._held[lease] = {
-            row.token: Belief(tenant, row.name, row.token, rows[row.token]) for row in view.held if row.token in held
+            row.token: Belief(tenant, row.name, row.token, rows[row.token])
+            for row in view.held
+            if row.token in held and row.seq
         }
 
     def _forget_name(self, tenant: int, name: str) -> None:

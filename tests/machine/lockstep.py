@@ -170,6 +170,8 @@ class World:
             case Kind.RELEASE:
                 holders = [hold.token for hold in self.reference.holders((caller.tenant, name))]
                 op.token = back_in(holders or tokens if step.back < 2 else tokens, step.back)
+            case Kind.RENEW:
+                op.token = back_in(tokens, step.back)
             case Kind.FORCE:
                 op.token = back_in(tokens, step.back - 1) if step.back else 0
             case Kind.KEEPALIVE:

@@ -122,10 +122,11 @@ class Reference(Book):
         operation = {
             Kind.OPEN: self._open, Kind.ACQUIRE: self._acquire, Kind.RELEASE: self._release,
             Kind.KEEPALIVE: self._keepalive, Kind.CANCEL: self._cancel, Kind.FORCE: self._force, Kind.END: self._end,
+            Kind.RENEW: self._renew,
         }.get(Kind(asked.kind))  # fmt: skip
         if operation is None:
             return INVALID
-        named = asked.kind in (Kind.ACQUIRE, Kind.RELEASE, Kind.FORCE)
+        named = asked.kind in (Kind.ACQUIRE, Kind.RELEASE, Kind.FORCE, Kind.RENEW)
         if named and not self.owns((client.tenant, asked.name)):
             return (Status.MOVED, 0, 0, None)
         answer = operation(client, asked)
@@ -163,7 +164,8 @@ class Reference(Book):
         return (Status.OK, 0, asked.ttl, None)
 
     def _keepalive(self, client: Client, asked: Asked) -> Answer:
-        lease = self.lease(client, asked.lease)
+        by_id = asked.options.session
+        lease = self.session(client.tenant, by_id) if by_id else self.lease(client, asked.lease)
         if lease is None or lease.dead or lease.doomed:
             return self._ended(client, asked.lease, lease)
         if not good_ttl(asked.ttl):
@@ -203,6 +205,38 @@ class Reference(Book):
         elif not session.doomed:
             self.doom(session, Reason.SESSION_ENDED, options.reason)
         return DONE
+
+    def _renew(self, client: Client, asked: Asked) -> Answer:
+        name, by_id = (client.tenant, asked.name), asked.options.session
+        if (not by_id and not good_ttl(asked.ttl)) or not good_name(asked.name):
+            return INVALID
+        hold = next((hold for hold in self.holders(name) if hold.token == asked.token), None)
+        if hold is None:
+            return NOT_HELD
+        if self.is_over(hold):
+            self.release_dead(hold)
+            return NOT_HELD
+        lease = hold.lease
+        if hold.mode == Mode.CACHE:
+            return INVALID
+        if by_id:
+            session = self.session(client.tenant, by_id)
+            if session is None or session.doomed:
+                return self._ended(client, 0, session)
+            if lease is session:
+                return (Status.OK, hold.token, session.deadline - self.clock, None)
+            if not lease.session and not hold.taken:
+                hold.lease, hold.seq = session, 0
+                session.deadline = max(session.deadline, lease.deadline)
+                self.bury(lease)
+                session.change += 1
+                return (Status.OK, hold.token, session.deadline - self.clock, None)
+        if lease.session:
+            return INVALID
+        if hold.taken:
+            return (Status.CHANGED, 0, hold.taken[1] - self.clock, [hold.taken[0], hold.taken_text])
+        lease.deadline = max(lease.deadline, self.clock + asked.ttl)
+        return (Status.OK, hold.token, lease.deadline - self.clock, None)
 
     # Letting go.
 
@@ -290,7 +324,13 @@ class Reference(Book):
         if not good_name(asked.name):
             return INVALID
         name = (client.tenant, asked.name)
+        part = self.session(client.tenant, options.session) if options.session and session is None else None
+        if options.session and session is None and (part is None or part.doomed):
+            return self._ended(client, 0, part)
         self.free_dead(name)
+        again = self._again(name, options.request) if options.request else None
+        if again is not None:
+            return again
         holders, queue = self.holders(name), self.queue(name)
         if options.mode == Mode.PERMITS and self.capacity(name) not in (0, options.capacity):
             return (Status.CAPACITY_MISMATCH, 0, 0, [self.capacity(name), options.capacity])
@@ -302,6 +342,9 @@ class Reference(Book):
                 return (Status.OK, hold.token, session.deadline - self.clock, None)
         if session is not None and any(waiter.lease is session for waiter in queue):
             return (Status.ALREADY_HELD, 0, 0, 0)
+        for hold in holders:
+            if part is not None and hold.lease is part and hold.taken is None:
+                return (Status.ALREADY_HELD, 0, 0, hold.token)
         cached = bool(holders) and holders[0].mode == Mode.CACHE
         if not self.is_closed(name) and (not queue or options.steal):
             if self.fits(name, options.mode, options.permits):
@@ -313,6 +356,17 @@ class Reference(Book):
         if options.mode == Mode.CACHE or asked.wait == 0:
             return (Status.BUSY, 0, 0, self._obstacle(name, len(queue)))
         return self._queue(name, client, session, asked, asked.wait)
+
+    def _again(self, name: Name, request: bytes) -> Answer | None:
+        """The same request, through whichever client: its hold is answered again, its place in the queue given up."""
+        for hold in self.holders(name):
+            if hold.request == request and hold.taken is None:
+                return (Status.OK, hold.token, hold.lease.deadline - self.clock, None)
+        for waiter in self.queue(name):
+            if waiter.request == request and not self.is_void(waiter):
+                self.end_ticket(waiter, Reason.CANCELLED)
+                self.pass_on(name)
+        return None
 
     def _lease_for(self, client: Client, session: Lease | None, asked: Asked) -> Lease:
         if session is not None:
@@ -330,7 +384,7 @@ class Reference(Book):
         self.holds.append(
             Hold(
                 name, lease, asked.seq, self.number(), options.mode, permits, options.capacity, self.clock, self.clock,
-                options.metadata, options.lock_delay_ms, why,
+                options.metadata, options.lock_delay_ms, why, options.request,
             )
         )  # fmt: skip
         return (Status.OK, self.counter, lease.deadline - self.clock, None)
@@ -351,7 +405,7 @@ class Reference(Book):
         self.enqueue(
             Waiter(
                 name, lease, asked.seq, self.clock, until, options.mode, permits, options.capacity, options.metadata,
-                options.lock_delay_ms, options.steal, wait > 0,
+                options.lock_delay_ms, options.steal, wait > 0, options.request,
             )
         )  # fmt: skip
         return (Status.QUEUED, 0, lease.deadline - self.clock, obstacle)
@@ -410,8 +464,10 @@ def good_options(options: Options, asked: Asked) -> bool:
         return False
     if options.mode == Mode.PERMITS and not 1 <= options.permits <= options.capacity <= PERMITS_MAX:
         return False
+    if len(options.request) not in (0, 16):
+        return False
     if options.mode == Mode.CACHE:
-        takes = options.steal or options.reentrant or options.lock_delay_ms
+        takes = options.steal or options.reentrant or options.lock_delay_ms or options.request
         if asked.lease or asked.ttl > CACHE_TTL_MS_MAX or takes:
             return False
     return True

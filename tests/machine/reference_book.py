@@ -55,7 +55,7 @@ class Book:
         return [waiter for waiter in self.waiters if waiter.name == name]
 
     def holds_of(self, lease: Lease) -> list[Hold]:
-        return [hold for hold in self.holds if hold.lease is lease]
+        return sorted((hold for hold in self.holds if hold.lease is lease), key=lambda hold: hold.token)
 
     def waiters_of(self, lease: Lease) -> list[Waiter]:
         return sorted((waiter for waiter in self.waiters if waiter.lease is lease), key=lambda waiter: waiter.seq)
@@ -233,7 +233,7 @@ class Book:
     def take_away(self, hold: Hold, reason: int, text: str) -> None:
         if hold.taken is None:
             self.lose(hold, reason, text)
-            hold.taken = (int(reason), hold.lease.deadline)
+            hold.taken, hold.taken_text = (int(reason), hold.lease.deadline), text
 
     def take_now(self, hold: Hold, reason: int, text: str) -> None:
         if hold.taken is None:
@@ -302,7 +302,7 @@ class Book:
         self.waiters.remove(waiter)
         hold = Hold(
             waiter.name, lease, waiter.seq, self.number(), waiter.mode, waiter.permits, waiter.capacity, self.clock,
-            waiter.asked, waiter.metadata, waiter.lock_delay, "stolen" if waiter.steals else "queued",
+            waiter.asked, waiter.metadata, waiter.lock_delay, "stolen" if waiter.steals else "queued", waiter.request,
         )  # fmt: skip
         self.holds.append(hold)
         lease.change += 1

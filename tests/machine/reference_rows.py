@@ -51,9 +51,11 @@ class Hold:
     metadata: bytes
     lock_delay: int
     why: str
+    request: bytes = b""
     count: int = 1
     taken: tuple[int, int] | None = None
     """(reason, until)."""
+    taken_text: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +72,7 @@ class Waiter:
     lock_delay: int
     steals: bool
     patient: bool
+    request: bytes = b""
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from random import Random
 from holdfast.wire.frames import Allotment, Kind, Mode, Options
 from tests.machine.steps import SESSIONS, WIDE, Again, Allot, Do, Elect, Export, Join, Look, Pass, Step, Stray, Swap
 
+REQUESTS = (b"r" * 16, b"q" * 16, b"short")
 LOOKS = (Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS)
 
 
@@ -29,6 +30,8 @@ class Leaning:
     sloppy: float
     """How often something is not as it should be."""
     narrow: bool
+    behalf: float
+    """How often something is asked for on a session's behalf, or under a request id."""
 
 
 def trace(rng: Random, length: int) -> list[Step]:
@@ -48,6 +51,7 @@ def trace(rng: Random, length: int) -> list[Step]:
 def _leaning(rng: Random) -> Leaning:
     letting_go = [Kind.RELEASE] * rng.choice([2, 5])
     taking = [Kind.FORCE] * rng.choice([0, 0, 1, 3])
+    letting_go += [Kind.RENEW] * rng.choice([0, 0, 2])
     sessions = [Kind.OPEN] * rng.choice([0, 1, 2]) + [Kind.END] * rng.choice([0, 1, 2])
     rest = [Kind.KEEPALIVE] * rng.choice([0, 1, 3]) + [Kind.CANCEL] * rng.choice([0, 1, 2])
     modes = rng.choice(
@@ -64,6 +68,7 @@ def _leaning(rng: Random) -> Leaning:
         steals=rng.choice([0.0, 0.1, 0.5]),
         sloppy=rng.choice([0.0, 0.05, 0.2]),
         narrow=rng.random() < 0.3,
+        behalf=rng.choice([0.0, 0.0, 0.3]),
     )
 
 
@@ -98,6 +103,8 @@ def _options(rng: Random, leaning: Leaning, kind: Kind, sloppy: bool) -> Options
     if kind in (Kind.FORCE, Kind.END):
         session = b"" if kind == Kind.FORCE or rng.random() < 0.4 else rng.choice(SESSIONS[:3])
         return Options(session=session, now=rng.random() < 0.5, reason=reason)
+    if kind in (Kind.RENEW, Kind.KEEPALIVE):
+        return Options(session=rng.choice(SESSIONS)) if rng.random() < 0.4 else None
     if kind == Kind.OPEN and sloppy:
         return Options(session=rng.choice(SESSIONS), metadata=b"m" * rng.choice([4, 1024, 1025]))
     mode = rng.choice(leaning.modes)
@@ -113,6 +120,8 @@ def _options(rng: Random, leaning: Leaning, kind: Kind, sloppy: bool) -> Options
         steal=mode != Mode.CACHE and rng.random() < leaning.steals,
         now=rng.random() < 0.4,
         reason=reason,
+        session=rng.choice(SESSIONS) if rng.random() < leaning.behalf else b"",
+        request=rng.choice(REQUESTS) if mode != Mode.CACHE and rng.random() < leaning.behalf else b"",
     )
 
 

@@ -277,6 +277,9 @@ class Hold:
         self._drop_ticket()
         if reason == Reason.TIMED_OUT:
             self._fail(LockTimeout(self.name, self.wait_s))
+        elif reason == Reason.CANCELLED:
+            # Asking again would end that one in turn.
+            self._fail(Rejected(f"another copy of this request awaits lock {self.name!r} instead"))
         elif reason == Reason.REFUSED:
             self._leave()
             self.state = State.ASKED

@@ -31,6 +31,7 @@ class Kind(enum.IntEnum):
     END = 8
     ALLOT = 9
     ANNOUNCE = 10
+    RENEW = 11
     CHANGE = 12
     """Meta group: an administrator's change."""
     REPORT = 13
@@ -154,6 +155,8 @@ class Options(Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     allotment: Allotment | None = None
     change: bytes = b""
     """With CHANGE: an encoded :class:`holdfast.wire.changes.Change`; with REPORT, the encoded report."""
+    request: bytes = b""
+    """With ACQUIRE: 16 bytes, the same for every copy of one request through whatever client; empty for none."""
 
 
 class Section(Struct, array_like=True, gc=False, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ LOCK_ID_CHARACTERS_MAX: Final = 1024
 """Longer text is no LockID; those that are made have at most some 750."""
 
 SESSION_ID_BYTES: Final = 16
+REQUEST_ID_BYTES: Final = 16
 
 TTL_MS_MIN: Final = 100
 TTL_MS_MAX: Final = 24 * 3600 * 1000

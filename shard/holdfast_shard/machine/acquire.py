@@ -13,6 +13,7 @@ from holdfast.wire.limits import (
     LOCKS_PER_SESSION_MAX,
     PERMITS_MAX,
     REENTRANCY_MAX,
+    REQUEST_ID_BYTES,
     WAIT_MS_MAX,
 )
 
@@ -81,6 +82,11 @@ class Acquire:
         wrong = self._check(client, session, seq, ttl, wait, options)
         if wrong is not None:
             return wrong
+        if options.session and session is None:
+            # On behalf of a session that another client may have opened: what is got is handed over to it later.
+            part = ledger.session(client.tenant, options.session)
+            if part is None or part.doomed:
+                return lease_ended(client, 0, part)
         lock = ledger.find(client.tenant, slot, name)
         if lock is None:
             wrong = wrong_name(name)
@@ -90,6 +96,9 @@ class Acquire:
         else:
             ledger.touch_slot(slot)
             ledger.free_dead(lock)
+            again = self._again(lock, options.request) if lock.requests else None
+            if again is not None:
+                return again
         # Freeing may have tidied the row away, and a refusal leaves none.
         lock = ledger.row(client.tenant, slot, name)
         if lock.holders or lock.queue is not None or lock.closed_until > ledger.clock:
@@ -126,6 +135,10 @@ class Acquire:
             mine = self._mine(lock, session, options)
             if mine is not None:
                 return mine
+        elif options.session:
+            for hold in lock.holders:
+                if hold.lease.session == options.session and hold.taken is None:
+                    return refused(Status.ALREADY_HELD, hold.token)
         holders = lock.holders
         # What fits beside the holders takes nothing from anybody, also when it steals; it only passes the queue.
         if lock.closed_until <= ledger.clock and (lock.queue is None or options.steal):
@@ -140,6 +153,18 @@ class Acquire:
         if mode == CACHE or wait == 0:
             return (BUSY, 0, 0, self._obstacle(lock))
         return self._queue(lock, client, session, seq, ttl, wait, options)
+
+    def _again(self, lock: Lock, request: bytes) -> Answer | None:
+        """The answer when this very request holds the name already. One that waits leaves the queue: whoever asks again
+        awaits nothing of the first copy any more."""
+        ledger = self._ledger
+        item = lock.requests.get(request) if lock.requests else None
+        if isinstance(item, Hold):
+            return None if item.taken is not None else (OK, item.token, item.lease.deadline - ledger.clock, None)
+        if item is not None and not ledger.is_void(item):
+            ledger.end_ticket(item, Reason.CANCELLED)
+            ledger.pass_on(lock)
+        return None
 
     def _mine(self, lock: Lock, session: Session, options: Options) -> Answer | None:
         """The answer when the session holds or awaits the name already."""
@@ -182,6 +207,8 @@ class Acquire:
         else:
             hold = ledger.grant(lock, lease, seq, mode, options.permits if mode == PERMITS else 1)
             hold.metadata, hold.lock_delay, hold.why = options.metadata, options.lock_delay_ms, why
+            hold.request = options.request
+            lock.note_request(hold)
             if mode == PERMITS:
                 lock.capacity = options.capacity
         return (OK, hold.token, lease.deadline - ledger.clock, None)
@@ -209,7 +236,7 @@ class Acquire:
             waiter.permits, waiter.capacity = options.permits, options.capacity
             lock.capacity = options.capacity
         waiter.metadata, waiter.lock_delay = options.metadata, options.lock_delay_ms
-        waiter.steals, waiter.patient = options.steal, wait > 0
+        waiter.steals, waiter.patient, waiter.request = options.steal, wait > 0, options.request
         ledger.enqueue(lock, waiter)
         return (QUEUED, 0, lease.deadline - ledger.clock, obstacle)
 
@@ -251,8 +278,10 @@ def _check_options(options: Options, session: Session | None, ttl: int, tenant: 
         return invalid(f"mode is 0 to {CACHE}")
     if mode == PERMITS and not 1 <= options.permits <= options.capacity <= PERMITS_MAX:
         return invalid(f"permits is 1 to capacity, capacity at most {PERMITS_MAX}")
+    if len(options.request) not in (0, REQUEST_ID_BYTES):
+        return invalid(f"a request id has {REQUEST_ID_BYTES} bytes")
     if mode == CACHE:
-        takes = options.steal or options.reentrant or options.lock_delay_ms
+        takes = options.steal or options.reentrant or options.lock_delay_ms or options.request
         if session is not None or ttl > CACHE_TTL_MS_MAX or takes:
             return invalid(f"a cached 'not held' has its own lease of at most {CACHE_TTL_MS_MAX} ms, and takes nothing")
     if not 0 <= options.lock_delay_ms <= LOCK_DELAY_MS_MAX:

@@ -157,13 +157,14 @@ def _hold_row(hold: Hold) -> HoldRow:
     return HoldRow(
         _lease_row(hold.lease), hold.seq, hold.token, hold.mode, hold.permits, hold.since, hold.asked, hold.count,
         hold.metadata, hold.lock_delay, hold.why, (taken.reason, taken.until, taken.text) if taken else None,
+        hold.request,
     )  # fmt: skip
 
 
 def _waiter_row(waiter: Waiter) -> WaiterRow:
     return WaiterRow(
         _lease_row(waiter.lease), waiter.seq, waiter.asked, waiter.until, waiter.mode, waiter.permits, waiter.capacity,
-        waiter.metadata, waiter.lock_delay, waiter.steals, waiter.patient,
+        waiter.metadata, waiter.lock_delay, waiter.steals, waiter.patient, waiter.request,
     )  # fmt: skip
 
 

@@ -94,6 +94,10 @@ class Ledger:
     def client(self, number: int) -> Client | None:
         return self.clients[number % CLIENT_BUCKETS].get(number)
 
+    def session(self, tenant: Tenant, session: bytes) -> Session | None:
+        """The living part of the tenant's session here, whichever client opened it."""
+        return self.sessions.get(tenant.number, {}).get(session)
+
     def clients_of(self, client: Client) -> dict[int, Client]:
         """The bucket that the client stands in."""
         return self.clients[client.number % CLIENT_BUCKETS]
@@ -255,11 +259,25 @@ class Ledger:
             lock.tenant.held += 1
         return hold
 
+    def hand_over(self, hold: Hold, session: Session) -> None:
+        """The hold of a plain lease becomes the session's, and is no ticket any more. It ends no sooner than before:
+        somebody may count on it."""
+        lease = hold.lease
+        self.touch_lease(lease)
+        self.touch_client(session.client)
+        lease.detach(hold)
+        self.bury(lease)
+        hold.lease, hold.seq = session, 0
+        session.deadline = max(session.deadline, lease.deadline)
+        session.attach(hold)
+        session.change += 1
+
     def free(self, hold: Hold, reason: int) -> None:
         """End a hold; the lock is not yet passed on."""
         lock, lease = hold.lock, hold.lease
         self.touch_slot(lock.slot)
         self.touch_lease(lease)
+        lock.forget_request(hold)
         holders = lock.holders
         del holders[0 if len(holders) == 1 else bisect_left(holders, hold.token, key=_token_of)]
         lock.used -= hold.permits
@@ -341,6 +359,7 @@ class Ledger:
         queue = lock.queue
         if queue is None:
             queue = lock.queue = OrderedDict()
+        lock.note_request(waiter)
         key = (waiter.lease.client.number, waiter.seq)
         queue[key] = waiter
         if waiter.steals:
@@ -365,6 +384,7 @@ class Ledger:
         queue = lock.queue
         assert queue is not None
         del queue[(lease.client.number, waiter.seq)]
+        lock.forget_request(waiter)
         if not queue:
             lock.queue = None
         self.timers.discard(waiter)
@@ -423,7 +443,8 @@ class Ledger:
         hold = self.grant(lock, lease, waiter.seq, waiter.mode, waiter.permits)
         hold.asked = waiter.asked
         hold.metadata, hold.lock_delay = waiter.metadata, waiter.lock_delay
-        hold.why = STOLEN if waiter.steals else QUEUED
+        hold.why, hold.request = STOLEN if waiter.steals else QUEUED, waiter.request
+        lock.note_request(hold)
         lease.change += 1
         deadline = lease.deadline - waiter.asked
         self._tell(lease, EventKind.GRANTED, waiter.seq, lock.name, hold.token, deadline, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.wire.frames import Kind, Options, Reason, Status
-from holdfast.wire.limits import LEASES_PER_CLIENT_MAX, SESSION_ID_BYTES
+from holdfast.wire.limits import LEASES_PER_CLIENT_MAX, LOCKS_PER_SESSION_MAX, SESSION_ID_BYTES
 
 from .acquire import Acquire
 from .answering import (
@@ -24,7 +24,7 @@ from .answering import (
 from .ledger import Ledger
 from .rows import CACHE, OF_SESSIONS, Answer, Client, Hold, Lease, Waiter
 
-NAMED = frozenset({int(Kind.ACQUIRE), int(Kind.RELEASE), int(Kind.FORCE)})
+NAMED = frozenset({int(Kind.ACQUIRE), int(Kind.RELEASE), int(Kind.FORCE), int(Kind.RENEW)})
 """Kinds that need a slot of this group."""
 
 
@@ -41,6 +41,7 @@ class Operations:
             int(Kind.CANCEL): self._cancel,
             int(Kind.FORCE): self._force,
             int(Kind.END): self._end,
+            int(Kind.RENEW): self._renew,
         }
 
     # Leases.
@@ -87,7 +88,8 @@ class Operations:
         wait: int,
         options: Options,
     ) -> Answer:
-        lease = client.leases.get(number)
+        by_id = options.session
+        lease = self._ledger.session(client.tenant, by_id) if by_id else client.leases.get(number)
         if lease is None or lease.dead or lease.doomed:
             return lease_ended(client, number, lease)
         wrong = wrong_ttl(ttl, client.tenant)
@@ -129,7 +131,7 @@ class Operations:
         wrong = wrong_texts(options, client.tenant)
         if wrong is not None:
             return wrong
-        session = ledger.sessions.get(client.tenant.number, {}).get(options.session)
+        session = ledger.session(client.tenant, options.session)
         if session is None:
             return lease_ended(client, 0, None)
         if options.now:
@@ -137,6 +139,59 @@ class Operations:
         elif not session.doomed:
             ledger.doom(session, Reason.SESSION_ENDED, options.reason)
         return DONE
+
+    def _renew(
+        self,
+        client: Client,
+        seq: int,
+        slot: int,
+        name: str,
+        number: int,
+        token: int,
+        ttl: int,
+        wait: int,
+        options: Options,
+    ) -> Answer:
+        """Extend a plain lease by what it holds, whoever's it is; or hand what it holds over to a session."""
+        ledger = self._ledger
+        wrong = None if options.session else wrong_ttl(ttl)
+        if wrong is not None:
+            return wrong
+        lock = ledger.find(client.tenant, slot, name)
+        if lock is None:
+            return wrong_name(name) or NOT_HELD
+        hold = ledger.hold_of(lock, token)
+        if hold is None:
+            return NOT_HELD
+        if ledger.is_over(hold):
+            ledger.release_dead(hold)
+            return NOT_HELD
+        lease = hold.lease
+        if hold.mode == CACHE:
+            return invalid("a cached 'not held' is neither extended nor handed over")
+        if options.session:
+            return self._hand_over(client, hold, options.session)
+        if lease.session:
+            return invalid("a session holds it: keep the session alive instead")
+        if hold.taken is not None:
+            return (CHANGED, 0, hold.taken.until - ledger.clock, [hold.taken.reason, hold.taken.text])
+        ledger.extend(lease, ttl)
+        return (OK, token, lease.deadline - ledger.clock, None)
+
+    def _hand_over(self, client: Client, hold: Hold, session_id: bytes) -> Answer:
+        ledger = self._ledger
+        session = ledger.session(client.tenant, session_id)
+        if session is None or session.doomed:
+            return lease_ended(client, 0, session)
+        if hold.lease is not session:
+            if hold.lease.session:
+                return invalid("another session holds it")
+            if hold.taken is not None:
+                return (CHANGED, 0, hold.taken.until - ledger.clock, [hold.taken.reason, hold.taken.text])
+            if session.size() >= LOCKS_PER_SESSION_MAX:
+                return refused(Status.TOO_MANY_LOCKS, LOCKS_PER_SESSION_MAX)
+            ledger.hand_over(hold, session)
+        return (OK, hold.token, session.deadline - ledger.clock, None)
 
     # Letting go.
 

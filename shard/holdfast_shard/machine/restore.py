@@ -77,7 +77,6 @@ class _Import:
             self._session(session)
         for slot, lock in self._locks:
             self._lock(slot, lock)
-        self._in_order()
         self._ledger.dying.extend(self._dying(row) for row in found.dying)
         return self._ledger, found.head
 
@@ -134,8 +133,9 @@ class _Import:
         lease = self._lease(row.lease)
         hold = Hold(lock, lease, row.seq, row.token, row.mode, row.permits, row.since)
         hold.asked, hold.count, hold.metadata = row.asked, row.count, row.metadata
-        hold.lock_delay, hold.why = row.lock_delay, row.why
+        hold.lock_delay, hold.why, hold.request = row.lock_delay, row.why, row.request
         lock.holders.append(hold)
+        lock.note_request(hold)
         lock.used += hold.permits
         lease.attach(hold)
         if row.taken is not None:
@@ -151,7 +151,8 @@ class _Import:
         waiter = Waiter(lock, lease, row.seq, row.asked, row.until)
         waiter.mode, waiter.permits, waiter.capacity = row.mode, row.permits, row.capacity
         waiter.metadata, waiter.lock_delay = row.metadata, row.lock_delay
-        waiter.steals, waiter.patient = row.steals, row.patient
+        waiter.steals, waiter.patient, waiter.request = row.steals, row.patient, row.request
+        lock.note_request(waiter)
         assert lock.queue is not None
         lock.queue[(lease.client.number, waiter.seq)] = waiter
         lease.attach(waiter)
@@ -159,14 +160,6 @@ class _Import:
             lock.tenant.waiters += 1
         if waiter.until > self._ledger.clock:
             self._ledger.timers.add(waiter, waiter.until)
-
-    def _in_order(self) -> None:
-        """Rows came by slot: a session's holds stand in the order of their tokens."""
-        for sessions in self._ledger.clients:
-            for client in sessions.values():
-                for lease in client.leases.values():
-                    if isinstance(lease, Session):
-                        lease.held = dict(sorted(lease.held.items()))
 
     def _dying(self, row: DyingRow) -> Lease | Hold | Waiter:
         client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]

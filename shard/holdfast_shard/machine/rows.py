@@ -150,14 +150,14 @@ class Session(Lease):
         self.text = ""
         self.metadata = b""
         self.held: dict[int, Hold] = {}
-        """By token. Invariant: in the order of the tokens."""
+        """By token, in no order that means anything: rows of a snapshot come by slot."""
         self.waiting: dict[int, Waiter] = {}
         """By seq."""
         self.lost: list[tuple[int, str, int, int]] = []
         """(when, name, token, reason) of holds that it lost while it lived."""
 
     def holds(self) -> list[Hold]:
-        return list(self.held.values())
+        return sorted(self.held.values(), key=lambda hold: hold.token)
 
     def waiters(self) -> list[Waiter]:
         # By seq: the order of arrival would not survive a snapshot.
@@ -180,7 +180,7 @@ class Session(Lease):
 
     def find_seq(self, seq: int) -> Hold | Waiter | None:
         waiter = self.waiting.get(seq)
-        if waiter is not None:
+        if waiter is not None or not seq:  # what was handed over is no ticket of anybody's
             return waiter
         return next((hold for hold in self.held.values() if hold.seq == seq), None)
 
@@ -188,7 +188,7 @@ class Session(Lease):
 class Lock:
     """A name that is held, awaited or closed; a free lock has no row."""
 
-    __slots__ = ("bucket", "capacity", "closed_until", "holders", "name", "queue", "slot", "tenant", "used")
+    __slots__ = ("bucket", "capacity", "closed_until", "holders", "name", "queue", "requests", "slot", "tenant", "used")
 
     def __init__(self, tenant: Tenant, slot: int, name: str) -> None:
         self.tenant = tenant
@@ -203,7 +203,20 @@ class Lock:
         self.capacity = 0
         """Of the semaphore, while the lock is one; what it was last when it is none any more."""
         self.closed_until = 0
+        self.requests: dict[bytes, Hold | Waiter] | None = None
+        """Holds and waiters that can be asked for again, by their request ids; None when there was none."""
         self.bucket: Bucket | None = None
+
+    def note_request(self, item: Hold | Waiter) -> None:
+        if item.request:
+            if self.requests is None:
+                self.requests = {}
+            self.requests[item.request] = item
+
+    def forget_request(self, item: Hold | Waiter) -> None:
+        # A hold that is being taken away may have been asked for again: then its id is a younger one's.
+        if self.requests is not None and self.requests.get(item.request) is item:
+            del self.requests[item.request]
 
     @property
     def is_semaphore(self) -> bool:
@@ -219,7 +232,7 @@ class Lock:
 class Waiter:
     __slots__ = (
         "asked", "bucket", "capacity", "lease", "lock", "lock_delay", "metadata", "mode", "patient",
-        "permits", "seq", "steals", "until",
+        "permits", "request", "seq", "steals", "until",
     )  # fmt: skip
 
     def __init__(self, lock: Lock, lease: Lease, seq: int, asked: int, until: int) -> None:
@@ -235,6 +248,7 @@ class Waiter:
         self.metadata = b""
         self.lock_delay = 0
         self.steals = False
+        self.request = b""
         self.patient = True
         """False for a try: it waits for cachers alone."""
         self.bucket: Bucket | None = None
@@ -256,8 +270,8 @@ class Taken:
 
 class Hold:
     __slots__ = (
-        "asked", "bucket", "count", "lease", "lock", "lock_delay", "metadata", "mode", "permits", "seq", "since",
-        "taken", "token", "why",
+        "asked", "bucket", "count", "lease", "lock", "lock_delay", "metadata", "mode", "permits", "request", "seq",
+        "since", "taken", "token", "why",
     )  # fmt: skip
 
     def __init__(self, lock: Lock, lease: Lease, seq: int, token: int, mode: int, permits: int, since: int) -> None:
@@ -272,6 +286,8 @@ class Hold:
         """How often a session holds it (``reentrant``)."""
         self.metadata = b""
         self.lock_delay = 0
+        self.request = b""
+        """Given by whoever asked, so that the same request through another client finds this hold."""
         self.why = FREE
         self.taken: Taken | None = None
         self.bucket: Bucket | None = None

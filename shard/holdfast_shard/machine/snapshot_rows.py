@@ -83,6 +83,7 @@ class HoldRow(Row):
     lock_delay: int
     why: int
     taken: tuple[int, int, str] | None
+    request: bytes = b""
 
 
 class WaiterRow(Row):
@@ -97,6 +98,7 @@ class WaiterRow(Row):
     lock_delay: int
     steals: bool
     patient: bool
+    request: bytes = b""
 
 
 class LockRow(Row):
