@@ -30,7 +30,7 @@ META_SILENCE_S = 10.0
 
 EXEMPT = bytes(
     [
-        *(Kind.RELEASE, Kind.KEEPALIVE, Kind.CANCEL, Kind.END),
+        *(Kind.RELEASE, Kind.RENEW, Kind.KEEPALIVE, Kind.CANCEL, Kind.END),
         *(Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS),
     ]
 )

@@ -113,6 +113,8 @@ class Front:
         self._on_gone = on_closed
         self._loop = asyncio.get_running_loop()
         self._callers: dict[Connection, Downstream] = {}
+        self._own: dict[Connection, Downstream] = {}
+        """The router itself, as the client of those who come by its other fronts."""
         self._early: dict[Connection, Hello] = {}
         """Callers that came while the router did not hear its cluster's meta group."""
         self._complaints = Complaints()
@@ -166,6 +168,21 @@ class Front:
         if caller is not None:
             self._crowd.leave(_address(connection))
             self._on_gone(caller)
+
+    # The router itself (``operations.local_link``).
+
+    def admit(self, connection: Connection, principal: Principal) -> None:
+        self._own[connection] = caller = Downstream(connection)
+        caller.principal = principal
+
+    def dismiss(self, connection: Connection) -> None:
+        self._on_gone(self._own.pop(connection))
+
+    def receive(self, connection: Connection, kind: int, group: int, request: int, body: bytes) -> None:
+        if kind == Msg.PING:
+            connection.send(Msg.PONG, 0, request, b"")
+        elif connection in self._own:
+            self._on_request(self._own[connection], kind, group, request, body)
 
     # Messages.
 
@@ -278,7 +295,7 @@ class Front:
         connection.send(Msg.REFUSED, group, request, encode(refusal))
 
     def broadcast(self, kind: Msg, body: bytes) -> None:
-        for caller in self._callers.values():
+        for caller in (*self._callers.values(), *self._own.values()):
             if caller.principal is not None:
                 caller.connection.send(kind, 0, 0, body)
 

@@ -32,6 +32,8 @@ class Beliefs:
         """(tenant, client, lease): a read of what a lease has."""
         self._held: dict[LeaseKey, dict[int, Belief]] = {}
         """By token."""
+        self._given: set[int] = set()
+        """Tokens that an answer or an event has told of."""
         self._change: dict[LeaseKey, int] = {}
         self._asked: dict[tuple[int, int], int] = {}
         """(client, seq) -> reading of the entry that carried it first."""
@@ -61,6 +63,7 @@ class Beliefs:
     def _granted(self, event: Event) -> None:
         """A grant moves no deadline: it counts from the waiter's own acquire."""
         asked = self._asked[event.client, event.seq]
+        self._given.add(event.token)
         belief = Belief(event.tenant, event.name, event.token, asked + event.deadline_ms)
         self._held.setdefault((event.client, event.lease), {})[event.token] = belief
 
@@ -79,7 +82,8 @@ class Beliefs:
             if asked.options.steal and asked.options.now:
                 self._forget_name(tenant, asked.name)
             # What was asked for again under its request id is the first copy's, which may let go of it.
-            again = asked.options.request and any(token in held for held in self._held.values())
+            again = token in self._given
+            self._given.add(token)
             if status == Status.OK and first and not again:
                 belief = Belief(tenant, asked.name, token, clock + deadline)
                 self._held.setdefault(lease, {})[token] = belief

@@ -412,6 +412,12 @@ class Hold:
         else:
             self.lease_ended(Reason.SESSION_ENDED, "")
 
+    def leave_to_its_caller(self) -> None:
+        """Whoever was given the token renews and releases it from here on: it is neither kept alive nor given back."""
+        assert self.state == State.HELD, "only what is held can be left to another"
+        self.state = State.IDLE
+        self._leave()
+
     # Letting go.
 
     def release(self, waiter: Waiter | None) -> None:

@@ -1,0 +1,151 @@
+"""All operations of a router's fronts, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from holdfast.clock import boottime_ms
+from holdfast.core.client import ClientCore
+from holdfast.errors import HoldfastError
+from holdfast.wire.errors import Forbidden
+from holdfast.wire.messages import GroupRole, SlotTable
+from holdfast.wire.tenants import OPERATOR, Principal
+
+from .callers import Caller
+from .local_link import Exchange, Links
+from .locks import LockOperations
+from .opaque import Seals
+from .requests import (
+    Acquire,
+    Batch,
+    Break,
+    Check,
+    Checked,
+    CreateSession,
+    Done,
+    EndSession,
+    Get,
+    Grant,
+    KeepSession,
+    ListLocks,
+    ListSessions,
+    LockList,
+    LockState,
+    Operation,
+    Release,
+    Renew,
+    Renewed,
+    SessionGrant,
+    SessionList,
+)
+from .sessions import SessionOperations
+
+Result = Grant | Renewed | Done | LockState | Checked | SessionGrant
+
+
+class Operations:
+    """``authenticate`` raises ``Unauthenticated`` or ``Forbidden``; ``table`` is None until the cluster is known."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        secret: str,
+        *,
+        authenticate: Callable[[str], Principal],
+        table: Callable[[], SlotTable | None],
+        roles: Callable[[], list[GroupRole]],
+    ) -> None:
+        self._authenticate = authenticate
+        self._table = table
+        self._roles = roles
+        self._links = Links(exchange)
+        seals = Seals(secret)
+        self._locks = LockOperations(self._core_of, seals)
+        self._sessions = SessionOperations(self._core_of, seals)
+
+    def caller(self, key: str, address: str = "", request: bytes = b"") -> Caller:
+        """Who asks with this API key, now. Raises ``Unauthenticated``, ``Forbidden``."""
+        return Caller(self._authenticate(key), boottime_ms(), address, request)
+
+    def _core_of(self, tenant: int) -> ClientCore:
+        if tenant == OPERATOR:
+            raise Forbidden("the operator's keys take and show no locks of their own: use a tenant's key")
+        return self._links.core(tenant, self._table(), self._roles())
+
+    # Locks.
+
+    async def acquire(self, caller: Caller, asked: Acquire) -> Grant:
+        return await self._locks.acquire(caller, asked)
+
+    async def release(self, caller: Caller, asked: Release) -> Done:
+        return await self._locks.release(caller, asked)
+
+    async def renew(self, caller: Caller, asked: Renew) -> Renewed:
+        return await self._locks.renew(caller, asked)
+
+    async def get(self, caller: Caller, asked: Get) -> LockState:
+        return await self._locks.get(caller, asked)
+
+    async def check(self, caller: Caller, asked: Check) -> Checked:
+        return await self._locks.check(caller, asked)
+
+    async def list_locks(self, caller: Caller, asked: ListLocks) -> LockList:
+        return await self._locks.list(caller, asked)
+
+    async def break_lock(self, caller: Caller, asked: Break) -> Done:
+        return await self._locks.break_(caller, asked)
+
+    # Sessions.
+
+    async def create_session(self, caller: Caller, asked: CreateSession) -> SessionGrant:
+        return await self._sessions.create(caller, asked)
+
+    async def keep_session(self, caller: Caller, asked: KeepSession) -> SessionGrant:
+        return await self._sessions.keep(caller, asked)
+
+    async def end_session(self, caller: Caller, asked: EndSession) -> Done:
+        return await self._sessions.end(caller, asked)
+
+    async def list_sessions(self, caller: Caller, asked: ListSessions) -> SessionList:
+        return await self._sessions.list(caller, asked)
+
+    # Many.
+
+    async def carry_out(self, caller: Caller, asked: Operation) -> Result:
+        """Any operation that can stand in a batch."""
+        match asked:
+            case Acquire():
+                return await self.acquire(caller, asked)
+            case Release():
+                return await self.release(caller, asked)
+            case Renew():
+                return await self.renew(caller, asked)
+            case Get():
+                return await self.get(caller, asked)
+            case Check():
+                return await self.check(caller, asked)
+            case Break():
+                return await self.break_lock(caller, asked)
+            case CreateSession():
+                return await self.create_session(caller, asked)
+            case KeepSession():
+                return await self.keep_session(caller, asked)
+            case EndSession():
+                return await self.end_session(caller, asked)
+
+    async def batch(self, caller: Caller, asked: Batch) -> list[Result | HoldfastError]:
+        """Each for itself, side by side; in the order they were asked. Errors are answers here."""
+        callers = [caller.part(at) for at in range(len(asked.operations))]
+        tasks = [self.carry_out(mine, one) for mine, one in zip(callers, asked.operations, strict=True)]
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        results: list[Result | HoldfastError] = []
+        for result in ended:
+            if isinstance(result, BaseException) and not isinstance(result, HoldfastError):
+                raise result
+            results.append(result)
+        return results
+
+    async def close(self) -> None:
+        """Take back what callers still wait for."""
+        await self._links.close()
