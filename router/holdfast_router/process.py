@@ -44,6 +44,7 @@ from .dispatch import GroupDispatch, Outcome
 from .downstream import ALONE, Downstream, Front
 from .exempt import is_exempt, may_be_exempt
 from .item import Item
+from .operations import Operations
 from .showing import for_tenants
 from .stamping import Stamper
 from .upstream import Upstream
@@ -191,6 +192,13 @@ class Router:
             on_events=self._on_events,
         )
         self._upstream.keep({record.node: record.address for record in formation.nodes})
+        self.operations = Operations(
+            self._front,
+            formation.secret,
+            authenticate=self.directory.authenticate,
+            table=lambda: self.directory.record.table if self.directory.record is not None else None,
+            roles=lambda: list(self._roles.values()),
+        )
         self.gate.start()
 
     async def listen(self, host: str, port: int, tls: Certificates | None) -> None:
@@ -200,6 +208,12 @@ class Router:
         acceptor = self._acceptor = self._front.acceptor(tls)
         found = await acceptor.listen(host, port)
         self.address = f"{found[0]}:{found[1]}"
+
+    @property
+    def ready(self) -> bool:
+        """Whether what is asked can be admitted and be answered: the cluster is known, and every group has a leader."""
+        dispatches = self._dispatches.values()
+        return self.directory.is_fresh and bool(dispatches) and all(dispatch.leader for dispatch in dispatches)
 
     async def serve(self) -> None:
         """Until TERM or INT."""
@@ -225,6 +239,7 @@ class Router:
     async def close(self) -> None:
         if self._acceptor is not None:
             self._acceptor.close()
+        await self.operations.close()
         self._front.close()
         for task in self._tasks:
             task.cancel()

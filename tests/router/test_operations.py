@@ -1,0 +1,284 @@
+"""What the router does for callers of its other fronts, with two routers that share nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from holdfast.errors import (
+    AlreadyHeld,
+    HoldfastError,
+    InvalidArgument,
+    InvalidLockID,
+    InvalidName,
+    LockLost,
+    LockTimeout,
+    NotHeld,
+    SessionLost,
+    Unauthenticated,
+)
+from holdfast.wire.errors import Forbidden
+from holdfast_router.operations.requests import (
+    Acquire,
+    Batch,
+    Break,
+    Check,
+    Checked,
+    CreateSession,
+    EndSession,
+    Get,
+    Grant,
+    KeepSession,
+    ListLocks,
+    ListSessions,
+    Release,
+    Renew,
+)
+from holdfast_router.process import Router
+from tests.router.routers import LOCKER, OTHER, PREFIXED, READER, Node
+
+REQUEST = b"r" * 16
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    node = Node(tmp_path_factory.mktemp("operations") / "cluster")
+    yield node
+    assert node.process.stop() == 0
+
+
+@pytest.fixture
+async def one(node: Node) -> AsyncIterator[Router]:
+    router = await node.router()
+    yield router
+    await router.close()
+
+
+@pytest.fixture
+async def two(node: Node) -> AsyncIterator[Router]:
+    router = await node.router()
+    yield router
+    await router.close()
+
+
+async def test_a_lock_had_through_one_router_is_renewed_checked_and_released_through_another(
+    node: Node, one: Router, two: Router
+) -> None:
+    grant = await one.operations.acquire(node.caller(one), Acquire(name="a", ttl_ms=20_000, metadata="me"))
+    assert 19_000 < grant.expires_in_ms < 20_000
+    state = await two.operations.get(node.caller(two), Get(name="a"))
+    assert [(holder.token, holder.metadata, holder.mode) for holder in state.holders] == [
+        (grant.token, "me", "exclusive")
+    ]
+    with pytest.raises(LockTimeout):
+        await two.operations.acquire(node.caller(two), Acquire(name="a"))
+    renewed = await two.operations.renew(node.caller(two), Renew(lock_id=grant.lock_id, ttl_ms=60_000))
+    assert 55_000 < renewed.expires_in_ms < 60_000
+    assert (await two.operations.check(node.caller(two), Check(name="a", token=grant.token))).held
+    await two.operations.release(node.caller(two), Release(lock_id=grant.lock_id))
+    assert not (await one.operations.check(node.caller(one), Check(lock_id=grant.lock_id))).held
+    with pytest.raises(NotHeld):
+        await one.operations.release(node.caller(one), Release(lock_id=grant.lock_id))
+
+
+async def test_the_router_gives_back_nothing_that_it_told_of(node: Node, one: Router) -> None:
+    router = await node.router()
+    grant = await router.operations.acquire(node.caller(router), Acquire(name="kept"))
+    await router.close()
+    assert (await one.operations.check(node.caller(one), Check(lock_id=grant.lock_id))).held
+
+
+async def test_who_waits_is_answered_when_its_turn_comes_and_kept_alive_meanwhile(
+    node: Node, one: Router, two: Router
+) -> None:
+    first = await one.operations.acquire(node.caller(one), Acquire(name="b"))
+    asked = Acquire(name="b", ttl_ms=300, wait_ms=10_000)
+    waiting = asyncio.create_task(two.operations.acquire(node.caller(two), asked))
+    await _awaited(node, one, "b")
+    began = asyncio.get_running_loop().time()
+    while asyncio.get_running_loop().time() < began + 0.7:  # longer than the waiter's lease would last by itself
+        await asyncio.sleep(0.05)
+    await one.operations.release(node.caller(one), Release(lock_id=first.lock_id))
+    second = await waiting
+    assert second.token > first.token
+    assert 700 < second.expires_in_ms < 1200, "counted from the arrival of the request, however long it waited"
+
+
+async def test_who_gives_up_waiting_leaves_the_queue(node: Node, one: Router) -> None:
+    await one.operations.acquire(node.caller(one), Acquire(name="c"))
+    waiting = asyncio.create_task(one.operations.acquire(node.caller(one), Acquire(name="c", wait_ms=60_000)))
+    await _awaited(node, one, "c")
+    waiting.cancel()
+    async with asyncio.timeout(5):
+        while (await one.operations.get(node.caller(one), Get(name="c"))).waiters:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_closing_router_takes_back_what_waits(node: Node, one: Router) -> None:
+    await one.operations.acquire(node.caller(one), Acquire(name="d"))
+    router = await node.router()
+    waiting = asyncio.create_task(router.operations.acquire(node.caller(router), Acquire(name="d", wait_ms=60_000)))
+    await _awaited(node, one, "d")
+    await router.close()
+    with pytest.raises(HoldfastError, match="closed"):
+        await waiting
+    assert (await one.operations.get(node.caller(one), Get(name="d"))).waiters == 0
+
+
+async def test_a_request_repeated_through_another_router_finds_its_own_grant(
+    node: Node, one: Router, two: Router
+) -> None:
+    asked = Acquire(name="e")
+    first = await one.operations.acquire(node.caller(one, request=REQUEST), asked)
+    again = await two.operations.acquire(node.caller(two, request=REQUEST), asked)
+    assert again.token == first.token
+    made = await one.operations.create_session(node.caller(one, request=REQUEST), CreateSession())
+    same = await two.operations.create_session(node.caller(two, request=REQUEST), CreateSession())
+    assert made.session == same.session
+
+
+async def test_sessions_are_served_by_any_router(node: Node, one: Router, two: Router) -> None:
+    made = await one.operations.create_session(node.caller(one), CreateSession(ttl_ms=5000, metadata="batch"))
+    grants = [
+        await router.operations.acquire(node.caller(router), Acquire(name=name, session=made.session))
+        for router, name in ((one, "s/1"), (two, "s/2"), (two, "s/3"))
+    ]
+    kept = await two.operations.keep_session(node.caller(two), KeepSession(session=made.session))
+    assert 4500 < kept.expires_in_ms < 5000
+    with pytest.raises(AlreadyHeld):
+        await one.operations.acquire(node.caller(one), Acquire(name="s/2", session=made.session, wait_ms=5000))
+    with pytest.raises(InvalidArgument, match="keep the session alive"):
+        await one.operations.renew(node.caller(one), Renew(lock_id=grants[0].lock_id))
+    state = await one.operations.get(node.caller(one), Get(name="s/3"))
+    assert state.holders[0].session_id == made.id
+    parts = await one.operations.list_sessions(node.caller(one), ListSessions())
+    mine = [part for part in parts.sessions if part.id == made.id]
+    assert (sum(part.held for part in mine), {part.session for part in mine}) == (3, {made.session})
+    await two.operations.end_session(node.caller(two), EndSession(session=made.session))
+    for grant in grants:
+        assert not (await one.operations.check(node.caller(one), Check(lock_id=grant.lock_id))).held
+    for router in (one, two):
+        with pytest.raises(SessionLost):
+            await router.operations.keep_session(node.caller(router), KeepSession(session=made.session))
+        with pytest.raises(SessionLost):
+            await router.operations.acquire(node.caller(router), Acquire(name="s/4", session=made.session))
+    with pytest.raises(SessionLost):
+        await one.operations.end_session(node.caller(one), EndSession(session=made.session))
+
+
+async def test_what_is_being_taken_away_is_said_to_be_lost(node: Node, one: Router) -> None:
+    grant = await one.operations.acquire(node.caller(one), Acquire(name="f"))
+    await one.operations.break_lock(node.caller(one), Break(name="f", reason="deploy"))
+    with pytest.raises(LockLost, match="deploy"):
+        await one.operations.renew(node.caller(one), Renew(lock_id=grant.lock_id))
+
+
+async def test_a_list_goes_through_all_groups_page_by_page(node: Node, one: Router) -> None:
+    names = {f"list/{number}" for number in range(25)}
+    for name in names:
+        await one.operations.acquire(node.caller(one), Acquire(name=name))
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        page = await one.operations.list_locks(node.caller(one), ListLocks(prefix="list/", limit=7, cursor=cursor))
+        assert len(page.locks) <= 7
+        seen += [lock.name for lock in page.locks]
+        cursor = page.cursor
+        if not cursor:
+            break
+    assert sorted(seen) == sorted(names)
+    with pytest.raises(InvalidArgument):
+        await one.operations.list_locks(
+            node.caller(one), ListLocks(prefix="other/", cursor=await _cursor(node, one, "pages/"))
+        )
+
+
+async def test_sessions_cursors_and_lock_ids_of_others_are_refused(node: Node, one: Router) -> None:
+    made = await one.operations.create_session(node.caller(one), CreateSession())
+    cursor = await _cursor(node, one, "list of one/")
+    grant = await one.operations.acquire(node.caller(one), Acquire(name="g"))
+    other = node.caller(one, OTHER)
+    with pytest.raises(InvalidArgument):
+        await one.operations.keep_session(other, KeepSession(session=made.session))
+    with pytest.raises(InvalidArgument):
+        await one.operations.list_locks(other, ListLocks(prefix="list of one/", cursor=cursor))
+    with pytest.raises(InvalidLockID):
+        await one.operations.release(other, Release(lock_id=grant.lock_id))
+    assert not (await one.operations.get(other, Get(name="g"))).held
+    for damaged in (made.session[:-1], made.session + "A", "hfs1_", "", "hfc1_" + made.session[5:]):
+        with pytest.raises(InvalidArgument):
+            await one.operations.keep_session(node.caller(one), KeepSession(session=damaged))
+
+
+async def test_keys_do_what_their_role_and_prefix_allow(node: Node, one: Router) -> None:
+    operations = one.operations
+    reader, locker, prefixed = (node.caller(one, key) for key in (READER, LOCKER, PREFIXED))
+    await operations.get(reader, Get(name="h"))
+    grant = await operations.acquire(locker, Acquire(name="h"))
+    await operations.acquire(prefixed, Acquire(name="mine/h"))
+    for refused in (
+        operations.acquire(reader, Acquire(name="h2")),
+        operations.release(reader, Release(lock_id=grant.lock_id)),
+        operations.create_session(reader, CreateSession()),
+        operations.acquire(locker, Acquire(name="h", steal=True, now=True)),
+        operations.break_lock(locker, Break(name="h")),
+        operations.get(prefixed, Get(name="h")),
+        operations.renew(prefixed, Renew(lock_id=grant.lock_id)),
+        operations.list_locks(prefixed, ListLocks()),
+        operations.list_sessions(prefixed, ListSessions()),
+        operations.get(node.caller(one, node.operator_key), Get(name="h")),
+    ):
+        with pytest.raises(Forbidden):
+            await refused
+    with pytest.raises(Unauthenticated):
+        node.caller(one, OTHER[:-1] + "x")
+
+
+async def test_a_batch_answers_each_operation_for_itself(node: Node, one: Router) -> None:
+    held = await one.operations.acquire(node.caller(one), Acquire(name="i"))
+    asked = Batch(
+        operations=[
+            Acquire(name="i/1"),
+            Acquire(name="i"),
+            Check(lock_id=held.lock_id),
+            Acquire(name="\n"),
+            Release(lock_id=held.lock_id),
+        ]
+    )
+    results = await one.operations.batch(node.caller(one), asked)
+    assert [type(result) for result in results[:1]] == [Grant]
+    assert isinstance(results[1], LockTimeout)
+    assert isinstance(results[2], Checked)
+    assert isinstance(results[3], InvalidName)
+    assert not isinstance(results[4], HoldfastError)
+
+
+async def test_wrong_combinations_are_refused_in_words(node: Node, one: Router) -> None:
+    for asked in (
+        Acquire(name="j", permits=2),
+        Acquire(name="j", mode="permits", permits=3, capacity=2),
+        Acquire(name="j", now=True),
+        Acquire(name="j", mode="shared", steal=True),
+        Acquire(name="j", metadata="é" * 1024),
+    ):
+        with pytest.raises(InvalidArgument):
+            await one.operations.acquire(node.caller(one), asked)
+    for named in (Release(), Release(name="j"), Release(name="j", token=1, lock_id="hf1_x")):
+        with pytest.raises(InvalidArgument):
+            await one.operations.release(node.caller(one), named)
+
+
+async def _awaited(node: Node, router: Router, name: str) -> None:
+    async with asyncio.timeout(10):
+        while not (await router.operations.get(node.caller(router), Get(name=name))).waiters:
+            await asyncio.sleep(0.01)
+
+
+async def _cursor(node: Node, router: Router, prefix: str) -> str:
+    for number in range(2):
+        await router.operations.acquire(node.caller(router), Acquire(name=f"{prefix}of the cursor {number}"))
+    page = await router.operations.list_locks(node.caller(router), ListLocks(prefix=prefix, limit=1))
+    assert page.cursor
+    return page.cursor
