@@ -22,10 +22,12 @@ from holdfast.errors import (
 from holdfast.wire.errors import Forbidden
 from holdfast_router.operations.requests import (
     Acquire,
+    AcquireOne,
     Batch,
     Break,
     Check,
     Checked,
+    CheckOne,
     CreateSession,
     EndSession,
     Get,
@@ -34,6 +36,7 @@ from holdfast_router.operations.requests import (
     ListLocks,
     ListSessions,
     Release,
+    ReleaseOne,
     Renew,
 )
 from holdfast_router.process import Router
@@ -240,11 +243,11 @@ async def test_a_batch_answers_each_operation_for_itself(node: Node, one: Router
     held = await one.operations.acquire(node.caller(one), Acquire(name="i"))
     asked = Batch(
         operations=[
-            Acquire(name="i/1"),
-            Acquire(name="i"),
-            Check(lock_id=held.lock_id),
-            Acquire(name="\n"),
-            Release(lock_id=held.lock_id),
+            AcquireOne(name="i/1"),
+            AcquireOne(name="i"),
+            CheckOne(lock_id=held.lock_id),
+            AcquireOne(name="\n"),
+            ReleaseOne(lock_id=held.lock_id),
         ]
     )
     results = await one.operations.batch(node.caller(one), asked)

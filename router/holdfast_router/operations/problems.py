@@ -67,8 +67,10 @@ PROBLEMS: Final[dict[type[HoldfastError], Problem]] = {
 
 
 def problem_of(error: HoldfastError) -> Problem:
-    """The row of an error's nearest class."""
-    for kind in type(error).__mro__:
-        if kind in PROBLEMS:
-            return PROBLEMS[kind]
-    return PROBLEMS[errors.OutcomeUnknown]
+    return problem_of_kind(type(error))
+
+
+def problem_of_kind(kind: type[HoldfastError]) -> Problem:
+    """The row of the nearest class; of what has none it is not known whether it happened."""
+    found = next((PROBLEMS[base] for base in kind.__mro__ if base in PROBLEMS), None)
+    return found or PROBLEMS[errors.OutcomeUnknown]

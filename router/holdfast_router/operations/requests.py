@@ -27,8 +27,8 @@ BATCH_OPERATIONS_MAX = 256
 TTL_MS = 30_000
 
 Name = Annotated[
-    str, Meta(min_length=1, max_length=NAME_BYTES_MAX, description="UTF-8, 1 to 512 bytes, no control characters.",
-              examples=["orders/7"]),
+    str, Meta(min_length=1, max_length=NAME_BYTES_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$",
+              description="UTF-8, 1 to 512 bytes, no control characters.", examples=["orders/7"]),
 ]  # fmt: skip
 Prefix = Annotated[str, Meta(max_length=NAME_BYTES_MAX, description="Names that begin with it.", examples=["orders/"])]
 Ttl = Annotated[int, Meta(ge=TTL_MS_MIN, le=TTL_MS_MAX, description="Life of the lease unless it is renewed, ms.")]
@@ -80,13 +80,13 @@ class AcquireOptions(Asked, frozen=True, kw_only=True):
     reason: Why = ""
 
 
-class Acquire(AcquireOptions, frozen=True, kw_only=True, tag="acquire", tag_field="op"):
+class Acquire(AcquireOptions, frozen=True, kw_only=True):
     """Take a lock, waiting for it if need be."""
 
     name: Name
 
 
-class Release(Asked, frozen=True, kw_only=True, tag="release", tag_field="op"):
+class Release(Asked, frozen=True, kw_only=True):
     """Let go of a grant: by ``lock_id``, or by ``name`` and ``token``."""
 
     name: Annotated[str, Meta(max_length=NAME_BYTES_MAX)] = ""
@@ -94,7 +94,7 @@ class Release(Asked, frozen=True, kw_only=True, tag="release", tag_field="op"):
     lock_id: LockIdText = ""
 
 
-class Renew(Asked, frozen=True, kw_only=True, tag="renew", tag_field="op"):
+class Renew(Asked, frozen=True, kw_only=True):
     """Extend the lease of a grant: by ``lock_id``, or by ``name`` and ``token``."""
 
     name: Annotated[str, Meta(max_length=NAME_BYTES_MAX)] = ""
@@ -103,13 +103,13 @@ class Renew(Asked, frozen=True, kw_only=True, tag="renew", tag_field="op"):
     ttl_ms: Ttl = TTL_MS
 
 
-class Get(Asked, frozen=True, kw_only=True, tag="get", tag_field="op"):
+class Get(Asked, frozen=True, kw_only=True):
     """Who holds a name, and how many wait."""
 
     name: Name
 
 
-class Check(Asked, frozen=True, kw_only=True, tag="check", tag_field="op"):
+class Check(Asked, frozen=True, kw_only=True):
     """Whether a grant still holds: by ``lock_id``, or by ``name`` and ``token``."""
 
     name: Annotated[str, Meta(max_length=NAME_BYTES_MAX)] = ""
@@ -117,7 +117,7 @@ class Check(Asked, frozen=True, kw_only=True, tag="check", tag_field="op"):
     lock_id: LockIdText = ""
 
 
-class Break(Asked, frozen=True, kw_only=True, tag="break", tag_field="op"):
+class Break(Asked, frozen=True, kw_only=True):
     """Take a lock from its holders, or from that of ``token`` alone. Needs role admin."""
 
     name: Name
@@ -192,20 +192,20 @@ class LockList(Told, frozen=True, kw_only=True):
 # Sessions.
 
 
-class CreateSession(Asked, frozen=True, kw_only=True, tag="create_session", tag_field="op"):
+class CreateSession(Asked, frozen=True, kw_only=True):
     """A session: one lease over many locks, kept alive by one keepalive."""
 
     ttl_ms: Ttl = TTL_MS
     metadata: Metadata = ""
 
 
-class KeepSession(Asked, frozen=True, kw_only=True, tag="keep_session", tag_field="op"):
+class KeepSession(Asked, frozen=True, kw_only=True):
     """Extend a session by its TTL, with all that is held through it."""
 
     session: SessionText
 
 
-class EndSession(Asked, frozen=True, kw_only=True, tag="end_session", tag_field="op"):
+class EndSession(Asked, frozen=True, kw_only=True):
     """End a session, and let go of all that is held through it."""
 
     session: SessionText
@@ -246,7 +246,36 @@ class SessionList(Told, frozen=True, kw_only=True):
 
 # Batches.
 
-Operation = Acquire | Release | Renew | Get | Check | Break | CreateSession | KeepSession | EndSession
+
+class AcquireOne(Acquire, frozen=True, kw_only=True, tag="acquire", tag_field="op"):
+    pass
+
+
+class ReleaseOne(Release, frozen=True, kw_only=True, tag="release", tag_field="op"):
+    pass
+
+
+class RenewOne(Renew, frozen=True, kw_only=True, tag="renew", tag_field="op"):
+    pass
+
+
+class GetOne(Get, frozen=True, kw_only=True, tag="get", tag_field="op"):
+    pass
+
+
+class CheckOne(Check, frozen=True, kw_only=True, tag="check", tag_field="op"):
+    pass
+
+
+class BreakOne(Break, frozen=True, kw_only=True, tag="break", tag_field="op"):
+    pass
+
+
+class KeepOne(KeepSession, frozen=True, kw_only=True, tag="keep_session", tag_field="op"):
+    pass
+
+
+Operation = AcquireOne | ReleaseOne | RenewOne | GetOne | CheckOne | BreakOne | KeepOne
 
 
 class Batch(Asked, frozen=True, kw_only=True):

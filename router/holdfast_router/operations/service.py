@@ -127,12 +127,8 @@ class Operations:
                 return await self.check(caller, asked)
             case Break():
                 return await self.break_lock(caller, asked)
-            case CreateSession():
-                return await self.create_session(caller, asked)
             case KeepSession():
                 return await self.keep_session(caller, asked)
-            case EndSession():
-                return await self.end_session(caller, asked)
 
     async def batch(self, caller: Caller, asked: Batch) -> list[Result | HoldfastError]:
         """Each for itself, side by side; in the order they were asked. Errors are answers here."""

@@ -1,0 +1,183 @@
+"""The table of what is served: requests are decoded by it, and the OpenAPI document is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, Struct
+
+from holdfast import errors
+from holdfast.errors import HoldfastError
+from holdfast.wire.errors import Forbidden, Throttled
+from holdfast.wire.limits import TOKEN_MAX
+
+from ..operations import Caller, Operations
+from ..operations import requests as ask
+from ..operations.problems import IdempotencyConflict
+from .batches import BatchAnswer, answer_batch
+
+Error = type[HoldfastError]
+
+ALWAYS: Final[tuple[Error, ...]] = (
+    errors.InvalidArgument,
+    errors.BadMessage,
+    errors.Unauthenticated,
+    Forbidden,
+    Throttled,
+    errors.Unavailable,
+    errors.OutcomeUnknown,
+    errors.TooLarge,
+)
+
+
+class Nothing(ask.Asked, frozen=True, kw_only=True):
+    """No fields."""
+
+
+class OfToken(ask.Asked, frozen=True, kw_only=True):
+    """The grant that is meant, by its fencing token."""
+
+    token: ask.Token
+
+
+class RenewBody(OfToken, frozen=True, kw_only=True):
+    """The grant to renew, and for how long."""
+
+    ttl_ms: ask.Ttl = ask.TTL_MS
+
+
+class BreakBody(ask.Asked, frozen=True, kw_only=True):
+    """What to take, and why."""
+
+    token: Annotated[int, Meta(ge=0, le=TOKEN_MAX, description="Of one holder; 0 for all of them.")] = 0
+    reason: ask.Why = ""
+    now: Annotated[bool, Meta(description="Do not wait until the holder has stopped believing.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """``asked`` is made of what path, query and body say together."""
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    asked: type[Struct]
+    result: type[Struct]
+    carry_out: Callable[[Operations, Caller, Any], Awaitable[Struct]]
+    body: type[Struct] | None = None
+    query: type[Struct] | None = None
+    status: int = 200
+    errors: tuple[Error, ...] = ()
+    example: dict[str, object] = field(default_factory=dict)
+    told: dict[str, object] = field(default_factory=dict)
+    """Example of an answer."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether it can be sent again under an Idempotency-Key."""
+        return self.body is not None and not issubclass(self.asked, ask.Get | ask.Check)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its answer may be long in coming."""
+        return issubclass(self.asked, ask.Acquire | ask.Batch)
+
+    @property
+    def problems(self) -> tuple[Error, ...]:
+        return (*ALWAYS, *((IdempotencyConflict,) if self.changes else ()), *self.errors)
+
+
+_GRANT: Final[dict[str, object]] = {
+    "name": "orders/7", "token": 42, "lock_id": "hf1_…", "expires_in_ms": 29698, "session": "",
+}  # fmt: skip
+_SESSION: Final[dict[str, object]] = {
+    "session": "hfs1_…", "id": "0123456789abcdef0123456789abcdef", "ttl_ms": 30000, "expires_in_ms": 29698,
+}  # fmt: skip
+_HELD: Final[dict[str, object]] = {"name": "orders/7", "token": 42}
+_ACQUIRE_ERRORS: Final[tuple[Error, ...]] = (
+    errors.LockTimeout,
+    errors.AlreadyHeld,
+    errors.CapacityMismatch,
+    errors.SessionLost,
+    errors.LockLost,
+    errors.QuotaExceeded,
+)
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    Endpoint(
+        "acquireLock", "POST", "/v1/locks/{name}/acquire", "Take a lock", ask.Acquire, ask.Grant, Operations.acquire,
+        body=ask.AcquireOptions, errors=_ACQUIRE_ERRORS, example={"ttl_ms": 30000, "wait_ms": 10000}, told=_GRANT,
+    ),
+    Endpoint(
+        "acquire", "POST", "/v1/acquire", "Take a lock; its name in the body", ask.Acquire, ask.Grant,
+        Operations.acquire, body=ask.Acquire, errors=_ACQUIRE_ERRORS,
+        example={"name": "orders/7", "ttl_ms": 30000, "wait_ms": 10000}, told=_GRANT,
+    ),
+    Endpoint(
+        "releaseLock", "POST", "/v1/locks/{name}/release", "Let go of a lock", ask.Release, ask.Done,
+        Operations.release, body=OfToken, errors=(errors.NotHeld,), example={"token": 42}, told={"ok": True},
+    ),
+    Endpoint(
+        "release", "POST", "/v1/release", "Let go of a lock; named in the body", ask.Release, ask.Done,
+        Operations.release, body=ask.Release, errors=(errors.NotHeld,), example=_HELD, told={"ok": True},
+    ),
+    Endpoint(
+        "renewLock", "POST", "/v1/locks/{name}/renew", "Extend the lease of a lock", ask.Renew, ask.Renewed,
+        Operations.renew, body=RenewBody, errors=(errors.NotHeld, errors.LockLost, errors.QuotaExceeded),
+        example={"token": 42, "ttl_ms": 30000}, told={"expires_in_ms": 29698},
+    ),
+    Endpoint(
+        "renew", "POST", "/v1/renew", "Extend the lease of a lock; named in the body", ask.Renew, ask.Renewed,
+        Operations.renew, body=ask.Renew, errors=(errors.NotHeld, errors.LockLost, errors.QuotaExceeded),
+        example={**_HELD, "ttl_ms": 30000}, told={"expires_in_ms": 29698},
+    ),
+    Endpoint(
+        "getLock", "GET", "/v1/locks/{name}", "Who holds a name, and how many wait", ask.Get, ask.LockState,
+        Operations.get,
+    ),
+    Endpoint(
+        "get", "POST", "/v1/get", "Who holds a name; given in the body", ask.Get, ask.LockState, Operations.get,
+        body=ask.Get, example={"name": "orders/7"},
+    ),
+    Endpoint(
+        "checkLock", "GET", "/v1/locks/{name}/check", "Whether a token still holds a lock", ask.Check, ask.Checked,
+        Operations.check, query=OfToken, told={"held": True},
+    ),
+    Endpoint(
+        "check", "POST", "/v1/check", "Whether a grant still holds; named in the body", ask.Check, ask.Checked,
+        Operations.check, body=ask.Check, example=_HELD, told={"held": True},
+    ),
+    Endpoint(
+        "listLocks", "GET", "/v1/locks", "Names that are held, awaited or closed", ask.ListLocks, ask.LockList,
+        Operations.list_locks, query=ask.ListLocks,
+    ),
+    Endpoint(
+        "breakLock", "POST", "/v1/locks/{name}/break", "Take a lock from its holders (role admin)", ask.Break,
+        ask.Done, Operations.break_lock, body=BreakBody, errors=(errors.NotHeld,), example={"reason": "maintenance"},
+        told={"ok": True},
+    ),
+    Endpoint(
+        "createSession", "POST", "/v1/sessions", "Make a session", ask.CreateSession, ask.SessionGrant,
+        Operations.create_session, body=ask.CreateSession, status=201, errors=(errors.QuotaExceeded,),
+        example={"ttl_ms": 30000}, told=_SESSION,
+    ),
+    Endpoint(
+        "listSessions", "GET", "/v1/sessions", "Every session's part in every shard group", ask.ListSessions,
+        ask.SessionList, Operations.list_sessions, query=ask.ListSessions,
+    ),
+    Endpoint(
+        "keepSession", "POST", "/v1/sessions/{session}/keepalive", "Extend a session by its TTL", ask.KeepSession,
+        ask.SessionGrant, Operations.keep_session, body=Nothing, errors=(errors.SessionLost,), told=_SESSION,
+    ),
+    Endpoint(
+        "endSession", "DELETE", "/v1/sessions/{session}", "End a session, and let go of all it holds", ask.EndSession,
+        ask.Done, Operations.end_session, errors=(errors.SessionLost,), told={"ok": True},
+    ),
+    Endpoint(
+        "batch", "POST", "/v1/batch", "Many operations in one request", ask.Batch, BatchAnswer, answer_batch,
+        body=ask.Batch, example={"operations": [{"op": "acquire", "name": "orders/7"}, {"op": "get", "name": "a"}]},
+    ),
+)  # fmt: skip

@@ -1,0 +1,143 @@
+"""The OpenAPI 3.1 document, made from the table that serves and the types that decode."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from ..operations.problems import problem_of
+from .endpoints import ENDPOINTS, Endpoint
+from .problem_details import MEDIA_TYPE, ProblemDetails
+
+_REFERENCE = "#/components/schemas/{name}"
+_DESCRIPTION = """\
+Locks held by a quorum, on disk, under a lease, with fencing tokens. A name in a path is percent-encoded as a whole
+(`orders%2F7`); names `.` and `..`, which many clients cannot send in a path, travel in a body. `expires_in_ms` counts
+from when you sent the request. Errors are `application/problem+json`; decide by `code`.\
+"""
+
+
+def document(server: str = "/") -> dict[str, Any]:
+    types = {
+        kind for endpoint in ENDPOINTS for kind in (endpoint.body, endpoint.query, endpoint.result, endpoint.asked)
+    }
+    kinds = [*sorted((kind for kind in types if kind is not None), key=lambda kind: kind.__name__), ProblemDetails]
+    (schemas, components) = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in ENDPOINTS:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, components)
+    for path, told in (("/healthz", "the process is alive"), ("/readyz", "it can serve what it is asked")):
+        paths[path] = {"get": _probe(path, told)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Holdfast", "version": "1", "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": server}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key, `hf_…`."}},
+        },
+    }  # fmt: skip
+
+
+def _operation(endpoint: Endpoint, components: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "operationId": endpoint.id,
+        "summary": endpoint.summary,
+        "tags": ["sessions" if "ession" in endpoint.id else "batch" if endpoint.id == "batch" else "locks"],
+        "parameters": [*_path_parameters(endpoint, components), *_query_parameters(endpoint, components)],
+        "responses": _responses(endpoint),
+    }
+    if endpoint.changes:
+        found["parameters"].append(_IDEMPOTENCY)
+    if endpoint.id == "getLock":
+        found["parameters"].append(_IF_NONE_MATCH)
+        found["responses"]["304"] = {"description": "Nothing has changed but ages and remaining times"}
+    if endpoint.body is not None:
+        media = {"schema": _reference(endpoint.body)}
+        if endpoint.example:
+            media["example"] = endpoint.example
+        found["requestBody"] = {"required": _is_required(endpoint), "content": {"application/json": media}}
+    return found
+
+
+def _is_required(endpoint: Endpoint) -> bool:
+    assert endpoint.body is not None
+    return any(field.required for field in msgspec.structs.fields(endpoint.body))
+
+
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key", "in": "header", "required": False,
+    "description": "The same for every copy of one request: it is carried out once, and copies get the first answer.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}  # fmt: skip
+_IF_NONE_MATCH = {
+    "name": "If-None-Match", "in": "header", "required": False, "description": "`ETag` of an answer before.",
+    "schema": {"type": "string", "pattern": '^W/"[0-9a-f]+"$'},
+}  # fmt: skip
+
+
+def _path_parameters(endpoint: Endpoint, components: dict[str, Any]) -> list[dict[str, Any]]:
+    properties = components[endpoint.asked.__name__]["properties"]
+    return [
+        {
+            "name": name, "in": "path", "required": True, "schema": {**properties[name], "minLength": 1},
+            "description": "Percent-encoded as a whole.",
+        }
+        for name in re.findall(r"{(\w+)}", endpoint.path)
+    ]  # fmt: skip
+
+
+def _query_parameters(endpoint: Endpoint, components: dict[str, Any]) -> list[dict[str, Any]]:
+    if endpoint.query is None:
+        return []
+    schema = components[endpoint.query.__name__]
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": part}
+        for name, part in schema["properties"].items()
+    ]
+
+
+def _responses(endpoint: Endpoint) -> dict[str, Any]:
+    told: dict[str, Any] = {"schema": _reference(endpoint.result)}
+    if endpoint.told:
+        told["example"] = endpoint.told
+    found: dict[str, Any] = {str(endpoint.status): {"description": "Done", "content": {"application/json": told}}}
+    codes: dict[int, list[str]] = {}
+    for kind in endpoint.problems:
+        problem = problem_of(kind.__new__(kind))
+        codes.setdefault(problem.http, []).append(f"`{problem.slug}`: {problem.title}")
+    codes[404] = codes.get(404, ["`not-found`: There is no such path"])
+    if endpoint.body is not None:
+        codes[408] = ["`request-timeout`: The body came too slowly"]
+        codes[415] = ["`unsupported-media-type`: A body is application/json"]
+    for status, words in sorted(codes.items()):
+        found[str(status)] = {
+            "description": "; ".join(words), "content": {MEDIA_TYPE: {"schema": _reference(ProblemDetails)}},
+        }  # fmt: skip
+    return found
+
+
+def _probe(path: str, told: str) -> dict[str, Any]:
+    answers: dict[str, Any] = {"200": {"description": f"Yes: {told}"}}
+    if path == "/readyz":
+        problem = {MEDIA_TYPE: {"schema": _reference(ProblemDetails)}}
+        answers["503"] = {"description": "No, not now", "content": problem}
+    return {
+        "operationId": path[1:], "summary": f"Whether {told}", "tags": ["health"], "security": [], "responses": answers,
+    }  # fmt: skip
+
+
+def _reference(kind: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(name=kind.__name__)}
+
+
+def encoded(found: dict[str, Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(found), indent=1)
