@@ -37,6 +37,10 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m holdfast_router", description=__doc__)
     parser.add_argument("--formation", type=Path, required=True, help="the cluster's formation.json")
     parser.add_argument("--listen", default="127.0.0.1:8420", help="HOST:PORT for SDKs")
+    parser.add_argument("--http", metavar="HOST:PORT", help="for HTTP; default: the port after --listen's; '' for off")
+    parser.add_argument(
+        "--cors-origin", action="append", default=[], metavar="ORIGIN", help="of pages that may use HTTP; repeatable"
+    )
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM; with --tls-key")
     parser.add_argument("--tls-key", type=Path, metavar="FILE")
     parser.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="SDKs have to show a certificate of it")
@@ -68,19 +72,25 @@ async def _run(options: argparse.Namespace, tls: _Tls) -> None:
             _check_plaintext(node.address, allowed=options.plaintext)
     redis_url = os.environ.get("HOLDFAST_REDIS_URL", "")
     router = Router(formation, tls.nodes, meta_silence_s=options.meta_silence, redis_url=redis_url)
+    where = options.listen
     try:
-        await router.listen(*split_address(options.listen, port_min=0), tls.clients)
+        await router.listen(*split_address(where, port_min=0), tls.clients)
         if tls.clients is None:
             _check_plaintext(router.address, allowed=options.plaintext)
+        if options.http:
+            where = options.http
+            await router.listen_http(*split_address(where, port_min=0), tls.clients, cors_origins=options.cors_origin)
+            if tls.clients is None and router.http is not None:
+                _check_plaintext(router.http.address, allowed=options.plaintext)
     except TlsUnusable:
         await router.close()
         raise
     except (socket.gaierror, UnicodeError) as error:
         await router.close()
-        raise _NoSuchHost(f"cannot listen on {options.listen}: {error}; give an address of this machine") from None
+        raise _NoSuchHost(f"cannot listen on {where}: {error}; give an address of this machine") from None
     except OSError as error:
         await router.close()
-        raise _PortTaken(f"cannot listen on {options.listen}: {error.strerror or error}") from None
+        raise _PortTaken(f"cannot listen on {where}: {error.strerror or error}") from None
     settle_collector()
     print(json.dumps(listening_line(router)), flush=True)
     await router.serve()
@@ -124,10 +134,14 @@ def main() -> int:
         parser.error("--tls-client-ca goes with --tls-cert and --tls-key")
     configure_logs()
     try:
-        split_address(options.listen, port_min=0)
+        host, port = split_address(options.listen, port_min=0)
+        if options.http is None:
+            options.http = f"{host}:{port + 1 if port else 0}"
+        if options.http:
+            split_address(options.http, port_min=0)
         tls = _tls(options)
     except ValueError as error:
-        parser.error(f"argument --listen: {error}")
+        parser.error(f"argument --listen or --http: {error}")
     except TlsUnusable as error:
         parser.error(str(error))
     try:

@@ -56,7 +56,7 @@ log = logging.getLogger("holdfast.router")
 class Downstream:
     """One connection of an SDK."""
 
-    __slots__ = ("admitted", "connection", "outstanding", "paused", "principal")
+    __slots__ = ("admitted", "connection", "is_router", "outstanding", "paused", "principal")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -66,6 +66,8 @@ class Downstream:
         self.admitted = 0
         """Operations of its that were admitted and are under way."""
         self.paused = False
+        self.is_router = False
+        """Whether it is the router itself, whose callers were admitted before."""
 
     def answered(self) -> None:
         self.outstanding -= 1
@@ -173,6 +175,7 @@ class Front:
 
     def admit(self, connection: Connection, principal: Principal) -> None:
         self._own[connection] = caller = Downstream(connection)
+        caller.is_router = True
         caller.principal = principal
 
     def dismiss(self, connection: Connection) -> None:

@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from .directory import EXEMPT, META_SILENCE_S, Directory
 from .dispatch import GroupDispatch, Outcome
 from .downstream import ALONE, Downstream, Front
 from .exempt import is_exempt, may_be_exempt
+from .http.server import HttpFront
 from .item import Item
 from .operations import Operations
 from .showing import for_tenants
@@ -192,9 +193,11 @@ class Router:
             on_events=self._on_events,
         )
         self._upstream.keep({record.node: record.address for record in formation.nodes})
+        self.http: HttpFront | None = None
         self.operations = Operations(
             self._front,
             formation.secret,
+            self.gate,
             authenticate=self.directory.authenticate,
             table=lambda: self.directory.record.table if self.directory.record is not None else None,
             roles=lambda: list(self._roles.values()),
@@ -208,6 +211,16 @@ class Router:
         acceptor = self._acceptor = self._front.acceptor(tls)
         found = await acceptor.listen(host, port)
         self.address = f"{found[0]}:{found[1]}"
+
+    async def listen_http(
+        self, host: str, port: int, tls: Certificates | None, *, cors_origins: Iterable[str] = ()
+    ) -> None:
+        """Raises ``OSError`` when the port is taken."""
+        if tls is not None and tls not in self._certificates:
+            self._certificates.append(tls)
+        front = self.http = HttpFront(self.operations, ready=lambda: self.ready, tls=tls, cors_origins=cors_origins)
+        self.directory.on_gone(front.key_gone)
+        await front.listen(host, port)
 
     @property
     def ready(self) -> bool:
@@ -240,6 +253,8 @@ class Router:
         if self._acceptor is not None:
             self._acceptor.close()
         await self.operations.close()
+        if self.http is not None:
+            await self.http.close()
         self._front.close()
         for task in self._tasks:
             task.cancel()
@@ -266,13 +281,16 @@ class Router:
         kinds = _kinds_of(section)
         item = Item(caller, request, kind, section, now + deadline_s, operations=len(kinds), arrived=now)
         item.exempt = may_be_exempt(kinds)
-        self.gate.ask(caller.principal.tenant, kinds, partial(self._judged, caller, group, item))
+        if caller.is_router:
+            self._judged(caller, group, item, None)
+        else:
+            self.gate.ask(caller.principal.tenant, kinds, partial(self._judged, caller, group, item))
 
     def _judged(self, caller: Downstream, group: int, item: Item, denied: Denied | None) -> None:
         """What the gate says of a section, at once or after a look at Redis."""
         assert self._stamper is not None
         assert caller.principal is not None
-        if denied is None:
+        if denied is None and not caller.is_router:
             caller.admitted += item.operations
         if caller.connection.closed:
             self._end(caller, caller.admitted, 0.0)
@@ -320,7 +338,7 @@ class Router:
     def _end(self, caller: Downstream, operations: int, took_s: float) -> None:
         """So many operations of its are under way no more."""
         assert caller.principal is not None
-        if operations:
+        if operations and not caller.is_router:
             caller.admitted -= operations
             self.gate.ended(caller.principal.tenant, operations, took_s)
 
@@ -534,4 +552,5 @@ def _registered(answers: Answers) -> int:
 
 
 def listening_line(router: Router) -> dict[str, object]:
-    return {"event": "listening", "address": router.address, "pid": os.getpid()}
+    http = {"http": router.http.address} if router.http is not None else {}
+    return {"event": "listening", "address": router.address, **http, "pid": os.getpid()}

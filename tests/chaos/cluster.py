@@ -116,7 +116,7 @@ class ChaosCluster(LocalCluster):
         listen = self.links.listen(SECOND_ROUTER) if self.links is not None else "127.0.0.1:0"
         prefix = self.links.prefix(SECOND_ROUTER) if self.links is not None else []
         arguments = ["holdfast_router", "--formation", str(self.formation)]
-        arguments += [*self.router_arguments(), "--listen", listen]
+        arguments += [*self.router_arguments(), "--http", "", "--listen", listen]
         log = self.directory / "logs" / "router-2.log"
         second = self._second = ServerProcess("router 2", arguments, log, self.guardian, prefix)
         second.start()

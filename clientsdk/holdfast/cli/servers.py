@@ -71,6 +71,12 @@ def replace(
 def router(
     formation: Annotated[Path, typer.Option(metavar="FILE", help="The cluster's formation.json.")],
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where SDKs connect.")] = "127.0.0.1:8420",
+    http: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="For HTTP; by default the port after that of --listen.")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(metavar="ORIGIN", help="Of pages that may use HTTP; repeatable.")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, PEM.")] = None,
     meta_silence: Annotated[
@@ -102,6 +108,8 @@ def router(
         str(formation),
         "--listen",
         listen,
+        *_option("--http", http),
+        *[word for origin in cors_origin or () for word in ("--cors-origin", origin)],
         *tls,
         *_option("--meta-silence", meta_silence),
     )

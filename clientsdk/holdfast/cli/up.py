@@ -45,8 +45,8 @@ def up(
 ) -> int:
     """Run the service on this machine: nodes, groups and a router, as processes of their own.
 
-    Without CMD it runs until Ctrl-C. With CMD it ends when CMD ends, with CMD's exit code; CMD finds HOLDFAST_URL and
-    HOLDFAST_API_KEY in its environment, and with --tls HOLDFAST_CA.
+    Without CMD it runs until Ctrl-C. With CMD it ends when CMD ends, with CMD's exit code; CMD finds HOLDFAST_URL,
+    HOLDFAST_HTTP_URL and HOLDFAST_API_KEY in its environment, and with --tls HOLDFAST_CA.
     """
     shape = _shape(nodes, groups, replicas)
     try:
@@ -150,6 +150,7 @@ def _say(cluster: LocalCluster, kept: Path | None) -> None:
         f"  {me} status\n\n"
         f"From a program:\n"
         f"  export HOLDFAST_URL={cluster.url}\n"
+        f"  export HOLDFAST_HTTP_URL={cluster.http_url}  # HTTP and JSON; its pages are at /docs\n"
         f"  export HOLDFAST_API_KEY={cluster.api_key}\n"
         + (f"  export {CA_VARIABLE}={shlex.quote(str(cluster.authority))}\n" if cluster.authority else "")
         + "\n"

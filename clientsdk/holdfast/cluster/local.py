@@ -94,6 +94,7 @@ class LocalCluster:
         self._kept = data is not None
         self.directory = data if data is not None else Path(tempfile.mkdtemp(prefix="holdfast-"))
         self._host, self._port = host, int(port)
+        self._http = f"{host}:{self._port + 1 if self._port else 0}"
         self._guardian: Guardian | None = None
         self._nodes: dict[int, ServerProcess] = {}
         self._router: ServerProcess | None = None
@@ -104,6 +105,10 @@ class LocalCluster:
     @property
     def url(self) -> str:
         return f"{'holdfasts' if self._tls else 'holdfast'}://{self._host}:{self._port}"
+
+    @property
+    def http_url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{self._http}"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -131,7 +136,7 @@ class LocalCluster:
         """What a program needs to use this cluster."""
         trust = {CA_VARIABLE: str(self.authority)} if self._tls else {}
         keys = {"HOLDFAST_API_KEY": self.api_key, "HOLDFAST_OPERATOR_KEY": self.operator_key}
-        return {"HOLDFAST_URL": self.url, **keys, **trust}
+        return {"HOLDFAST_URL": self.url, "HOLDFAST_HTTP_URL": self.http_url, **keys, **trust}
 
     @property
     def authority(self) -> Path | None:
@@ -304,14 +309,14 @@ class LocalCluster:
     def _start_router(self, deadline: float) -> None:
         listen = f"{self._host}:{self._port}"
         arguments = ["holdfast_router", "--formation", str(self.formation), *self._tls_of("router")]
-        arguments += [*self.router_arguments(), "--listen", listen]
+        arguments += [*self.router_arguments(), "--http", self._http, "--listen", listen]
         self._router = ServerProcess(ROUTER, arguments, self._log(ROUTER), self.guardian)
         self._router.start()
-        address = str(self._router.await_listening(deadline)["address"])
-        if self._port == 0:
-            self._port = int(address.rpartition(":")[2])
-            # So that a router started again listens where its clients look for it.
-            self._router.arguments[-1] = f"{self._host}:{self._port}"
+        said = self._router.await_listening(deadline)
+        # So that a router started again listens where its clients look for it.
+        self._port = int(str(said["address"]).rpartition(":")[2])
+        self._router.arguments[-1] = f"{self._host}:{self._port}"
+        self._http = self._router.arguments[-3] = str(said["http"])
 
     def _tls_of(self, name: str) -> list[str]:
         if not self._tls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Final
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from holdfast.errors import BadMessage, HoldfastError, InvalidArgument, Overloaded, TooLarge, Unavailable
 from holdfast.wire.limits import SECTION_BYTES_MAX
 
+from ..admission.verdict import RATE, Standing
 from ..operations import Caller, Operations
 from ..operations.requests import LockState
 from . import docs_page, openapi
@@ -50,7 +52,11 @@ class Application:
         document = openapi.document()
         self._openapi = openapi.encoded(document)
         self._page = docs_page.page(document)
-        routes = [Route(one.path, self._serves(one), methods=[one.method]) for one in ENDPOINTS]
+        by_path: dict[str, dict[str, Endpoint]] = {}
+        for one in ENDPOINTS:
+            by_path.setdefault(one.path, {})[one.method] = one
+        # One route for all methods of a path, so that 405 names them all.
+        routes = [Route(path, self._serves(ends), methods=list(ends)) for path, ends in by_path.items()]
         routes += [
             Route("/healthz", self._healthz, methods=["GET"]),
             Route("/readyz", self._readyz, methods=["GET"]),
@@ -96,14 +102,13 @@ class Application:
 
     # Operations.
 
-    def _serves(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    def _serves(self, endpoints: dict[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
+            method = "GET" if request.method == "HEAD" else request.method
             try:
-                return await self._serve(endpoint, request)
+                return await self._serve(endpoints[method], request)
             except HoldfastError as error:
                 return _problem(details_of(error))
-            except HTTPException as error:
-                return await _on_http_exception(request, error)
 
         return serve
 
@@ -116,18 +121,28 @@ class Application:
         caller = self._operations.caller(_key_of(request), address)
         self._under_way[task] = caller.principal.key
         try:
+            response = await self._answered(endpoint, request, caller)
+            response.headers.update(_rate_limit(self._operations.standing(caller)))
+            return response
+        except asyncio.CancelledError:
+            if task.cancelling():
+                task.uncancel()
+            raise Unavailable("this router stops, or the API key is valid no more: the request was ended") from None
+        finally:
+            del self._under_way[task]
+
+    async def _answered(self, endpoint: Endpoint, request: Request, caller: Caller) -> Response:
+        try:
             asked = await _asked(endpoint, request)
             key = request.headers.get("idempotency-key") if endpoint.changes else None
             if key is not None:
                 answer, age_ms = await self._once(endpoint, caller, key, asked)
                 return _answer(endpoint, request, aged(answer, age_ms), replayed=age_ms > 0)
             return _answer(endpoint, request, await self._carry_out(endpoint, request, caller, asked))
-        except asyncio.CancelledError:
-            if task.cancelling():
-                task.uncancel()
-            raise Unavailable("the request was ended by the service") from None
-        finally:
-            del self._under_way[task]
+        except HoldfastError as error:
+            return _problem(details_of(error))
+        except HTTPException as error:
+            return await _on_http_exception(request, error)
 
     async def _once(self, endpoint: Endpoint, caller: Caller, key: str, asked: Struct) -> tuple[Struct, float]:
         request = request_id(caller.principal, key)
@@ -245,6 +260,15 @@ def _answer(endpoint: Endpoint, request: Request, answer: Struct, *, replayed: b
         if request.method == "GET" and tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers={**_HEADERS, **headers})
     return _json(answer, endpoint.status, headers)
+
+
+def _rate_limit(standing: Standing) -> dict[str, str]:
+    """The ``RateLimit`` header fields (draft-ietf-httpapi-ratelimit-headers), in operations."""
+    window_s = max(math.ceil(standing.burst / standing.limit), 1) if standing.limit else 1
+    return {
+        "ratelimit-policy": f'"{RATE}";q={standing.burst};w={window_s}',
+        "ratelimit": f'"{RATE}";r={max(standing.remaining, 0)};t={math.ceil(standing.reset_s)}',
+    }
 
 
 def _tag(state: LockState) -> str:

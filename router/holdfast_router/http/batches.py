@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from holdfast.errors import HoldfastError
@@ -17,7 +18,7 @@ class BatchResult(Told, frozen=True, kw_only=True, omit_defaults=True):
     """``result`` as the operation has it by itself, or ``problem``."""
 
     status: int
-    result: dict[str, Any] | Struct | UnsetType = UNSET
+    result: dict[str, Any] | UnsetType = UNSET
     problem: ProblemDetails | UnsetType = UNSET
 
 
@@ -33,4 +34,4 @@ def _answer(result: Struct | HoldfastError) -> BatchResult:
     if isinstance(result, HoldfastError):
         problem = details_of(result)
         return BatchResult(status=problem.status, problem=problem)
-    return BatchResult(status=200, result=result)
+    return BatchResult(status=200, result=msgspec.to_builtins(result))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ..operations.problems import problem_of
+from ..operations.problems import problem_of_kind
 from .endpoints import ENDPOINTS, Endpoint
 from .problem_details import MEDIA_TYPE, ProblemDetails
 
@@ -20,11 +20,9 @@ from when you sent the request. Errors are `application/problem+json`; decide by
 
 
 def document(server: str = "/") -> dict[str, Any]:
-    types = {
-        kind for endpoint in ENDPOINTS for kind in (endpoint.body, endpoint.query, endpoint.result, endpoint.asked)
-    }
-    kinds = [*sorted((kind for kind in types if kind is not None), key=lambda kind: kind.__name__), ProblemDetails]
-    (schemas, components) = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+    types = {kind for one in ENDPOINTS for kind in (one.body, one.query, one.result, one.asked) if kind is not None}
+    kinds = [*sorted(types, key=lambda kind: kind.__name__), ProblemDetails]
+    _, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, components)
@@ -60,7 +58,7 @@ def _operation(endpoint: Endpoint, components: dict[str, Any]) -> dict[str, Any]
         found["parameters"].append(_IF_NONE_MATCH)
         found["responses"]["304"] = {"description": "Nothing has changed but ages and remaining times"}
     if endpoint.body is not None:
-        media = {"schema": _reference(endpoint.body)}
+        media: dict[str, Any] = {"schema": _reference(endpoint.body)}
         if endpoint.example:
             media["example"] = endpoint.example
         found["requestBody"] = {"required": _is_required(endpoint), "content": {"application/json": media}}
@@ -112,7 +110,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     found: dict[str, Any] = {str(endpoint.status): {"description": "Done", "content": {"application/json": told}}}
     codes: dict[int, list[str]] = {}
     for kind in endpoint.problems:
-        problem = problem_of(kind.__new__(kind))
+        problem = problem_of_kind(kind)
         codes.setdefault(problem.http, []).append(f"`{problem.slug}`: {problem.title}")
     codes[404] = codes.get(404, ["`not-found`: There is no such path"])
     if endpoint.body is not None:

@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from holdfast.wire.tls import Certificates
+
+from ..operations import Operations
+from .application import Application
 
 HEADER_BYTES_MAX: Final = 16 << 10
 FIRST_REQUEST_S: Final = 10.0
@@ -29,8 +33,21 @@ class _Protocol(H11Protocol):
         self.loop.call_later(FIRST_REQUEST_S, self._expect_request)
 
     def _expect_request(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        if getattr(self, "cycle", None) is None and not self.transport.is_closing():
             self.transport.close()
+
+
+def _following(certificates: Certificates) -> ssl.SSLContext:
+    """uvicorn keeps the context it is given: each handshake takes the certificate that is in force then."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+
+    def take(connection: ssl.SSLObject, name: str | None, asked: ssl.SSLContext) -> None:
+        connection.context = certificates.listening
+
+    context.sni_callback = take
+    return context
 
 
 class _Server(uvicorn.Server):
@@ -39,16 +56,27 @@ class _Server(uvicorn.Server):
         yield
 
 
-class HttpServer:
-    def __init__(self, application: ASGIApp, tls: ssl.SSLContext | None = None) -> None:
+class HttpFront:
+    """``tls``: whose certificate is shown, as it is at the time."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        *,
+        ready: Callable[[], bool],
+        tls: Certificates | None = None,
+        cors_origins: Iterable[str] = (),
+    ) -> None:
+        self._application = Application(operations, ready=ready, cors_origins=cors_origins)
+        self.key_gone = self._application.key_gone
         settings: dict[str, Any] = {
             "http": _Protocol, "loop": "none", "lifespan": "off", "log_config": None, "access_log": False, "ws": "none",
             "server_header": False, "proxy_headers": False, "timeout_keep_alive": IDLE_S, "backlog": BACKLOG,
             "timeout_graceful_shutdown": FAREWELL_S, "h11_max_incomplete_event_size": HEADER_BYTES_MAX,
         }  # fmt: skip
-        config = uvicorn.Config(application, **settings)
+        config = uvicorn.Config(self._application.asgi, **settings)
         config.load()
-        config.ssl = tls
+        config.ssl = _following(tls) if tls is not None else None
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
         self.address = ""
@@ -73,6 +101,7 @@ class HttpServer:
 
     async def close(self) -> None:
         """No new requests; those under way have ``FAREWELL_S``."""
+        self._application.close()
         self._server.should_exit = True
         if self._task is not None:
             await self._task

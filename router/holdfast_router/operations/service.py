@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from msgspec import Struct
 
 from holdfast.clock import boottime_ms
 from holdfast.core.client import ClientCore
@@ -12,6 +15,7 @@ from holdfast.wire.errors import Forbidden
 from holdfast.wire.messages import GroupRole, SlotTable
 from holdfast.wire.tenants import OPERATOR, Principal
 
+from ..admission.verdict import Standing
 from .callers import Caller
 from .local_link import Exchange, Links
 from .locks import LockOperations
@@ -40,8 +44,12 @@ from .requests import (
     SessionList,
 )
 from .sessions import SessionOperations
+from .turnstile import Gate, Turnstile
 
 Result = Grant | Renewed | Done | LockState | Checked | SessionGrant
+
+A = TypeVar("A", bound=Struct)
+R = TypeVar("R")
 
 
 class Operations:
@@ -51,6 +59,7 @@ class Operations:
         self,
         exchange: Exchange,
         secret: str,
+        gate: Gate,
         *,
         authenticate: Callable[[str], Principal],
         table: Callable[[], SlotTable | None],
@@ -60,6 +69,7 @@ class Operations:
         self._table = table
         self._roles = roles
         self._links = Links(exchange)
+        self._turnstile = Turnstile(gate)
         seals = Seals(secret)
         self._locks = LockOperations(self._core_of, seals)
         self._sessions = SessionOperations(self._core_of, seals)
@@ -73,67 +83,77 @@ class Operations:
             raise Forbidden("the operator's keys take and show no locks of their own: use a tenant's key")
         return self._links.core(tenant, self._table(), self._roles())
 
+    def standing(self, caller: Caller) -> Standing:
+        """How much of its rate the caller's tenant has left."""
+        return self._turnstile.standing(caller.tenant)
+
+    async def _admitted(self, caller: Caller, asked: A, carry_out: Callable[[Caller, A], Awaitable[R]]) -> R:
+        return await self._turnstile.admitted(caller.tenant, asked, lambda: carry_out(caller, asked))
+
     # Locks.
 
     async def acquire(self, caller: Caller, asked: Acquire) -> Grant:
-        return await self._locks.acquire(caller, asked)
+        return await self._admitted(caller, asked, self._locks.acquire)
 
     async def release(self, caller: Caller, asked: Release) -> Done:
-        return await self._locks.release(caller, asked)
+        return await self._admitted(caller, asked, self._locks.release)
 
     async def renew(self, caller: Caller, asked: Renew) -> Renewed:
-        return await self._locks.renew(caller, asked)
+        return await self._admitted(caller, asked, self._locks.renew)
 
     async def get(self, caller: Caller, asked: Get) -> LockState:
-        return await self._locks.get(caller, asked)
+        return await self._admitted(caller, asked, self._locks.get)
 
     async def check(self, caller: Caller, asked: Check) -> Checked:
-        return await self._locks.check(caller, asked)
+        return await self._admitted(caller, asked, self._locks.check)
 
     async def list_locks(self, caller: Caller, asked: ListLocks) -> LockList:
-        return await self._locks.list(caller, asked)
+        return await self._admitted(caller, asked, self._locks.list)
 
     async def break_lock(self, caller: Caller, asked: Break) -> Done:
-        return await self._locks.break_(caller, asked)
+        return await self._admitted(caller, asked, self._locks.break_)
 
     # Sessions.
 
     async def create_session(self, caller: Caller, asked: CreateSession) -> SessionGrant:
-        return await self._sessions.create(caller, asked)
+        return await self._admitted(caller, asked, self._sessions.create)
 
     async def keep_session(self, caller: Caller, asked: KeepSession) -> SessionGrant:
-        return await self._sessions.keep(caller, asked)
+        return await self._admitted(caller, asked, self._sessions.keep)
 
     async def end_session(self, caller: Caller, asked: EndSession) -> Done:
-        return await self._sessions.end(caller, asked)
+        return await self._admitted(caller, asked, self._sessions.end)
 
     async def list_sessions(self, caller: Caller, asked: ListSessions) -> SessionList:
-        return await self._sessions.list(caller, asked)
+        return await self._admitted(caller, asked, self._sessions.list)
 
     # Many.
 
-    async def carry_out(self, caller: Caller, asked: Operation) -> Result:
-        """Any operation that can stand in a batch."""
+    async def _carry_out(self, caller: Caller, asked: Operation) -> Result:
         match asked:
             case Acquire():
-                return await self.acquire(caller, asked)
+                return await self._locks.acquire(caller, asked)
             case Release():
-                return await self.release(caller, asked)
+                return await self._locks.release(caller, asked)
             case Renew():
-                return await self.renew(caller, asked)
+                return await self._locks.renew(caller, asked)
             case Get():
-                return await self.get(caller, asked)
+                return await self._locks.get(caller, asked)
             case Check():
-                return await self.check(caller, asked)
+                return await self._locks.check(caller, asked)
             case Break():
-                return await self.break_lock(caller, asked)
+                return await self._locks.break_(caller, asked)
             case KeepSession():
-                return await self.keep_session(caller, asked)
+                return await self._sessions.keep(caller, asked)
 
     async def batch(self, caller: Caller, asked: Batch) -> list[Result | HoldfastError]:
-        """Each for itself, side by side; in the order they were asked. Errors are answers here."""
+        """Each for itself, side by side; in the order they were asked. Errors are answers here, but that of admission,
+        which is asked for all of them together."""
+        return await self._admitted(caller, asked, self._batch)
+
+    async def _batch(self, caller: Caller, asked: Batch) -> list[Result | HoldfastError]:
         callers = [caller.part(at) for at in range(len(asked.operations))]
-        tasks = [self.carry_out(mine, one) for mine, one in zip(callers, asked.operations, strict=True)]
+        tasks = [self._carry_out(mine, one) for mine, one in zip(callers, asked.operations, strict=True)]
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         results: list[Result | HoldfastError] = []
         for result in ended:
