@@ -66,7 +66,7 @@ class LockOperations:
         token, until_ms = await _had(hold)
         if session is not None:
             until_ms = await self._hand_over(core, asked.name, token, session.session)
-        lock_id = str(LockID(caller.tenant, asked.name, token))
+        lock_id = LockID(caller.tenant, asked.name, token).text(self._seals.key(caller.tenant))
         expires_in_ms = caller.expires_in_ms(until_ms)
         return Grant(name=asked.name, token=token, lock_id=lock_id, expires_in_ms=expires_in_ms, session=asked.session)
 
@@ -146,7 +146,7 @@ class LockOperations:
         if asked.lock_id:
             if name or token:
                 raise InvalidArgument("a grant is named by lock_id, or by name and token, not by both")
-            found = parse_lock_id(asked.lock_id, caller.tenant)
+            found = parse_lock_id(asked.lock_id, caller.tenant, self._seals.key(caller.tenant))
             name, token = found.name, found.token
         elif not token:
             raise InvalidArgument("a grant is named by lock_id, or by name and token: there is no token")
