@@ -235,7 +235,8 @@ class Reference(Book):
             return INVALID
         if hold.taken:
             return (Status.CHANGED, 0, hold.taken[1] - self.clock, [hold.taken[0], hold.taken_text])
-        lease.deadline = max(lease.deadline, self.clock + asked.ttl)
+        ttl = min(asked.ttl, self.allotment(client.tenant).ttl_ms)
+        lease.deadline = max(lease.deadline, self.clock + ttl)
         return (Status.OK, hold.token, lease.deadline - self.clock, None)
 
     # Letting go.

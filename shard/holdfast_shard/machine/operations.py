@@ -154,9 +154,12 @@ class Operations:
     ) -> Answer:
         """Extend a plain lease by what it holds, whoever's it is; or hand what it holds over to a session."""
         ledger = self._ledger
-        wrong = None if options.session else wrong_ttl(ttl)
+        wrong = None if options.session else wrong_ttl(ttl, client.tenant)
         if wrong is not None:
-            return wrong
+            if wrong[0] != Status.QUOTA_TTL:
+                return wrong
+            # As with a keepalive.
+            ttl = client.tenant.ttl_max
         lock = ledger.find(client.tenant, slot, name)
         if lock is None:
             return wrong_name(name) or NOT_HELD
