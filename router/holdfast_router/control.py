@@ -14,6 +14,7 @@ from holdfast.wire.frames import Kind, Section, Status, decode_answers, encode
 from holdfast.wire.messages import Msg, Refusal, refusal_of
 from holdfast.wire.names import slot_of
 from holdfast.wire.rights import takes_anothers
+from holdfast.wire.tenants import Principal
 
 from .administration import Administration
 from .asking import Asker
@@ -28,6 +29,9 @@ TASKS_MAX: Final = 1024
 """Administrators' requests and noted sections under way on one router."""
 SHOWN_MAX: Final = 8
 """Operations of one section that a note names; of more it says how many."""
+NOTE_S: Final = 5.0
+"""How long what another front is asked to do waits for its note."""
+Ended = Callable[[str], object]
 BUSY = Refusal(Code.OVERLOADED, f"{TASKS_MAX} requests of administrators are under way", 1000)
 
 
@@ -76,6 +80,19 @@ class Control:
         else:
             _reply(caller, request, Msg.ADMIN, result)
 
+    async def note(self, principal: Principal, address: str, action: str, target: str, reason: str) -> Ended:
+        """Say in the audit log what is about to be done, and with what is returned how it ended.
+
+        Raises :class:`Unavailable` when it cannot be noted: then it is not to be done.
+        """
+        try:
+            async with asyncio.timeout(NOTE_S):
+                return await self._changes.note(
+                    principal, address, principal.tenant, action, target, {"reason": reason}
+                )
+        except (HoldfastError, TimeoutError) as error:
+            raise Unavailable(_unnoted(error)) from None
+
     def carry_noted(self, group: int, item: Item, section: Section, wait_s: float) -> None:
         """Send a section in which an admin takes what is others', once the audit log says so; say there how it ended.
 
@@ -101,8 +118,7 @@ class Control:
                     caller.principal, caller.connection.peer, caller.principal.tenant, action, target, detail
                 )
         except (HoldfastError, TimeoutError) as error:
-            why = Unavailable(f"not done, for it could not be written to the audit log: {error or 'no answer in time'}")
-            self._deliver(group, Outcome(item, None, refusal_of(why)))
+            self._deliver(group, Outcome(item, None, refusal_of(Unavailable(_unnoted(error)))))
             return
         outcome = await self._asker.carry(group, item, max(ends - loop.time(), 0.0))
         self._deliver(group, Outcome(item, outcome.answers, outcome.refusal))
@@ -146,6 +162,10 @@ def _named(section: Section, acts: list[int]) -> tuple[str, str]:
     kinds = {Kind(section.kinds[at]) for at in acts}
     words = {Kind.FORCE: "lock.break", Kind.END: "session.end", Kind.ACQUIRE: "lock.steal"}
     return "+".join(sorted(words[kind] for kind in kinds)), ", ".join(shown) + more
+
+
+def _unnoted(error: Exception) -> str:
+    return f"not done, for it could not be written to the audit log: {str(error) or 'no answer in time'}"
 
 
 def _reason(section: Section, at: int) -> str:

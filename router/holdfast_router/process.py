@@ -198,6 +198,8 @@ class Router:
             self._front,
             formation.secret,
             self.gate,
+            note=self._control.note,
+            administration=self.administration,
             authenticate=self.directory.authenticate,
             table=lambda: self.directory.record.table if self.directory.record is not None else None,
             roles=lambda: list(self._roles.values()),
@@ -320,7 +322,8 @@ class Router:
         elif decoded.kinds[0] >= FIRST_READ and decoded.kinds[0] not in (Kind.HOLDS, Kind.TICKETS):
             # Other reads are answered whoever asks: they prove nothing about the number.
             item.client = 0
-        if caller.principal.role == KeyRole.ADMIN and acts_of(decoded):
+        # What the router asks for its callers was noted as theirs.
+        if caller.principal.role == KeyRole.ADMIN and not caller.is_router and acts_of(decoded):
             self._control.carry_noted(group, item, decoded, max(item.deadline - self._loop.time(), 0.0))
             return
         self._dispatches[group].submit(item)

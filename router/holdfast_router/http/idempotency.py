@@ -85,8 +85,8 @@ async def _awaited(carry_out: Callable[[], Awaitable[Struct]]) -> Struct:
 
 def request_id(principal: Principal, key: str) -> bytes:
     """The same on every router. Raises :class:`InvalidArgument`."""
-    if not key or len(key) > KEY_CHARS_MAX or not (key.isascii() and key.isprintable()):
-        raise InvalidArgument(f"an Idempotency-Key is 1 to {KEY_CHARS_MAX} printable ASCII characters")
+    if not 0 < len(key) <= KEY_CHARS_MAX or not all("!" <= char <= "~" for char in key):
+        raise InvalidArgument(f"an Idempotency-Key is 1 to {KEY_CHARS_MAX} ASCII characters without blanks")
     text = f"{principal.tenant}\0{principal.key}\0{key}"
     return blake2b(text.encode(), digest_size=REQUEST_ID_BYTES).digest()
 

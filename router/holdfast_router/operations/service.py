@@ -11,15 +11,18 @@ from msgspec import Struct
 from holdfast.clock import boottime_ms
 from holdfast.core.client import ClientCore
 from holdfast.errors import HoldfastError
+from holdfast.wire.administration import AdminRequest, AdminResult
 from holdfast.wire.errors import Forbidden
 from holdfast.wire.messages import GroupRole, SlotTable
-from holdfast.wire.tenants import OPERATOR, Principal
+from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
 
+from ..administration import Administration
 from ..admission.verdict import Standing
 from .callers import Caller
 from .local_link import Exchange, Links
 from .locks import LockOperations
 from .opaque import Seals
+from .problems import problem_of
 from .requests import (
     Acquire,
     Batch,
@@ -48,6 +51,9 @@ from .turnstile import Gate, Turnstile
 
 Result = Grant | Renewed | Done | LockState | Checked | SessionGrant
 
+Note = Callable[[Principal, str, str, str, str], Awaitable[Callable[[str], object]]]
+"""(who, from where, action, target, reason) -> what to call with how it ended."""
+
 A = TypeVar("A", bound=Struct)
 R = TypeVar("R")
 
@@ -61,6 +67,8 @@ class Operations:
         secret: str,
         gate: Gate,
         *,
+        note: Note,
+        administration: Administration,
         authenticate: Callable[[str], Principal],
         table: Callable[[], SlotTable | None],
         roles: Callable[[], list[GroupRole]],
@@ -68,6 +76,8 @@ class Operations:
         self._authenticate = authenticate
         self._table = table
         self._roles = roles
+        self._note = note
+        self._administration = administration
         self._links = Links(exchange)
         self._turnstile = Turnstile(gate)
         seals = Seals(secret)
@@ -93,7 +103,7 @@ class Operations:
     # Locks.
 
     async def acquire(self, caller: Caller, asked: Acquire) -> Grant:
-        return await self._admitted(caller, asked, self._locks.acquire)
+        return await self._admitted(caller, asked, self._acquire)
 
     async def release(self, caller: Caller, asked: Release) -> Done:
         return await self._admitted(caller, asked, self._locks.release)
@@ -111,7 +121,7 @@ class Operations:
         return await self._admitted(caller, asked, self._locks.list)
 
     async def break_lock(self, caller: Caller, asked: Break) -> Done:
-        return await self._admitted(caller, asked, self._locks.break_)
+        return await self._admitted(caller, asked, self._break)
 
     # Sessions.
 
@@ -127,12 +137,44 @@ class Operations:
     async def list_sessions(self, caller: Caller, asked: ListSessions) -> SessionList:
         return await self._admitted(caller, asked, self._sessions.list)
 
+    # Administration.
+
+    async def administer(self, caller: Caller, asked: AdminRequest) -> AdminResult:
+        """What administrators may do; it says itself who may do what. Not charged to any rate."""
+        return await self._administration.execute(caller.principal, asked, caller.address, caller.request)
+
+    async def _noted(
+        self, caller: Caller, action: str, asked: Acquire | Break, carry_out: Callable[[], Awaitable[R]]
+    ) -> R:
+        """Carried out once the audit log says so; how it ended is said there, too."""
+        ended = await self._note(caller.principal, caller.address, action, asked.name, asked.reason)
+        outcome = "unknown"
+        try:
+            result = await carry_out()
+            outcome = "done"
+            return result
+        except HoldfastError as error:
+            outcome = problem_of(error).slug
+            raise
+        finally:
+            ended(outcome)
+
+    async def _acquire(self, caller: Caller, asked: Acquire) -> Grant:
+        if not asked.now:
+            return await self._locks.acquire(caller, asked)
+        caller.need(KeyRole.ADMIN, asked.name)
+        return await self._noted(caller, "lock.steal", asked, lambda: self._locks.acquire(caller, asked))
+
+    async def _break(self, caller: Caller, asked: Break) -> Done:
+        caller.need(KeyRole.ADMIN, asked.name)
+        return await self._noted(caller, "lock.break", asked, lambda: self._locks.break_(caller, asked))
+
     # Many.
 
     async def _carry_out(self, caller: Caller, asked: Operation) -> Result:
         match asked:
             case Acquire():
-                return await self._locks.acquire(caller, asked)
+                return await self._acquire(caller, asked)
             case Release():
                 return await self._locks.release(caller, asked)
             case Renew():
@@ -142,7 +184,7 @@ class Operations:
             case Check():
                 return await self._locks.check(caller, asked)
             case Break():
-                return await self._locks.break_(caller, asked)
+                return await self._break(caller, asked)
             case KeepSession():
                 return await self._sessions.keep(caller, asked)
 
