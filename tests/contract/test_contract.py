@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 import holdfast
-from holdfast.cluster import LocalCluster, Shape
+from holdfast.cluster import LocalCluster
 
 from .cases import CASES, Case
 from .fronts import Failed, Front, Http, Sdk
 
 FRONTS = ("SDK", "HTTP, names in the path", "HTTP, names in the body")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(shape=Shape(1, 2, 1)) as cluster:
-        yield cluster
 
 
 @pytest.fixture(params=FRONTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -59,6 +60,13 @@ def test_the_commands_run_and_the_second_token_is_larger(environment: dict[str, 
         tokens += [int(token) for token in re.findall(r"^token (\d+)$", said, re.MULTILINE)]
     assert len(tokens) == 2
     assert tokens[0] < tokens[1]
+
+
+def test_the_examples_of_http_answer(environment: dict[str, str]) -> None:
+    asked = [command for command in COMMANDS if command.startswith("curl ")]
+    answers = [json.loads(run(["sh", "-c", command.replace("orders%2F8", "curl")], environment)) for command in asked]
+    assert (answers[0]["name"], answers[1]["holders"][0]["token"]) == ("curl", answers[0]["token"])
+    assert "records" in answers[2]["result"]
 
 
 def test_the_programs_run(environment: dict[str, str]) -> None:

@@ -195,13 +195,14 @@ async def _asked(endpoint: Endpoint, request: Request) -> Struct:
     if endpoint.body is not None:
         body = await _body(request)
         try:
-            fields |= _fields(msgspec.json.decode(body or b"{}", type=endpoint.body))
+            said: Struct = msgspec.json.decode(body or b"{}", type=endpoint.body)
         except msgspec.ValidationError as error:
             raise InvalidArgument(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadMessage(f"the body is no JSON: {error}") from None
         if endpoint.body is endpoint.asked:
-            return endpoint.asked(**fields)
+            return said
+        fields |= _fields(said)
     try:
         fields |= {name: unquote(text, errors="strict") for name, text in request.path_params.items()}
     except UnicodeDecodeError:

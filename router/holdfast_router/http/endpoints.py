@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
+import msgspec
 from msgspec import Meta, Struct
 
 from holdfast import errors
 from holdfast.errors import HoldfastError
-from holdfast.wire.errors import Forbidden, Throttled
+from holdfast.wire.administration import AdminRequest
+from holdfast.wire.errors import Conflict, Forbidden, NotFound, Throttled
 from holdfast.wire.limits import TOKEN_MAX
 
 from ..operations import Caller, Operations
@@ -56,6 +58,16 @@ class BreakBody(ask.Asked, frozen=True, kw_only=True):
     now: Annotated[bool, Meta(description="Do not wait until the holder has stopped believing.")] = False
 
 
+class AdminAnswer(ask.Told, frozen=True, kw_only=True):
+    """What a request is answered with is said where the request is described."""
+
+    result: dict[str, Any]
+
+
+async def _administer(operations: Operations, caller: Caller, asked: AdminRequest) -> AdminAnswer:
+    return AdminAnswer(result=msgspec.to_builtins(await operations.administer(caller, asked)))
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """``asked`` is made of what path, query and body say together."""
@@ -64,10 +76,11 @@ class Endpoint:
     method: str
     path: str
     summary: str
-    asked: type[Struct]
+    asked: Any
+    """A type, or a union of tagged ones that is the body as a whole."""
     result: type[Struct]
     carry_out: Callable[[Operations, Caller, Any], Awaitable[Struct]]
-    body: type[Struct] | None = None
+    body: Any = None
     query: type[Struct] | None = None
     status: int = 200
     errors: tuple[Error, ...] = ()
@@ -78,12 +91,12 @@ class Endpoint:
     @property
     def changes(self) -> bool:
         """Whether it can be sent again under an Idempotency-Key."""
-        return self.body is not None and not issubclass(self.asked, ask.Get | ask.Check)
+        return self.body is not None and self.asked not in (ask.Get, ask.Check)
 
     @property
     def waits(self) -> bool:
         """Whether its answer may be long in coming."""
-        return issubclass(self.asked, ask.Acquire | ask.Batch)
+        return self.asked in (ask.Acquire, ask.Batch)
 
     @property
     def problems(self) -> tuple[Error, ...]:
@@ -179,5 +192,11 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint(
         "batch", "POST", "/v1/batch", "Many operations in one request", ask.Batch, BatchAnswer, answer_batch,
         body=ask.Batch, example={"operations": [{"op": "acquire", "name": "orders/7"}, {"op": "get", "name": "a"}]},
+    ),
+    Endpoint(
+        "administer", "POST", "/v1/admin", "Tenants, keys, the audit log (role admin)", AdminRequest, AdminAnswer,
+        _administer, body=AdminRequest, errors=(NotFound, Conflict, errors.NotHeld),
+        example={"type": "key.create", "name": "worker", "role": "locks"},
+        told={"result": {"key": {"id": "abcdefghijkl", "name": "worker"}, "api_key": "hf_…"}},
     ),
 )  # fmt: skip

@@ -20,14 +20,15 @@ from when you sent the request. Errors are `application/problem+json`; decide by
 
 
 def document(server: str = "/") -> dict[str, Any]:
-    types = {kind for one in ENDPOINTS for kind in (one.body, one.query, one.result, one.asked) if kind is not None}
-    kinds = [*sorted(types, key=lambda kind: kind.__name__), ProblemDetails]
-    _, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+    found = [kind for one in ENDPOINTS for kind in (one.body, one.query, one.result, one.asked) if kind is not None]
+    kinds = [*dict.fromkeys(found), ProblemDetails]
+    references, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+    types = _Types(dict(zip(kinds, references, strict=True)), components)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, components)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, types)
     for path, told in (("/healthz", "the process is alive"), ("/readyz", "it can serve what it is asked")):
-        paths[path] = {"get": _probe(path, told)}
+        paths[path] = {"get": _probe(path, told, types)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -44,13 +45,24 @@ def document(server: str = "/") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _operation(endpoint: Endpoint, components: dict[str, Any]) -> dict[str, Any]:
+class _Types:
+    def __init__(self, references: dict[Any, dict[str, Any]], components: dict[str, Any]) -> None:
+        self.references = references
+        self._components = components
+
+    def shape(self, kind: Any) -> dict[str, Any]:
+        """The schema itself."""
+        found: dict[str, Any] = self._components[self.references[kind]["$ref"].rpartition("/")[2]]
+        return found
+
+
+def _operation(endpoint: Endpoint, types: _Types) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": endpoint.id,
         "summary": endpoint.summary,
-        "tags": ["sessions" if "ession" in endpoint.id else "batch" if endpoint.id == "batch" else "locks"],
-        "parameters": [*_path_parameters(endpoint, components), *_query_parameters(endpoint, components)],
-        "responses": _responses(endpoint),
+        "tags": [_tag_of(endpoint.id)],
+        "parameters": [*_path_parameters(endpoint, types), *_query_parameters(endpoint, types)],
+        "responses": _responses(endpoint, types),
     }
     if endpoint.changes:
         found["parameters"].append(_IDEMPOTENCY)
@@ -58,15 +70,22 @@ def _operation(endpoint: Endpoint, components: dict[str, Any]) -> dict[str, Any]
         found["parameters"].append(_IF_NONE_MATCH)
         found["responses"]["304"] = {"description": "Nothing has changed but ages and remaining times"}
     if endpoint.body is not None:
-        media: dict[str, Any] = {"schema": _reference(endpoint.body)}
+        media: dict[str, Any] = {"schema": types.references[endpoint.body]}
         if endpoint.example:
             media["example"] = endpoint.example
         found["requestBody"] = {"required": _is_required(endpoint), "content": {"application/json": media}}
     return found
 
 
+def _tag_of(name: str) -> str:
+    if name in ("batch", "administer"):
+        return name
+    return "sessions" if "ession" in name else "locks"
+
+
 def _is_required(endpoint: Endpoint) -> bool:
-    assert endpoint.body is not None
+    if not isinstance(endpoint.body, type):
+        return True
     return any(field.required for field in msgspec.structs.fields(endpoint.body))
 
 
@@ -81,21 +100,24 @@ _IF_NONE_MATCH = {
 }  # fmt: skip
 
 
-def _path_parameters(endpoint: Endpoint, components: dict[str, Any]) -> list[dict[str, Any]]:
-    properties = components[endpoint.asked.__name__]["properties"]
+def _path_parameters(endpoint: Endpoint, types: _Types) -> list[dict[str, Any]]:
+    names = re.findall(r"{(\w+)}", endpoint.path)
+    if not names:
+        return []
+    properties = types.shape(endpoint.asked)["properties"]
     return [
         {
             "name": name, "in": "path", "required": True, "schema": {**properties[name], "minLength": 1},
             "description": "Percent-encoded as a whole.",
         }
-        for name in re.findall(r"{(\w+)}", endpoint.path)
+        for name in names
     ]  # fmt: skip
 
 
-def _query_parameters(endpoint: Endpoint, components: dict[str, Any]) -> list[dict[str, Any]]:
+def _query_parameters(endpoint: Endpoint, types: _Types) -> list[dict[str, Any]]:
     if endpoint.query is None:
         return []
-    schema = components[endpoint.query.__name__]
+    schema = types.shape(endpoint.query)
     required = schema.get("required", [])
     return [
         {"name": name, "in": "query", "required": name in required, "schema": part}
@@ -103,8 +125,8 @@ def _query_parameters(endpoint: Endpoint, components: dict[str, Any]) -> list[di
     ]
 
 
-def _responses(endpoint: Endpoint) -> dict[str, Any]:
-    told: dict[str, Any] = {"schema": _reference(endpoint.result)}
+def _responses(endpoint: Endpoint, types: _Types) -> dict[str, Any]:
+    told: dict[str, Any] = {"schema": types.references[endpoint.result]}
     if endpoint.told:
         told["example"] = endpoint.told
     found: dict[str, Any] = {str(endpoint.status): {"description": "Done", "content": {"application/json": told}}}
@@ -118,23 +140,19 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         codes[415] = ["`unsupported-media-type`: A body is application/json"]
     for status, words in sorted(codes.items()):
         found[str(status)] = {
-            "description": "; ".join(words), "content": {MEDIA_TYPE: {"schema": _reference(ProblemDetails)}},
+            "description": "; ".join(words), "content": {MEDIA_TYPE: {"schema": types.references[ProblemDetails]}},
         }  # fmt: skip
     return found
 
 
-def _probe(path: str, told: str) -> dict[str, Any]:
+def _probe(path: str, told: str, types: _Types) -> dict[str, Any]:
     answers: dict[str, Any] = {"200": {"description": f"Yes: {told}"}}
     if path == "/readyz":
-        problem = {MEDIA_TYPE: {"schema": _reference(ProblemDetails)}}
+        problem = {MEDIA_TYPE: {"schema": types.references[ProblemDetails]}}
         answers["503"] = {"description": "No, not now", "content": problem}
     return {
         "operationId": path[1:], "summary": f"Whether {told}", "tags": ["health"], "security": [], "responses": answers,
     }  # fmt: skip
-
-
-def _reference(kind: type[msgspec.Struct]) -> dict[str, str]:
-    return {"$ref": _REFERENCE.format(name=kind.__name__)}
 
 
 def encoded(found: dict[str, Any]) -> bytes:

@@ -1,0 +1,215 @@
+"""What HTTP adds of its own: keys of idempotency, entity tags, limits, refusals in the words of HTTP, its documents."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from holdfast.cluster import LocalCluster
+
+from .conftest import client_of
+
+
+async def acquired(http: httpx.AsyncClient, name: str, **given: Any) -> dict[str, Any]:
+    answer = await http.post("/v1/acquire", json={"name": name, **given})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def waiters(http: httpx.AsyncClient, name: str, count: int) -> None:
+    async with asyncio.timeout(10):
+        while (await http.get(f"/v1/locks/{quote(name, safe='')}")).json()["waiters"] != count:
+            await asyncio.sleep(0.01)
+
+
+# Idempotency.
+
+
+async def test_a_request_that_comes_again_gets_its_first_answer(http: httpx.AsyncClient) -> None:
+    asked = {"name": "idempotent", "ttl_ms": 20_000}
+    first, again = [await http.post("/v1/acquire", json=asked, headers={"Idempotency-Key": "one"}) for _ in range(2)]
+    assert (first.status_code, again.status_code, again.json()["token"]) == (200, 200, first.json()["token"])
+    assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
+    assert again.json()["expires_in_ms"] <= first.json()["expires_in_ms"]
+    other = await http.post("/v1/acquire", json={"name": "another"}, headers={"Idempotency-Key": "one"})
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+    blank = await http.post("/v1/acquire", json=asked, headers={"Idempotency-Key": "a b"})
+    assert blank.status_code == 400
+
+
+async def test_a_copy_joins_the_first_while_that_waits(http: httpx.AsyncClient) -> None:
+    held = await acquired(http, "joined")
+    asked, key = {"name": "joined", "wait_ms": 10_000}, {"Idempotency-Key": "two"}
+    copies = [asyncio.create_task(http.post("/v1/acquire", json=asked, headers=key)) for _ in range(3)]
+    await waiters(http, "joined", 1)
+    await http.post("/v1/release", json={"lock_id": held["lock_id"]})
+    answers = [(await copy).json() for copy in copies]
+    assert len({answer["token"] for answer in answers}) == 1
+
+
+# Waiting.
+
+
+async def test_whoever_hangs_up_leaves_the_queue(http: httpx.AsyncClient, cluster: LocalCluster) -> None:
+    await acquired(http, "hung up")
+    async with client_of(cluster, cluster.api_key) as other:
+        waiting = asyncio.create_task(other.post("/v1/acquire", json={"name": "hung up", "wait_ms": 60_000}))
+        await waiters(http, "hung up", 1)
+        waiting.cancel()
+    await waiters(http, "hung up", 0)
+
+
+async def test_a_revoked_key_ends_what_waits_under_it_and_is_refused(
+    http: httpx.AsyncClient, cluster: LocalCluster
+) -> None:
+    made = (await http.post("/v1/admin", json={"type": "key.create", "name": "short-lived"})).json()["result"]
+    await acquired(http, "revoked")
+    async with client_of(cluster, made["api_key"]) as other:
+        waiting = asyncio.create_task(other.post("/v1/acquire", json={"name": "revoked", "wait_ms": 60_000}))
+        await waiters(http, "revoked", 1)
+        revoked = await http.post("/v1/admin", json={"type": "key.revoke", "key": made["key"]["id"]})
+        assert revoked.status_code == 200, revoked.text
+        assert (await waiting).status_code == 503
+        assert (await other.get("/v1/locks")).status_code == 401
+    await waiters(http, "revoked", 0)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given", "status", "code"),
+    [
+        ("GET", "/nothing", {}, 404, "not-found"),
+        ("PUT", "/v1/sessions", {}, 405, "method-not-allowed"),
+        ("POST", "/v1/acquire", {"content": b"{}"}, 415, "unsupported-media-type"),
+        ("POST", "/v1/acquire", {"json": {}, "headers": {"Content-Encoding": "gzip"}}, 415, "unsupported-media-type"),
+        ("POST", "/v1/acquire", {"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "bad-request"),
+        ("POST", "/v1/acquire", {"json": {"name": "a" * (1 << 20)}}, 413, "too-large"),
+        ("POST", "/v1/acquire", {"json": {"name": "a", "color": "red"}}, 400, "invalid-argument"),
+        ("POST", "/v1/locks/%FF/acquire", {"json": {}}, 400, "invalid-argument"),
+        ("GET", "/v1/locks?limit=0", {}, 400, "invalid-argument"),
+        ("GET", "/v1/locks?cursor=hfc1_AAAA", {}, 400, "invalid-argument"),
+        ("GET", "/v1/locks?limit=1&limit=2", {}, 400, "invalid-argument"),
+        ("DELETE", "/v1/sessions/hfs1_AAAA", {}, 400, "invalid-argument"),
+    ],
+)
+async def test_what_cannot_be_is_refused_in_the_words_of_http(
+    http: httpx.AsyncClient, method: str, path: str, given: dict[str, Any], status: int, code: str
+) -> None:
+    answer = await http.request(method, path, **given)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    if status == 405:
+        assert {"GET", "POST"} <= {word.strip() for word in answer.headers["allow"].split(",")}
+
+
+@pytest.mark.parametrize("given", [{}, {"Authorization": "Bearer hf_x"}, {"Authorization": "Basic aGY6eA=="}])
+async def test_without_a_key_there_is_nothing(cluster: LocalCluster, given: dict[str, str]) -> None:
+    async with httpx.AsyncClient(base_url=cluster.http_url) as http:
+        answer = await http.get("/v1/locks", headers=given)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        for path in ("/healthz", "/readyz", "/openapi.json", "/docs"):
+            assert (await http.get(path)).status_code == 200
+
+
+async def test_a_used_up_rate_says_when_to_come_again(http: httpx.AsyncClient, cluster: LocalCluster) -> None:
+    async with client_of(cluster, cluster.operator_key) as operator:
+        asked = {"type": "tenant.create", "id": "slow", "quotas": {"rate": 5, "burst": 5}}
+        made = await operator.post("/v1/admin", json=asked)
+        assert made.status_code == 200, made.text
+    async with client_of(cluster, made.json()["result"]["api_key"]) as slow:
+        async with asyncio.timeout(10):
+            while (await slow.get("/v1/locks/a")).status_code == 401:  # the router hears of it a little later
+                await asyncio.sleep(0.02)
+        answers = await asyncio.gather(*(slow.get("/v1/locks/a") for _ in range(12)))
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert refused
+        problem = refused[0].json()
+        assert (problem["code"], problem["quota"], problem["limit"]) == ("throttled", "rate", 5)
+        assert int(refused[0].headers["retry-after"]) == max(1, -(-problem["retry_after_ms"] // 1000))
+        assert re.fullmatch(r'"rate";q=5;w=1', refused[0].headers["ratelimit-policy"])
+        assert re.fullmatch(r'"rate";r=0;t=\d+', refused[0].headers["ratelimit"])
+
+
+async def test_no_other_origins_page_may_use_it_by_default(http: httpx.AsyncClient) -> None:
+    given = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
+    assert (await http.options("/v1/acquire", headers=given)).status_code == 405
+    answer = await http.get("/v1/locks", headers=given)
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+# Reading.
+
+
+async def test_an_entity_tag_changes_with_what_lasts(http: httpx.AsyncClient) -> None:
+    grant = await acquired(http, "tagged")
+    tag = (await http.get("/v1/locks/tagged")).headers["etag"]
+    assert (await http.get("/v1/locks/tagged", headers={"If-None-Match": tag})).status_code == 304
+    await http.post("/v1/release", json={"lock_id": grant["lock_id"]})
+    changed = await http.get("/v1/locks/tagged", headers={"If-None-Match": tag})
+    assert (changed.status_code, changed.json()["held"]) == (200, False)
+
+
+async def test_a_batch_tells_of_each_operation(http: httpx.AsyncClient) -> None:
+    operations = [{"op": "acquire", "name": "in a batch"}, {"op": "check", "name": "in a batch", "token": 1}]
+    wrong = {"op": "release", "name": "in a batch", "token": 1}
+    answer = await http.post("/v1/batch", json={"operations": [*operations, wrong]})
+    results = answer.json()["results"]
+    assert [result["status"] for result in results] == [200, 200, 409]
+    assert results[2]["problem"]["code"] == "not-held"
+
+
+# Documents.
+
+
+async def test_the_document_is_of_openapi_and_its_examples_are_what_is_served(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for media in _media(operation):
+                if "example" in media:
+                    schema = {**media["schema"], "components": document["components"]}
+                    jsonschema_rs.Draft202012Validator(schema).validate(media["example"])
+
+
+def _media(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    parts = [operation.get("requestBody", {}), *operation["responses"].values()]
+    return [media for part in parts for media in part.get("content", {}).values()]
+
+
+async def test_the_page_for_people_needs_no_network_and_shows_every_operation(http: httpx.AsyncClient) -> None:
+    page = (await http.get("/docs")).text
+    assert not re.findall(r"(?:src|href)=\"(?!/openapi\.json|#)", page)
+    for path in (await http.get("/openapi.json")).json()["paths"]:
+        assert f"<code>{path}</code>" in page
+
+
+@pytest.mark.timeout(150)
+def test_nothing_that_schemathesis_makes_up_breaks_the_service_or_its_document(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    checks = (
+        "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
+        "response_schema_conformance", "ignored_auth", "unsupported_method",
+    )  # fmt: skip
+    command = [
+        str(Path(sys.executable).with_name("st")), "run", f"{cluster.http_url}/openapi.json",
+        "--checks", ",".join(checks),
+        "--header", f"Authorization: Bearer {cluster.api_key}", "--max-examples", "10", "--seed", "1", "--no-color",
+        "--exclude-operation-id", "administer", "--phases", "examples,fuzzing",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=140, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
