@@ -59,8 +59,8 @@ class Line:
     def __init__(self, number: int, size: int, patience_s: float, on_end: Callable[[Line], None]) -> None:
         self.tally = Tally()
         self.obeys = True
-        self.blocked_until = 0.0
-        """Until then the router asked it not to come again."""
+        self.blocked_until: dict[int, float] = {}
+        """By group: until then the router asked it not to come again."""
         self._number = number
         self._size = size
         self._patience_s = patience_s
@@ -94,9 +94,11 @@ class Line:
         return list(self._clients)
 
     def begin(self, due: float) -> None:
-        """A cycle, in one group after the other."""
+        """A cycle, in one group after the other; held back when that group asked not to be asked yet."""
         group = self.groups[self._begun % len(self._clients)]
         self._begun += 1
+        if time.perf_counter() < self.blocked_until.get(group, 0.0):
+            return
         self.tally.begun += 1
         first = self._begun * self._size
         names = [f"{self._tags[group]}{first + at}" for at in range(self._size)]
@@ -189,7 +191,8 @@ class Line:
             self.tally.retry_after_ms.append(retry_after_ms)
         if self.obeys:
             wait_s = retry_after_ms / 1000 * (1 + random.random() * JITTER)
-            self.blocked_until = max(self.blocked_until, time.perf_counter() + wait_s)
+            before = self.blocked_until.get(cycle.group, 0.0)
+            self.blocked_until[cycle.group] = max(before, time.perf_counter() + wait_s)
         self._on_end(self)
 
     def _on_closed(self, connection: Connection, error: Exception | None) -> None:

@@ -78,21 +78,13 @@ class Load:
 
     def _ended(self, line: Line) -> None:
         if self._closed_loop:
-            wait_s = line.blocked_until - time.perf_counter()
-            if wait_s > 0:
-                asyncio.get_running_loop().call_later(wait_s, self._again, line)
-            else:
-                self._again(line)
-
-    def _again(self, line: Line) -> None:
-        if self._closed_loop:
             line.begin(time.perf_counter())
 
     async def peak(self, seconds: float, at_once: int) -> Phase:
         """As many cycles under way as are given to each line, one after the other."""
         self._closed_loop = True
         for line in self.lines:
-            line.obeys = True
+            line.obeys, line.blocked_until = False, {}
             for _ in range(at_once):
                 line.begin(time.perf_counter())
         await asyncio.sleep(1.0)
@@ -104,7 +96,7 @@ class Load:
     async def offered(self, seconds: float, rate: float, *, obeys: bool) -> Phase:
         """So many cycles a second, whatever becomes of them; who obeys leaves out what it was told not to send."""
         for line in self.lines:
-            line.obeys, line.blocked_until = obeys, 0.0
+            line.obeys, line.blocked_until = obeys, {}
         return await self._measure(seconds, self._pace(seconds, rate))
 
     async def _pace(self, seconds: float, rate: float) -> None:
@@ -113,9 +105,7 @@ class Load:
         while (now := time.perf_counter()) < began + seconds:
             due = int((now - began) * rate)
             for number in range(begun, due):
-                line = self.lines[number % len(self.lines)]
-                if now >= line.blocked_until:
-                    line.begin(began + number / rate)
+                self.lines[number % len(self.lines)].begin(began + number / rate)
             begun = due
             await asyncio.sleep(TICK_S)
 
