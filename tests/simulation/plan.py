@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 CLIENTS = (4, 6)
 WORKERS = 2
-STEPS_PER_RUN = 305
+STEPS_PER_RUN = 320
 """Each is one to eight calls of the SDK: a run makes at least 500."""
 FAULTS = (6, 14)
 FAULTS_S = (4.0, 9.0)
