@@ -22,6 +22,7 @@ from holdfast.link import Link
 from holdfast.lock import Lock
 from holdfast.semaphore import Semaphore
 from holdfast.session import Session
+from holdfast.watching import Watching
 from holdfast.wire.frames import Kind, LockPage, LockView, Options, SessionPage, Status
 from holdfast.wire.limits import DEADLINE_MS_MAX, LIST_PAGE_MAX
 from holdfast.wire.lockid import parse_lock_id
@@ -253,6 +254,24 @@ class Client:
                 cursor = found.cursor
                 if not cursor:
                     break
+
+    def watch(self, name: str = "", *, prefix: str | None = None) -> Watching:
+        """How the name looks, now and after every change, for as long as the iteration goes on.
+
+        With ``prefix`` instead: every name under it that is held, awaited or closed, and each that changes; one that is
+        free again is shown once so. What is shown is the latest: whoever is slower than the changes sees fewer of them.
+        A renewal is no change, nor is time that passes. Trouble on the way is waited out, and what changed meanwhile is
+        shown then.
+
+        Raises :class:`InvalidName` or :class:`InvalidArgument`, and :class:`ClientClosed` when the client is closed,
+        then and later.
+        """
+        if prefix is None:
+            check_name(name)
+        elif name:
+            raise InvalidArgument("a name or a prefix is watched, not both: iterate over two watches")
+        self._core.check_open()
+        return Watching(self._link, name if prefix is None else prefix_of(prefix), prefix=prefix is not None)
 
     async def sessions(self, *, page: int = LIST_PAGE_MAX) -> AsyncIterator[SessionInfo]:
         """Every session's part in every group."""

@@ -340,6 +340,14 @@ class Client:
     def list(self, prefix: str = "", *, page: int = LIST_PAGE_MAX) -> Iterator[LockInfo]:
         return self._each(self._client.list(prefix, page=page))
 
+    def watch(self, name: str = "", *, prefix: str | None = None) -> Iterator[LockInfo]:
+        """As :meth:`holdfast.Client.watch`; ``next`` blocks until there is a change, or the client is closed."""
+
+        async def watching() -> AsyncIterator[LockInfo]:
+            return self._client.watch(name, prefix=prefix)
+
+        return self._each(self._loop.run(watching()))
+
     def sessions(self, *, page: int = LIST_PAGE_MAX) -> Iterator[SessionInfo]:
         return self._each(self._client.sessions(page=page))
 

@@ -88,6 +88,15 @@ class Downstream:
             self.paused = stop
             (transport.pause_reading if stop else transport.resume_reading)()
 
+    def watched(self, group: int, request: int, body: bytes) -> bool:
+        if self.connection.paused:
+            return False
+        self.connection.send(Msg.WATCHED, group, request, body)
+        return True
+
+    def unwatched(self, group: int, request: int, refusal: Refusal) -> None:
+        self.connection.send(Msg.REFUSED, group, request, encode(refusal))
+
 
 class Front:
     """Accepts SDKs. What they ask goes to ``on_section(caller, kind, group, request, deadline_s, section)``."""
@@ -100,6 +109,7 @@ class Front:
         seal_of: Callable[[int], bytes],
         roles: Callable[[], list[GroupRole]],
         on_section: Callable[[Downstream, int, int, int, float, bytes], None],
+        on_watch: Callable[[Downstream, int, int, bytes], None],
         on_status: Callable[[Downstream, int], None],
         on_admin: Callable[[Downstream, int, bytes], None],
         on_closed: Callable[[Downstream], None],
@@ -110,6 +120,7 @@ class Front:
         self._seal_of = seal_of
         self._roles = roles
         self._on_section = on_section
+        self._on_watch = on_watch
         self._on_status = on_status
         self._on_admin = on_admin
         self._on_gone = on_closed
@@ -201,6 +212,8 @@ class Front:
             self.refuse(connection, group, request, Refusal(Code.TOO_LARGE, text))
         elif kind in (Msg.OPS, Msg.READ) and caller.principal is not None:
             self._on_request(caller, kind, group, request, body)
+        elif kind == Msg.WATCH and caller.principal is not None:
+            self._on_watch(caller, group, request, body)
         elif kind == Msg.HELLO:
             self._on_hello(caller, body)
         elif connection in self._early:

@@ -49,6 +49,7 @@ from .operations import Operations
 from .showing import for_tenants
 from .stamping import Stamper
 from .upstream import Upstream
+from .watches import Watches
 
 META_GROUP = 0
 EXPIRE_EVERY_S = 0.02
@@ -174,10 +175,12 @@ class Router:
             seal_of=partial(seal_key, formation.secret),
             roles=lambda: list(self._roles.values()),
             on_section=self._on_section,
+            on_watch=self._on_watch,
             on_status=self._on_status,
             on_admin=self._control.on_call,
             on_closed=self._on_gone,
         )
+        self._watches = Watches(self._send_watch, self._loop.call_later)
         self._upstream = Upstream(
             formation.cluster,
             formation.secret,
@@ -191,6 +194,7 @@ class Router:
             on_answers=self._on_answers,
             on_refused=self._on_refused,
             on_events=self._on_events,
+            on_watched=self._watches.heard,
         )
         self._upstream.keep({record.node: record.address for record in formation.nodes})
         self.http: HttpFront | None = None
@@ -262,6 +266,7 @@ class Router:
             task.cancel()
         await self._control.close()
         await self.gate.close()
+        self._watches.close()
         await self._upstream.close()
         for timer in (self._expiry, self._alone_timer):
             if timer is not None:
@@ -345,9 +350,28 @@ class Router:
             caller.admitted -= operations
             self.gate.ended(caller.principal.tenant, operations, took_s)
 
+    def _on_watch(self, caller: Downstream, group: int, request: int, body: bytes) -> None:
+        assert self._stamper is not None, "nobody is welcomed before the slot table is known"
+        if group not in self._dispatches or group == META_GROUP:
+            self._front.refuse(caller.connection, group, request, Refusal(Code.NO_SUCH_GROUP, f"no group {group} here"))
+            return
+        try:
+            assert caller.principal is not None, "only who was welcomed asks"
+            asked = self._stamper.watch(caller.principal, group, body)
+            if asked.on:
+                self._watches.begin(caller, group, request, caller.principal.tenant, asked)
+            else:
+                self._watches.end(caller, request)
+        except HoldfastError as error:
+            self._front.refuse(caller.connection, group, request, refusal_of(error))
+
+    def _send_watch(self, node: int, group: int, request: int, body: bytes) -> bool:
+        return self._upstream.send(node, Msg.WATCH, group, request, body)
+
     def _on_gone(self, caller: Downstream) -> None:
         if caller.principal is not None:
             self._end(caller, caller.admitted, 0.0)
+        self._watches.gone(caller)
         if caller.outstanding:
             for dispatch in self._dispatches.values():
                 dispatch.drop_caller(caller)
@@ -420,6 +444,7 @@ class Router:
             if dispatch.leader and (dispatch.leader, dispatch.term) != before:
                 self._roles[role.group] = GroupRole(role.group, dispatch.term, dispatch.leader, True)
                 changed.append(self._roles[role.group])
+                self._watches.led(role.group, dispatch.leader)
         if changed:
             self._front.broadcast(Msg.ROLES, encode(changed))
         self._wake()
@@ -427,6 +452,7 @@ class Router:
     def _on_node_down(self, node: int) -> None:
         for dispatch in self._dispatches.values():
             dispatch.disconnected(node)
+        self._watches.disconnected(node)
         if self._upstream.alone and self._alone_timer is None:
             self._alone_timer = self._loop.call_later(ALONE_S, self._send_away)
         self._wake()

@@ -14,8 +14,8 @@ import msgspec
 from holdfast.wire.errors import BadMessage, Forbidden, Moved, TooLarge
 from holdfast.wire.frames import FIRST_READ, Kind, Options, Section, StampedRaw, decode_section, encode
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SLOTS
-from holdfast.wire.messages import Msg, SlotTable
-from holdfast.wire.names import tag_of
+from holdfast.wire.messages import Msg, SlotTable, WatchRequest, decode_watch
+from holdfast.wire.names import check_name, slot_of, tag_of
 from holdfast.wire.rights import FOR_ADMINS, LOOKING, takes_anothers
 from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
 
@@ -41,6 +41,7 @@ _MAY: dict[KeyRole, bytes] = {
 }
 _PREFIXED = (int(Kind.LIST),)
 _MASK = SLOTS - 1
+_OPERATORS = "the operator's keys take and show no locks of their own: use a tenant's key"
 
 
 class Stamper:
@@ -80,6 +81,23 @@ class Stamper:
         slots = self._slots(tenant, group, kinds, decoded.names)
         return encode(StampedRaw(tenant, slots, msgspec.Raw(section))), decoded
 
+    def watch(self, principal: Principal, group: int, body: bytes) -> WatchRequest:
+        """What a WATCH asks of this group. Raises ``BadMessage``, ``InvalidName``, ``Moved``, ``Forbidden``."""
+        try:
+            asked = decode_watch(body)
+        except msgspec.DecodeError as error:
+            raise BadMessage(f"this is no watch: {error}") from None
+        if asked.name or not asked.prefix:
+            check_name(asked.name)
+        if principal.tenant == OPERATOR:
+            raise Forbidden(_OPERATORS)
+        if not asked.name.startswith(principal.prefix):
+            raise Forbidden(f"this key is for names that begin with {principal.prefix!r}")
+        slot = slot_of(principal.tenant, asked.name)
+        if asked.on and not asked.prefix and self._groups[slot] != group.to_bytes(2, "little"):
+            raise Moved(f"group {group} does not hold this name: fetch the slot table again")
+        return asked
+
     def _slots(self, tenant: int, group: int, kinds: bytes, names: list[str]) -> bytes:
         groups, packed = self._groups, self._packed
         wanted = group.to_bytes(2, "little")
@@ -102,7 +120,7 @@ class Stamper:
 def check_right(principal: Principal, section: Section) -> None:
     """Raises ``Forbidden``, for the section as a whole, when the key may not do one of its operations."""
     if principal.tenant == OPERATOR:
-        raise Forbidden("the operator's keys take and show no locks of their own: use a tenant's key")
+        raise Forbidden(_OPERATORS)
     if section.kinds.translate(None, _MAY[principal.role]):
         raise Forbidden(f"a key with role {principal.role} may not do this")
     if principal.role != KeyRole.ADMIN:

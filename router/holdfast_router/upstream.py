@@ -51,6 +51,7 @@ class Upstream:
         on_answers: Callable[[int, int, bytes], None],
         on_refused: Callable[[int, int, Refusal], None],
         on_events: Callable[[int, bytes], None],
+        on_watched: Callable[[int, int, bytes], None],
     ) -> None:
         self._cluster = cluster
         self._secret = secret
@@ -64,6 +65,7 @@ class Upstream:
         self._on_answers = on_answers
         self._on_refused = on_refused
         self._on_events = on_events
+        self._on_watched = on_watched
         self._addresses: dict[int, str] = {}
         self._dialers: dict[int, asyncio.Task[None]] = {}
         self._live: dict[int, Connection] = {}
@@ -141,6 +143,8 @@ class Upstream:
             self._on_answers(group, request, body)
         elif kind == Msg.EVENTS:
             self._on_events(group, body)
+        elif kind == Msg.WATCHED:
+            self._on_watched(node, request, body)
         elif kind == Msg.ROLES:
             self._on_roles(node, decode_roles(body))
         elif kind == Msg.META:

@@ -82,6 +82,7 @@ SAID = [
     r"lost STOLEN maintenance\n",
     r"held 100\n",
     r"holder b'ada' free 0\ncheck True True\nnames \['reports/1'\]\nlost FORCED\n",
+    r"held True 0\n",
     r"token \d+\n",
 ]
 

@@ -45,6 +45,7 @@ class Router:
             seal_of=lambda tenant: b"seal %d" % tenant,
             roles=list,
             on_section=lambda caller, kind, group, request, deadline_s, section: self.sections.append(section),
+            on_watch=lambda caller, group, request, body: None,
             on_status=lambda caller, request: None,
             on_admin=lambda caller, request, body: None,
             on_closed=lambda caller: None,

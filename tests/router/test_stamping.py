@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.wire.errors import BadMessage, Forbidden, Moved, TooLarge
+from holdfast.wire.errors import BadMessage, Forbidden, InvalidName, Moved, Rejected, TooLarge
 from holdfast.wire.frames import Kind, Options, Section, decode_frame, encode
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SLOTS
-from holdfast.wire.messages import Msg, SlotTable
+from holdfast.wire.messages import Msg, SlotTable, WatchRequest
 from holdfast.wire.names import slot_of
 from holdfast.wire.tenants import KeyRole, Principal
 from holdfast_router.stamping import Stamper
@@ -141,3 +141,25 @@ def test_a_prefix_is_asked_of_every_name_and_of_what_lists() -> None:
 def test_the_operator_takes_no_locks() -> None:
     for kind in WRITES | READS:
         assert refused(Principal(0, "key", KeyRole.ADMIN), kind)
+
+
+def test_a_watch_is_for_names_of_the_group_that_the_key_may_see() -> None:
+    groups = [1] * SLOTS
+    groups[slot_of(1, "theirs")] = 2
+    table = Stamper(SlotTable(1, struct.pack(f"<{SLOTS}H", *groups)))
+    narrow, operator = Principal(1, "key", KeyRole.READ, "orders/"), Principal(0, "key", KeyRole.ADMIN)
+
+    def code(principal: Principal, name: str, prefix: bool = False) -> type[Exception] | None:
+        try:
+            table.watch(principal, 1, encode(WatchRequest(name, prefix)))
+        except Rejected as error:
+            return type(error)
+        return None
+
+    assert [code(CALLER, name) for name in ("mine", "theirs", "", "\n")] == [None, Moved, InvalidName, InvalidName]
+    assert [code(CALLER, name, True) for name in ("theirs", "", "\n")] == [None, None, InvalidName]
+    assert [code(narrow, name, True) for name in ("orders/", "orders", "")] == [None, Forbidden, Forbidden]
+    assert [code(narrow, name) for name in ("orders/1", "mine")] == [None, Forbidden]
+    assert code(operator, "mine") == Forbidden
+    with pytest.raises(BadMessage):
+        table.watch(CALLER, 1, b"\xc1")

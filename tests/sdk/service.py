@@ -27,10 +27,21 @@ from holdfast.wire.frames import (
     encode,
 )
 from holdfast.wire.limits import PROTOCOL_VERSION, SLOTS
-from holdfast.wire.messages import GroupRole, Msg, Refusal, SlotTable, Welcome, decode_hello, decode_request
+from holdfast.wire.messages import (
+    GroupRole,
+    Msg,
+    Refusal,
+    SlotTable,
+    WatchRequest,
+    Welcome,
+    decode_hello,
+    decode_request,
+    decode_watch,
+)
 from holdfast.wire.names import slot_of
 from holdfast.wire.stream import Connection
 from holdfast_shard.machine import EntryResult, Genesis, LockMachine, build_entry
+from holdfast_shard.node.watches import Watches
 
 KEY = "hf_test"
 TENANT = 1
@@ -50,6 +61,8 @@ class Leader:
         slots = tuple(slot for slot in range(SLOTS) if GROUPS[slot % len(GROUPS)] == group)
         self.group = group
         self.machine = LockMachine(Genesis("test", group, slots, (Allotment(TENANT, 1, PLENTY, PLENTY, PLENTY),)))
+        self.watches = Watches(group, self.machine)
+        self.asked: dict[tuple[Connection, int], WatchRequest] = {}
         self.term = 0
         self._clock_ms = clock_ms
         self._office_ms = 0.0
@@ -60,6 +73,19 @@ class Leader:
         self.term += 1
         self._office_ms = self._clock_ms()
         self.machine.apply(self.machine.applied_index + 1, self.term, None)
+        for (connection, request), asked in self.asked.items():
+            self.watches.ask(connection, request, asked, self.term)
+
+    def watch(self, connection: Connection, request: int, asked: WatchRequest) -> None:
+        """As the router asks, anew after every election."""
+        self.asked.pop((connection, request), None)
+        if asked.on:
+            self.asked[connection, request] = asked
+        self.watches.ask(connection, request, asked, self.term)
+
+    def forget(self, connection: Connection) -> None:
+        self.asked = {key: asked for key, asked in self.asked.items() if key[0] is not connection}
+        self.watches.drop_caller(connection)
 
     @property
     def elapsed_ms(self) -> int:
@@ -146,6 +172,7 @@ class Service:
         leader.elect()
         for connection in self.welcomed:
             connection.send(Msg.ROLES, 0, 0, encode([GroupRole(group, leader.term, leader.term % 3 + 1, True)]))
+        self._tell_watchers(leader)
 
     def hold(self) -> None:
         """Keep what clients send, until :meth:`deliver`."""
@@ -177,6 +204,8 @@ class Service:
         for known in (self.connections, self.welcomed):
             if connection in known:
                 known.remove(connection)
+        for leader in self.leaders.values():
+            leader.forget(connection)
 
     def _message(self, connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
         assert body is not None
@@ -186,6 +215,11 @@ class Service:
             self._hello(connection, request, body)
         elif kind == Msg.PING:
             self._send(connection, Msg.PONG, group, request, b"")
+        elif kind == Msg.WATCH:
+            asked = decode_watch(body)
+            asked.tenant = TENANT
+            self.leaders[group].watch(connection, request, asked)
+            self._tell_watchers(self.leaders[group])
         elif kind == Msg.STATUS:
             self._send(connection, Msg.STATUS, 0, request, encode({"router": {}, "nodes": []}))
         elif self._held is not None:
@@ -256,6 +290,7 @@ class Service:
                 connection = self.heard.get((leader.group, event.client))
                 if connection is not None:
                     self._send(connection, Msg.EVENTS, leader.group, 0, encode([event]))
+        self._tell_watchers(leader)
         timer = self._timers.pop(leader.group, None)
         if timer is not None:
             timer.cancel()
@@ -263,6 +298,11 @@ class Service:
         if due_s is not None:
             loop = asyncio.get_running_loop()
             self._timers[leader.group] = loop.call_later(max(due_s, 0.002), self.run, leader)
+
+    def _tell_watchers(self, leader: Leader) -> None:
+        for notice in leader.watches.take(leader.term, lambda caller: not self.mute):
+            assert isinstance(notice.caller, Connection)
+            self._send(notice.caller, Msg.WATCHED, leader.group, notice.request, encode(notice.watched))
 
 
 async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:

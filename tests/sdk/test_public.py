@@ -61,6 +61,8 @@ async def types(client: holdfast.Client) -> None:
     assert_type(await client.get("a"), holdfast.LockInfo)
     assert_type(await client.check("a", 1), bool)
     assert_type(client.list("a"), AsyncIterator[holdfast.LockInfo])
+    async for info in client.watch("a"):
+        assert_type(info, holdfast.LockInfo)
     client.lock("a", tll=3)  # type: ignore[call-arg]
 
 
@@ -71,5 +73,6 @@ def types_of_threads(client: holdfast.sync.Client) -> None:
         assert_type(lock.token, int)
     assert_type(client.try_lock("a"), holdfast.sync.Lock | None)
     assert_type(client.list("a"), Iterator[holdfast.LockInfo])
+    assert_type(client.watch("a"), Iterator[holdfast.LockInfo])
     client.lock("a", tll=3)  # type: ignore[call-arg]
     client.lock("a", ttl="3")  # type: ignore[arg-type]

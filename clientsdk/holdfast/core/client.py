@@ -23,6 +23,7 @@ from .hold import Hold
 from .lane import Receiver
 from .lease import Lease
 from .retry_budget import RetryBudget
+from .watch import Watch
 from .wheel import Wheel
 
 LOOK_MS: Final = 1000.0
@@ -80,6 +81,8 @@ class ClientCore:
         self._slots: tuple[int, ...] = ()
         self._requests: dict[int, Receiver] = {}
         self._statuses: dict[int, Waiter] = {}
+        self.watches: dict[Watch, None] = {}
+        self._watching: dict[int, Receiver] = {}
         self._request = 0
         self._heard_ms = self.now_ms
         self._wake_ms = inf
@@ -117,6 +120,8 @@ class ClientCore:
         self._heard_ms = self.now_ms = self.clock()
         for group in self.groups.values():
             group.ask_tickets()
+        for watch in self.watches:
+            watch.connected()
         self.flush_soon()
         self.wake(self.now_ms + LOOK_MS)
 
@@ -125,6 +130,7 @@ class ClientCore:
         self.connected = False
         self.trouble = why
         self._requests.clear()
+        self._watching.clear()
         statuses, self._statuses = self._statuses, {}
         for waiter in statuses.values():
             fail(waiter, Unavailable(why))
@@ -160,6 +166,8 @@ class ClientCore:
         self.closing = self.closed = True
         self._hurry()
         error = ClientClosed("the client was closed")
+        for watch in list(self.watches):
+            watch.end(error)
         for group in self.groups.values():
             group.writes.close(error)
             group.reads.close(error)
@@ -177,6 +185,16 @@ class ClientCore:
         self._requests[request] = receiver
         self.driver.send(kind, group, request, body)
         return request
+
+    def watching(self, receiver: Receiver, group: int, body: bytes) -> int:
+        """Send a WATCH; the receiver gets every WATCHED until :meth:`watching_no_more`, or a refusal, which ends it."""
+        request = self._next_request()
+        self._watching[request] = receiver
+        self.driver.send(Msg.WATCH, group, request, body)
+        return request
+
+    def watching_no_more(self, request: int) -> None:
+        self._watching.pop(request, None)
 
     def _next_request(self) -> int:
         self._request = self._request % _REQUEST_MAX + 1
@@ -211,6 +229,12 @@ class ClientCore:
             if table.version > self.table_version or not self._slots:
                 self.table_version = table.version
                 self._slots = _SLOT_GROUPS.unpack(table.groups)
+                for watch in self.watches:
+                    watch.place()
+        elif kind == Msg.WATCHED:
+            watching = self._watching.get(request)
+            if watching is not None:
+                watching.answered(request, body)
         elif kind == Msg.ROLES:
             for role in decode_roles(body):
                 if role.group in self.groups:
@@ -220,7 +244,7 @@ class ClientCore:
 
     def _refused(self, request: int, body: bytes) -> None:
         refusal = decode_refusal(body)
-        receiver = self._requests.pop(request, None)
+        receiver = self._requests.pop(request, None) or self._watching.pop(request, None)
         if receiver is not None:
             receiver.refused(request, refusal)
             return
@@ -280,7 +304,7 @@ class ClientCore:
 
     def _listen(self, now_ms: float) -> None:
         """A stopped router keeps its connections open and says nothing."""
-        if not self.connected or not any(group.busy for group in self.groups.values()):
+        if not self.connected or not (self.watches or any(group.busy for group in self.groups.values())):
             self._heard_ms = now_ms
         elif now_ms - self._heard_ms > DEAD_MS:
             self._heard_ms = now_ms
@@ -292,6 +316,8 @@ class ClientCore:
         due_ms = min(self.leases.next_due_ms(), self.waits.next_due_ms())
         if self._later:
             due_ms = min(due_ms, self._later[0][0])
+        if self.watches:
+            due_ms = min(due_ms, now_ms + LOOK_MS)
         for group in self.groups.values():
             due_ms = min(due_ms, group.next_due_ms())
             if group.leases or group.busy:

@@ -110,6 +110,13 @@ TLS_LOOK_S: Final = 2.0
 """How often a server looks whether its certificate files have changed."""
 
 LIST_PAGE_MAX: Final = 1000
+
+WATCHES_PER_TENANT_MAX: Final = 10_000
+"""Watches of one tenant's callers at one router, however many share one name."""
+WATCHES_PER_GROUP_MAX: Final = 100_000
+"""Different names and prefixes that all routers together watch at a group's leader."""
+WATCHED_CHANGES_MAX: Final = 100_000
+"""Changed names that a leader remembers until it has told them; beyond, watchers are told to read again."""
 HOLDS_PAGE_MAX: Final = 10_000
 
 FREED_PER_ENTRY_MAX: Final = 1000

@@ -7,7 +7,7 @@ import enum
 import msgspec
 
 from holdfast.wire.errors import Code, HoldfastError, Throttled, error_of
-from holdfast.wire.frames import decoder
+from holdfast.wire.frames import LockView, decoder
 from holdfast.wire.hiding import shown
 from holdfast.wire.tenants import Tenant
 
@@ -51,6 +51,10 @@ class Msg(enum.IntEnum):
     """SDK to router: :class:`holdfast.wire.administration.AdminCall`; answered with the request's result."""
     USE = 20
     """Node to allotter: what a group that it leads uses of its tenants' shares; opaque here."""
+    WATCH = 18
+    """SDK to router and router to a group's leader: :class:`WatchRequest`; the request id names the watch."""
+    WATCHED = 19
+    """The other way, as often as there is something to say, under the watch's request id: :class:`Watched`."""
 
 
 class Role(enum.StrEnum):
@@ -204,6 +208,27 @@ def with_delta(record: MetaRecord, delta: MetaDelta) -> MetaRecord:
     )
 
 
+class WatchRequest(Struct, array_like=True):
+    """What to watch: one name, or with ``prefix`` every name of this group that begins with it."""
+
+    name: str
+    prefix: bool = False
+    on: bool = True
+    """False ends the watch of this request id."""
+    tenant: int = 0
+    """The router's word to the node; an SDK's is not read."""
+
+
+class Watched(Struct, array_like=True):
+    """What has become of watched names, each as it is now: what was in between is not told."""
+
+    fresh: bool
+    """The watch stands from here on, and something may have been missed before: read everything watched again."""
+    views: list[LockView]
+    refusal: Refusal | None = None
+    """The watch does not stand. From a router only what the same request would meet again."""
+
+
 decode_hello = decoder(Hello)
 decode_welcome = decoder(Welcome)
 decode_refusal = decoder(Refusal)
@@ -213,6 +238,8 @@ decode_roles = decoder(list[GroupRole])
 decode_meta = decoder(MetaRecord)
 decode_delta = decoder(MetaDelta)
 decode_beat = decoder(Beat)
+decode_watch = decoder(WatchRequest)
+decode_watched = decoder(Watched)
 
 
 def refusal_of(error: HoldfastError, leader: int = 0) -> Refusal:

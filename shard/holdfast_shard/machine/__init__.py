@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from .entry import EntryResult, build_entry
 from .envelope import ReadBudget
+from .ledger import Observer
 from .locks import Genesis, LockMachine
 from .meta import META_GROUP, MetaMachine
+from .rows import Lock
 
 Machine = LockMachine | MetaMachine
 
-__all__ = ["META_GROUP", "EntryResult", "Genesis", "LockMachine", "Machine", "MetaMachine", "ReadBudget", "build_entry"]
+__all__ = [
+    "META_GROUP", "EntryResult", "Genesis", "Lock", "LockMachine", "Machine", "MetaMachine", "Observer", "ReadBudget",
+    "build_entry",
+]  # fmt: skip

@@ -176,6 +176,7 @@ class Acquire:
                 if not options.reentrant or hold.mode != options.mode or hold.count >= REENTRANCY_MAX:
                     return refused(Status.ALREADY_HELD, hold.token)
                 hold.count += 1
+                self._ledger.show(lock)
                 return (OK, hold.token, session.deadline - self._ledger.clock, None)
         if lock.queue is None or not session.waiting:
             return None

@@ -47,6 +47,7 @@ class Expiry:
             ledger.kill(lease, lease.doomed or EXPIRED)
         for lock in opened:
             ledger.touch_slot(lock.slot)
+            ledger.show(lock)
             ledger.pass_on(lock)
 
     def _mark_hold(self, hold: Hold) -> None:

@@ -57,7 +57,7 @@ class Inspection:
         budget.rows_left -= 1
         match kind:
             case Kind.GET:
-                return (int(Status.OK), 0, 0, self._get(tenant, slot, name, budget))
+                return (int(Status.OK), 0, 0, self.look(tenant, slot, name, budget))
             case Kind.CHECK:
                 return self._check(tenant, slot, name, token)
             case Kind.LIST:
@@ -74,7 +74,7 @@ class Inspection:
 
     # Locks.
 
-    def _get(self, tenant: Tenant, slot: int, name: str, budget: ReadBudget) -> LockView:
+    def look(self, tenant: Tenant, slot: int, name: str, budget: ReadBudget) -> LockView:
         lock = self._ledger.find(tenant, slot, name)
         return self._view(lock, budget) if lock is not None else LockView(name, 0, 0, [])
 

@@ -56,6 +56,12 @@ class Keeper(Protocol):
     def client(self, number: int) -> None: ...
 
 
+class Observer(Protocol):
+    """Somebody outside who is told of locks that look different now. No part of the state, and none of its business."""
+
+    def touched(self, lock: Lock) -> None: ...
+
+
 class Ledger:
     def __init__(self, clock: int = 0) -> None:
         self.clock = clock
@@ -77,6 +83,7 @@ class Ledger:
         self.noteworthy: set[int] = set()
         """Tenants that were refused something for want of a share, or were given another, since a leader asked last: no
         part of the state."""
+        self.observer: Observer | None = None
 
     # Tenants and clients.
 
@@ -137,6 +144,11 @@ class Ledger:
         if self.keeper is not None:
             self.keeper.slot(slot)
 
+    def show(self, lock: Lock) -> None:
+        """The lock looks different now, or is about to. What runs by itself (ages, remaining times) is not told."""
+        if self.observer is not None:
+            self.observer.touched(lock)
+
     # Leases.
 
     def open_lease(self, client: Client, seq: int, ttl: int) -> Lease:
@@ -165,6 +177,8 @@ class Ledger:
         self.touch_lease(lease)
         lease.doomed, lease.text = reason, text
         self._count_out_waiters(lease)
+        for hold in lease.holds() if self.observer is not None else ():
+            self.show(hold.lock)
         lease.change += 1
         self._tell(lease, EventKind.LOST, 0, "", 0, 0, reason, text)
         if lease.waiting:
@@ -257,6 +271,7 @@ class Ledger:
         lease.attach(hold)
         if mode != CACHE:
             lock.tenant.held += 1
+        self.show(lock)
         return hold
 
     def hand_over(self, hold: Hold, session: Session) -> None:
@@ -284,6 +299,7 @@ class Ledger:
         self.timers.discard(hold)
         if hold.mode != CACHE and not self.is_over(hold):
             lock.tenant.held -= 1
+        self.show(lock)
         if hold.lock_delay and reason == EXPIRED:
             self._close(lock, hold.lock_delay)
         lease.detach(hold)
@@ -322,6 +338,7 @@ class Ledger:
         if hold.taken is not None:
             return
         self.touch_slot(hold.lock.slot)
+        self.show(hold.lock)
         self.lose(hold, reason, text)
         hold.taken = Taken(reason, hold.lease.deadline, text)
         self.timers.add(hold, hold.lease.deadline)
@@ -367,6 +384,7 @@ class Ledger:
         waiter.lease.attach(waiter)
         lock.tenant.waiters += 1
         self.timers.add(waiter, waiter.until)
+        self.show(lock)
         if len(queue) == 1:
             for hold in lock.holders:
                 if hold.mode == CACHE:
@@ -387,6 +405,7 @@ class Ledger:
         lock.forget_request(waiter)
         if not queue:
             lock.queue = None
+        self.show(lock)
         self.timers.discard(waiter)
         if not self.is_void(waiter):
             lock.tenant.waiters -= 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.wire.frames import Allotment, Answers, Event, Kind, Options, Section, Stamped, Status, encode
+from holdfast.wire.frames import Allotment, Answers, Event, Kind, LockView, Options, Section, Stamped, Status, encode
 from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, OPERATIONS_PER_SECTION_MAX, SLOTS
 
 from . import restore
@@ -19,7 +19,7 @@ from .envelope import Envelope, ReadBudget, all_answered, whole
 from .expiry import Expiry
 from .export import Export, canonical
 from .inspection import Inspection
-from .ledger import Ledger
+from .ledger import Ledger, Observer
 from .operations import NAMED, Operations
 from .rows import Answer, Client, Tenant
 
@@ -55,12 +55,14 @@ class LockMachine(Envelope):
         self._owned = bytearray(SLOTS)
         for slot in genesis.slots:
             self._owned[slot] = 1
+        self._observer: Observer | None = None
         self._use(Ledger())
         for allotment in genesis.allotments:
             self._ledger.tenant(allotment.tenant).allot(allotment)
 
     def _use(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        ledger.observer = self._observer
         self._expiry = Expiry(ledger)
         self._operations = Operations(ledger)
         self._inspection = Inspection(ledger)
@@ -183,6 +185,18 @@ class LockMachine(Envelope):
         held, waiters, sessions = tenant.refused
         tenant.refused = [0, 0, 0]
         return Use(number, tenant.version, (tenant.held, tenant.waiters, tenant.sessions), (held, waiters, sessions))
+
+    # Watching.
+
+    def observe(self, observer: Observer | None) -> None:
+        """Tell ``observer`` of every lock that changes from now on. What it does changes nothing here."""
+        self._observer = self._ledger.observer = observer
+
+    def view(self, tenant: int, slot: int, name: str, budget: ReadBudget) -> LockView:
+        """A name as an inspector sees it now."""
+        budget.rows_left -= 1
+        found = self._ledger.tenants.get(tenant)  # a look leaves no row
+        return self._inspection.look(found, slot, name, budget) if found is not None else LockView(name, 0, 0, [])
 
     # Reads.
 

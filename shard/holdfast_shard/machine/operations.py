@@ -223,6 +223,7 @@ class Operations:
         if hold.count > 1:
             ledger.touch_slot(slot)
             hold.count -= 1
+            ledger.show(lock)
             return DONE
         if hold.lease.client is not client:
             ledger.lose(hold, Reason.RELEASED)
@@ -293,6 +294,7 @@ class Operations:
                 ledger.bury(item.lease)
         elif item.count > 1:
             item.count -= 1
+            ledger.show(lock)
             return DONE
         else:
             ledger.free(item, Reason.CANCELLED)

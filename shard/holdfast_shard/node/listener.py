@@ -29,8 +29,10 @@ from holdfast.wire.messages import (
     Msg,
     Refusal,
     Role,
+    Watched,
     Welcome,
     decode_hello,
+    decode_watch,
     refusal_of,
 )
 from holdfast.wire.stream import Connection
@@ -175,6 +177,8 @@ class Listener:
             )
         elif kind in (Msg.OPS, Msg.READ) and caller.role in (Role.ROUTER, Role.ALLOTTER):
             self._on_frame(caller, kind, group, request, body)
+        elif kind == Msg.WATCH and caller.role == Role.ROUTER:
+            self._on_watch(caller, group, request, body)
         elif kind == Msg.HELLO:
             self._on_hello(caller, body)
         elif not caller.role:
@@ -215,6 +219,23 @@ class Listener:
         else:
             service.read(frame)
         self._on_input()
+
+    def _on_watch(self, caller: Caller, group: int, request: int, body: bytes) -> None:
+        service = self._services.get(group)
+        if service is None or service.watches is None:
+            self._no_watch(caller, group, request, Code.NO_SUCH_GROUP, f"group {group} has no locks here")
+            return
+        try:
+            asked = decode_watch(body)
+        except msgspec.DecodeError as error:
+            self._no_watch(caller, group, request, Code.BAD_MESSAGE, f"this is no watch: {error}")
+            return
+        service.watches.ask(caller, request, asked, service.office)
+        self._on_input()
+
+    def _no_watch(self, caller: Caller, group: int, request: int, code: Code, text: str) -> None:
+        """Watches have request ids of their own: REFUSED would be taken for that of a frame."""
+        caller.connection.send(Msg.WATCHED, group, request, encode(Watched(False, [], Refusal(code, text))))
 
     def _learn(self, group: int, caller: Caller, senders: list[_Sender]) -> None:
         routes, machine = self._routes[group], self._services[group].machine
@@ -323,6 +344,10 @@ class Listener:
             if service.events:
                 events, service.events = service.events, []
                 self._send_events(group, events)
+            if service.watches is not None and service.watches.busy:
+                for notice in service.watches.take(service.office, _listens):
+                    assert isinstance(notice.caller, Caller)
+                    notice.caller.connection.send(Msg.WATCHED, group, notice.request, encode(notice.watched))
 
     def _send_events(self, group: int, events: list[Event]) -> None:
         routes = self._routes[group]
@@ -356,3 +381,9 @@ class Listener:
 
 def _address(connection: Connection) -> str:
     return connection.peer.rpartition(":")[0]
+
+
+def _listens(caller: object) -> bool:
+    """A router that does not read is told when it reads again."""
+    assert isinstance(caller, Caller)
+    return not caller.connection.paused

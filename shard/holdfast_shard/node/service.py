@@ -19,7 +19,8 @@ from holdfast.wire.limits import ENTRY_BYTES_MAX, READ_ROWS_PER_FRAME_MAX
 from holdfast.wire.messages import Refusal
 
 from ..consensus import Applied, NotLeader, Proposal
-from ..machine import EntryResult, Machine, ReadBudget, build_entry
+from ..machine import EntryResult, LockMachine, Machine, ReadBudget, build_entry
+from .watches import Watches
 
 ENTRIES_IN_FLIGHT_MAX = 4
 PENDING_BYTES_MAX = 32 << 20
@@ -78,6 +79,7 @@ class GroupService:
         self.machine = machine
         self._replica = replica
         self._propose = propose
+        self.watches = Watches(group, machine) if isinstance(machine, LockMachine) else None
         self._pending: deque[Frame] = deque()
         self._pending_bytes = 0
         self._reads: deque[Frame] = deque()
@@ -93,6 +95,11 @@ class GroupService:
     def leads(self) -> bool:
         """Whether what is written here now would be proposed."""
         return self._replica.proposes
+
+    @property
+    def office(self) -> int | None:
+        """The term in which this replica leads and serves; None when it does not."""
+        return self._replica.term if self._replica.ready else None
 
     # Input.
 
@@ -182,7 +189,12 @@ class GroupService:
     def wakeup_in_ms(self, now: float) -> int | None:
         """Milliseconds until the next turn is due; None when only input or an applied entry makes one due."""
         waiting = bool(self._pending or self._reads)
-        if self._readable or (waiting and (not self._replica.proposes or len(self._flights) < ENTRIES_IN_FLIGHT_MAX)):
+        told = self.watches is None or not self.watches.pending
+        if (
+            self._readable
+            or not told
+            or (waiting and (not self._replica.proposes or len(self._flights) < ENTRIES_IN_FLIGHT_MAX))
+        ):
             return 0
         if self._flights or not self._replica.proposes:
             return None
@@ -254,3 +266,5 @@ class GroupService:
         self._reads = deque(frame for frame in self._reads if frame.caller is not caller)
         self._reads_bytes = sum(len(frame.body) for frame in self._reads)
         self._readable = deque(frame for frame in self._readable if frame.caller is not caller)
+        if self.watches is not None:
+            self.watches.drop_caller(caller)
