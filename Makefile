@@ -65,10 +65,9 @@ coverage: .venv/installed  ## Branch coverage of the state machines and the engi
 	$(BIN)/python -m coverage report
 	$(BIN)/python -m tests.branches
 
-proto: .venv/installed  ## Generate stubs from the .proto files
-	@files=$$(git ls-files '*.proto'); if [ -n "$$files" ]; then \
-	  $(BIN)/python -m grpc_tools.protoc -Iclientsdk --python_out=clientsdk --grpc_python_out=clientsdk --pyi_out=clientsdk $$files; \
-	else echo "no .proto files yet"; fi
+proto: .venv/installed  ## Generate the committed stubs of clientsdk/holdfast/v1 from its .proto files
+	$(BIN)/python -m grpc_tools.protoc -Iclientsdk --python_out=clientsdk --pyi_out=clientsdk clientsdk/holdfast/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -Iclientsdk --grpc_python_out=clientsdk $$(grep -l '^service' clientsdk/holdfast/v1/*.proto)
 
 clean:  ## Remove everything that can be made again
 	rm -rf .venv build dist *.egg-info clientsdk/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
