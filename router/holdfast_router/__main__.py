@@ -41,6 +41,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cors-origin", action="append", default=[], metavar="ORIGIN", help="of pages that may use HTTP; repeatable"
     )
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="for gRPC; default: two after --listen's port; '' for off")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM; with --tls-key")
     parser.add_argument("--tls-key", type=Path, metavar="FILE")
     parser.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="SDKs have to show a certificate of it")
@@ -82,6 +83,13 @@ async def _run(options: argparse.Namespace, tls: _Tls) -> None:
             await router.listen_http(*split_address(where, port_min=0), tls.clients, cors_origins=options.cors_origin)
             if tls.clients is None and router.http is not None:
                 _check_plaintext(router.http.address, allowed=options.plaintext)
+        if options.grpc:
+            where = options.grpc
+            secured = tls.clients is not None
+            files = TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca) if secured else None
+            if files is None:
+                _check_plaintext(where, allowed=options.plaintext)
+            await router.listen_grpc(*split_address(where, port_min=0), files)
     except TlsUnusable:
         await router.close()
         raise
@@ -135,13 +143,14 @@ def main() -> int:
     configure_logs()
     try:
         host, port = split_address(options.listen, port_min=0)
-        if options.http is None:
-            options.http = f"{host}:{port + 1 if port else 0}"
-        if options.http:
-            split_address(options.http, port_min=0)
+        for at, front in enumerate(("http", "grpc"), start=1):
+            if getattr(options, front) is None:
+                setattr(options, front, f"{host}:{port + at if port else 0}")
+            if getattr(options, front):
+                split_address(getattr(options, front), port_min=0)
         tls = _tls(options)
     except ValueError as error:
-        parser.error(f"argument --listen or --http: {error}")
+        parser.error(f"argument --listen, --http or --grpc: {error}")
     except TlsUnusable as error:
         parser.error(str(error))
     try:

@@ -195,6 +195,8 @@ class Front:
     def receive(self, connection: Connection, kind: int, group: int, request: int, body: bytes) -> None:
         if kind == Msg.PING:
             connection.send(Msg.PONG, 0, request, b"")
+        elif kind == Msg.WATCH and connection in self._own:
+            self._on_watch(self._own[connection], group, request, body)
         elif connection in self._own:
             self._on_request(self._own[connection], kind, group, request, body)
 

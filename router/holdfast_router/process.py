@@ -33,7 +33,8 @@ from holdfast.wire.messages import (
 )
 from holdfast.wire.sealing import seal_key
 from holdfast.wire.tenants import OPERATOR, KeyRole
-from holdfast.wire.tls import Certificates, watch_certificates
+from holdfast.wire.tenants import OPERATOR
+from holdfast.wire.tls import Certificates, TlsFiles, watch_certificates
 
 from .admission.gate import Gate
 from .admission.verdict import Denied
@@ -43,6 +44,7 @@ from .directory import EXEMPT, META_SILENCE_S, Directory
 from .dispatch import GroupDispatch, Outcome
 from .downstream import ALONE, Downstream, Front
 from .exempt import is_exempt, may_be_exempt
+from .grpc import GrpcFront
 from .http.server import HttpFront
 from .item import Item
 from .operations import Operations
@@ -165,6 +167,7 @@ class Router:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.address = ""
+        self.grpc: GrpcFront | None = None
         self._alone = False
         self._alone_timer: asyncio.TimerHandle | None = None
         self._control = Control(self.directory, submit=self._submit, deliver=self._deliver, draw=draw)
@@ -234,6 +237,11 @@ class Router:
         dispatches = self._dispatches.values()
         return self.directory.is_fresh and bool(dispatches) and all(dispatch.leader for dispatch in dispatches)
 
+    async def listen_grpc(self, host: str, port: int, tls: TlsFiles | None) -> None:
+        """Raises ``OSError`` when the port is taken."""
+        self.grpc = GrpcFront(self.operations, self.directory, lambda: self.ready)
+        await self.grpc.listen(host, port, tls)
+
     async def serve(self) -> None:
         """Until TERM or INT."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -258,6 +266,8 @@ class Router:
     async def close(self) -> None:
         if self._acceptor is not None:
             self._acceptor.close()
+        if self.grpc is not None:
+            await self.grpc.close()
         await self.operations.close()
         if self.http is not None:
             await self.http.close()
@@ -582,4 +592,5 @@ def _registered(answers: Answers) -> int:
 
 def listening_line(router: Router) -> dict[str, object]:
     http = {"http": router.http.address} if router.http is not None else {}
-    return {"event": "listening", "address": router.address, **http, "pid": os.getpid()}
+    grpc = {"grpc": router.grpc.address} if router.grpc is not None else {}
+    return {"event": "listening", "address": router.address, **http, **grpc, "pid": os.getpid()}

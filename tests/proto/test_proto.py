@@ -100,9 +100,8 @@ def test_names_are_spelt_by_rule(files: dict[str, FileDescriptorProto]) -> None:
         for message in file.message_type:
             assert PASCAL.fullmatch(message.name)
             assert not message.nested_type, "nested messages are not needed so far"
-            for field in (*message.field, *message.oneof_decl):
-                assert SNAKE.fullmatch(field.name), field.name
-                assert field.name not in ("descriptor", "required")
+            names = [field.name for field in message.field] + [one.name for one in message.oneof_decl]
+            assert [name for name in names if not SNAKE.fullmatch(name) or name in ("descriptor", "required")] == []
 
 
 def test_enums_begin_with_zero_unspecified_and_carry_their_names(files: dict[str, FileDescriptorProto]) -> None:
@@ -134,8 +133,8 @@ def test_every_import_is_used(files: dict[str, FileDescriptorProto]) -> None:
                 assert imported == "google/protobuf/duration.proto"
                 assert ".google.protobuf.Duration" in used
             else:
-                named = [*known.message_type, *known.enum_type]
-                assert used & {f".holdfast.v1.{element.name}" for element in named}, imported
+                names = [message.name for message in known.message_type] + [enum.name for enum in known.enum_type]
+                assert used & {f".holdfast.v1.{name}" for name in names}, imported
 
 
 def test_the_committed_stubs_are_what_the_files_make(tmp_path: Path) -> None:

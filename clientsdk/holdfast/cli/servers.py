@@ -77,6 +77,9 @@ def router(
     cors_origin: Annotated[
         list[str] | None, typer.Option(metavar="ORIGIN", help="Of pages that may use HTTP; repeatable.")
     ] = None,
+    grpc: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="For gRPC; by default two after the port of --listen.")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, PEM.")] = None,
     meta_silence: Annotated[
@@ -110,6 +113,7 @@ def router(
         listen,
         *_option("--http", http),
         *[word for origin in cors_origin or () for word in ("--cors-origin", origin)],
+        *_option("--grpc", grpc),
         *tls,
         *_option("--meta-silence", meta_silence),
     )

@@ -151,6 +151,7 @@ def _say(cluster: LocalCluster, kept: Path | None) -> None:
         f"From a program:\n"
         f"  export HOLDFAST_URL={cluster.url}\n"
         f"  export HOLDFAST_HTTP_URL={cluster.http_url}  # HTTP and JSON; its pages are at /docs\n"
+        f"  export HOLDFAST_GRPC={cluster.grpc_address}  # gRPC, package holdfast.v1 (docs/grpc.md)\n"
         f"  export HOLDFAST_API_KEY={cluster.api_key}\n"
         + (f"  export {CA_VARIABLE}={shlex.quote(str(cluster.authority))}\n" if cluster.authority else "")
         + "\n"

@@ -95,6 +95,8 @@ class LocalCluster:
         self.directory = data if data is not None else Path(tempfile.mkdtemp(prefix="holdfast-"))
         self._host, self._port = host, int(port)
         self._http = f"{host}:{self._port + 1 if self._port else 0}"
+        self.grpc_address = f"{host}:{self._port + 2 if self._port else 0}"
+        """Where the router serves gRPC, once it runs."""
         self._guardian: Guardian | None = None
         self._nodes: dict[int, ServerProcess] = {}
         self._router: ServerProcess | None = None
@@ -307,16 +309,16 @@ class LocalCluster:
         return ServerProcess(name, arguments, self._log(f"node-{number}"), self.guardian, prefix)
 
     def _start_router(self, deadline: float) -> None:
-        listen = f"{self._host}:{self._port}"
         arguments = ["holdfast_router", "--formation", str(self.formation), *self._tls_of("router")]
-        arguments += [*self.router_arguments(), "--http", self._http, "--listen", listen]
+        fronts = ["--http", self._http, "--grpc", self.grpc_address]
+        arguments += [*self.router_arguments(), *fronts, "--listen", f"{self._host}:{self._port}"]
         self._router = ServerProcess(ROUTER, arguments, self._log(ROUTER), self.guardian)
         self._router.start()
         said = self._router.await_listening(deadline)
         # So that a router started again listens where its clients look for it.
         self._port = int(str(said["address"]).rpartition(":")[2])
-        self._router.arguments[-1] = f"{self._host}:{self._port}"
-        self._http = self._router.arguments[-3] = str(said["http"])
+        self._http, self.grpc_address = str(said["http"]), str(said["grpc"])
+        self._router.arguments[-5::2] = [self._http, self.grpc_address, f"{self._host}:{self._port}"]
 
     def _tls_of(self, name: str) -> list[str]:
         if not self._tls:

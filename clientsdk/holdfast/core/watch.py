@@ -119,7 +119,8 @@ class _Part:
         self.ask()
 
     def ask(self) -> None:
-        self._forget()
+        # The other end may be the same as before: it must not go on telling what nobody hears.
+        self.end()
         if self._core.connected:
             body = encode(WatchRequest(self._watch.target, self._watch.prefix))
             self._request = self._core.watching(self, self.group, body)

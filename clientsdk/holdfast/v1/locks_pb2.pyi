@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AcquireRequest(_message.Message):
-    __slots__ = ("name", "ttl", "wait", "mode", "permits", "capacity", "metadata", "lock_delay", "session_id", "reentrant", "steal", "reason", "now", "request_id")
+    __slots__ = ("name", "ttl", "wait", "mode", "permits", "capacity", "metadata", "lock_delay", "session", "steal", "reason", "now", "request_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
@@ -20,8 +20,7 @@ class AcquireRequest(_message.Message):
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     LOCK_DELAY_FIELD_NUMBER: _ClassVar[int]
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    REENTRANT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     STEAL_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     NOW_FIELD_NUMBER: _ClassVar[int]
@@ -34,13 +33,12 @@ class AcquireRequest(_message.Message):
     capacity: int
     metadata: str
     lock_delay: _duration_pb2.Duration
-    session_id: str
-    reentrant: bool
+    session: str
     steal: bool
     reason: str
     now: bool
     request_id: str
-    def __init__(self, name: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., mode: _Optional[_Union[_types_pb2.LockMode, str]] = ..., permits: _Optional[int] = ..., capacity: _Optional[int] = ..., metadata: _Optional[str] = ..., lock_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ..., reentrant: _Optional[bool] = ..., steal: _Optional[bool] = ..., reason: _Optional[str] = ..., now: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., mode: _Optional[_Union[_types_pb2.LockMode, str]] = ..., permits: _Optional[int] = ..., capacity: _Optional[int] = ..., metadata: _Optional[str] = ..., lock_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session: _Optional[str] = ..., steal: _Optional[bool] = ..., reason: _Optional[str] = ..., now: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class AcquireResponse(_message.Message):
     __slots__ = ("grant",)

@@ -18,18 +18,20 @@ class CreateRequest(_message.Message):
     def __init__(self, ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., metadata: _Optional[str] = ...) -> None: ...
 
 class CreateResponse(_message.Message):
-    __slots__ = ("session_id", "expires_in")
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("session", "expires_in", "id")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_IN_FIELD_NUMBER: _ClassVar[int]
-    session_id: str
+    ID_FIELD_NUMBER: _ClassVar[int]
+    session: str
     expires_in: _duration_pb2.Duration
-    def __init__(self, session_id: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    id: str
+    def __init__(self, session: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., id: _Optional[str] = ...) -> None: ...
 
 class KeepAliveRequest(_message.Message):
-    __slots__ = ("session_id",)
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    def __init__(self, session: _Optional[str] = ...) -> None: ...
 
 class KeepAliveResponse(_message.Message):
     __slots__ = ("expires_in",)
@@ -38,34 +40,34 @@ class KeepAliveResponse(_message.Message):
     def __init__(self, expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class AttachRequest(_message.Message):
-    __slots__ = ("session_id", "ttl", "metadata", "number", "end")
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("session", "ttl", "metadata", "number", "end")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
-    session_id: str
+    session: str
     ttl: _duration_pb2.Duration
     metadata: str
     number: int
     end: bool
-    def __init__(self, session_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., metadata: _Optional[str] = ..., number: _Optional[int] = ..., end: _Optional[bool] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., metadata: _Optional[str] = ..., number: _Optional[int] = ..., end: _Optional[bool] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
-    __slots__ = ("session_id", "expires_in", "number")
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("session", "expires_in", "number")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_IN_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
-    session_id: str
+    session: str
     expires_in: _duration_pb2.Duration
     number: int
-    def __init__(self, session_id: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class EndRequest(_message.Message):
-    __slots__ = ("session_id",)
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    def __init__(self, session: _Optional[str] = ...) -> None: ...
 
 class EndResponse(_message.Message):
     __slots__ = ()
@@ -88,19 +90,21 @@ class ListSessionsResponse(_message.Message):
     def __init__(self, parts: _Optional[_Iterable[_Union[SessionPart, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SessionPart(_message.Message):
-    __slots__ = ("session_id", "group", "ttl", "remaining", "held", "waiting", "metadata")
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("session", "group", "ttl", "remaining", "held", "waiting", "metadata", "id")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     REMAINING_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
-    session_id: str
+    ID_FIELD_NUMBER: _ClassVar[int]
+    session: str
     group: int
     ttl: _duration_pb2.Duration
     remaining: _duration_pb2.Duration
     held: int
     waiting: int
     metadata: bytes
-    def __init__(self, session_id: _Optional[str] = ..., group: _Optional[int] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., remaining: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., held: _Optional[int] = ..., waiting: _Optional[int] = ..., metadata: _Optional[bytes] = ...) -> None: ...
+    id: str
+    def __init__(self, session: _Optional[str] = ..., group: _Optional[int] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., remaining: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., held: _Optional[int] = ..., waiting: _Optional[int] = ..., metadata: _Optional[bytes] = ..., id: _Optional[str] = ...) -> None: ...

@@ -43,18 +43,18 @@ END_REASON_TIMED_OUT: EndReason
 END_REASON_REFUSED: EndReason
 
 class Grant(_message.Message):
-    __slots__ = ("name", "token", "lock_id", "expires_in", "session_id")
+    __slots__ = ("name", "token", "lock_id", "expires_in", "session")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     LOCK_ID_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_IN_FIELD_NUMBER: _ClassVar[int]
-    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     token: int
     lock_id: str
     expires_in: _duration_pb2.Duration
-    session_id: str
-    def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ..., lock_id: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session_id: _Optional[str] = ...) -> None: ...
+    session: str
+    def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ..., lock_id: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session: _Optional[str] = ...) -> None: ...
 
 class GrantRef(_message.Message):
     __slots__ = ("lock_id", "name", "token")

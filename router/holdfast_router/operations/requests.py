@@ -134,6 +134,13 @@ class ListLocks(Asked, frozen=True, kw_only=True):
     cursor: Cursor = ""
 
 
+class Watch(Asked, frozen=True, kw_only=True):
+    """A name, or every name under a prefix: one of them."""
+
+    name: Annotated[str, Meta(max_length=NAME_BYTES_MAX)] | None = None
+    prefix: Prefix | None = None
+
+
 class Grant(Told, frozen=True, kw_only=True):
     """A lock that is held. It is the caller's to renew before ``expires_in_ms`` is over, and to release."""
 

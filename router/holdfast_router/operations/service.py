@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from msgspec import Struct
 
 from holdfast.clock import boottime_ms
 from holdfast.core.client import ClientCore
+from holdfast.core.watch import Watch as CoreWatch
 from holdfast.errors import HoldfastError
 from holdfast.wire.administration import AdminRequest, AdminResult
 from holdfast.wire.errors import Forbidden
@@ -18,6 +19,7 @@ from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
 
 from ..administration import Administration
 from ..admission.verdict import Standing
+from . import watching
 from .callers import Caller
 from .local_link import Exchange, Links
 from .locks import LockOperations
@@ -45,6 +47,7 @@ from .requests import (
     Renewed,
     SessionGrant,
     SessionList,
+    Watch,
 )
 from .sessions import SessionOperations
 from .turnstile import Gate, Turnstile
@@ -122,6 +125,13 @@ class Operations:
 
     async def break_lock(self, caller: Caller, asked: Break) -> Done:
         return await self._admitted(caller, asked, self._break)
+
+    async def watch(self, caller: Caller, asked: Watch) -> AsyncIterator[LockState]:
+        """An iterator without an end: iterate it, and close it or cancel who iterates. Charged once, as a look."""
+        return watching.shown(await self._admitted(caller, asked, self._begin_watch))
+
+    async def _begin_watch(self, caller: Caller, asked: Watch) -> CoreWatch:
+        return watching.begin(self._core_of(caller.tenant), caller, asked)
 
     # Sessions.
 

@@ -24,6 +24,7 @@ from .requests import (
     ListSessions,
     Release,
     Renew,
+    Watch,
 )
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ _KINDS: Final[dict[type[Struct], Kind]] = {
     KeepSession: Kind.KEEPALIVE,
     EndSession: Kind.END,
     ListSessions: Kind.SESSIONS,
+    Watch: Kind.GET,
 }
 
 

@@ -1,0 +1,7 @@
+"""The gRPC front of a router: ``holdfast.v1`` over ``operations``, which decides everything."""
+
+from __future__ import annotations
+
+from .server import GrpcFront
+
+__all__ = ["GrpcFront"]

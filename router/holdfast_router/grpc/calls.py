@@ -1,0 +1,176 @@
+"""What every call has in common: who calls, how its message is read, how its error is told, and what ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any, Final
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from holdfast.errors import BadMessage, HoldfastError, InvalidArgument, Unauthenticated
+
+from ..directory import Directory, Gone
+from ..operations import Caller, Operations
+from .statuses import DETAILS, details_of, message_of, status_of
+
+BEARER: Final = "bearer "
+REQUEST_ID_CHARS_MAX: Final = 255
+
+Context = Any
+"""``grpc.aio.ServicerContext``: generic, which nothing here needs."""
+Unary = Callable[[Caller, Any], Awaitable[Message]]
+Streamed = Callable[[Caller, Any], AsyncIterator[Message]]
+
+log = logging.getLogger("holdfast.router")
+
+
+class _Unreadable:
+    """In the place of a message that could not be read: the library would call it our internal error."""
+
+
+class Calls:
+    """Runs the calls of all services. Those of a key that is valid no more end at once."""
+
+    def __init__(self, operations: Operations, directory: Directory) -> None:
+        self._operations = operations
+        self._under_way: dict[str, dict[asyncio.Task[Any], None]] = {}
+        self._ended: dict[asyncio.Task[Any], HoldfastError] = {}
+        directory.on_gone(self._on_gone)
+
+    def _on_gone(self, gone: Gone) -> None:
+        for key, error in gone.items():
+            for task in self._under_way.get(key, ()):
+                self._ended[task] = error
+                task.cancel()
+
+    # Handlers.
+
+    def handlers(self, service: ServiceDescriptor, methods: dict[str, Callable[..., Any]]) -> grpc.GenericRpcHandler:
+        """``methods``: by the rpc's name. Those that answer a stream are async generators."""
+        table = {name: self._handler(service.methods_by_name[name], method) for name, method in methods.items()}
+        return grpc.method_handlers_generic_handler(service.full_name, table)
+
+    def _handler(self, method: MethodDescriptor, run: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        read = reader(GetMessageClass(method.input_type))
+        write = GetMessageClass(method.output_type).SerializeToString
+        if not method.server_streaming:
+            return grpc.unary_unary_rpc_method_handler(self._unary(run), read, write)
+        if not method.client_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._stream(run), read, write)
+        return grpc.stream_stream_rpc_method_handler(self._stream(run), read, write)
+
+    def _unary(self, run: Unary) -> Callable[[Any, Context], Awaitable[Message]]:
+        async def handle(message: Any, context: Context) -> Message:
+            try:
+                caller = self._caller(context)
+                with self._noted(caller):
+                    return await run(caller, readable(message))
+            except BaseException as error:
+                await self._abort(context, error)
+                raise
+
+        return handle
+
+    def _stream(self, run: Streamed) -> Callable[[Any, Context], AsyncIterator[Message]]:
+        async def handle(given: Any, context: Context) -> AsyncIterator[Message]:
+            try:
+                caller = self._caller(context)
+                asked = readable(given) if not hasattr(given, "__aiter__") else each_readable(given)
+                with self._noted(caller):
+                    async for message in run(caller, asked):
+                        yield message
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                await self._abort(context, error)
+                raise
+
+        return handle
+
+    @contextmanager
+    def _noted(self, caller: Caller) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        key = caller.principal.key
+        self._under_way.setdefault(key, {})[task] = None
+        try:
+            yield
+        except asyncio.CancelledError:
+            error = self._ended.get(task)
+            if error is None:
+                raise
+            task.uncancel()
+            raise error from None
+        finally:
+            self._ended.pop(task, None)
+            del self._under_way[key][task]
+            if not self._under_way[key]:
+                del self._under_way[key]
+
+    # Who calls.
+
+    def _caller(self, context: Context) -> Caller:
+        """Raises :class:`Unauthenticated`, :class:`Forbidden`."""
+        given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+        if len(given) != 1 or not isinstance(given[0], str) or not given[0].lower().startswith(BEARER):
+            raise Unauthenticated("a call carries its API key as metadata, once: authorization: Bearer hf_...")
+        return self._operations.caller(given[0][len(BEARER) :].strip(), address_of(context.peer()))
+
+    # How it ends.
+
+    async def _abort(self, context: Context, error: BaseException) -> None:
+        """Does not return, but for a call that is over already."""
+        if isinstance(error, asyncio.CancelledError | grpc.aio.AbortError):
+            return
+        if not isinstance(error, HoldfastError):
+            log.exception("a gRPC call failed", exc_info=error)
+            await context.abort(grpc.StatusCode.INTERNAL, "this call failed: the router's log says how")
+            return
+        await context.abort(status_of(error), message_of(error), ((DETAILS, details_of(error)),))
+
+
+def reader(kind: type[Message]) -> Callable[[bytes], Message | _Unreadable]:
+    def read(data: bytes) -> Message | _Unreadable:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def readable(message: Any) -> Any:
+    """Raises :class:`BadMessage` for what could not be read."""
+    if isinstance(message, _Unreadable):
+        raise BadMessage("this is no message of the method's request type")
+    return message
+
+
+async def each_readable(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for message in messages:
+        yield readable(message)
+
+
+def address_of(peer: str) -> str:
+    """``ipv4:10.0.0.1:5000`` or ``ipv6:%5B::1%5D:5000`` without the kind, the port and the brackets."""
+    kind, _, rest = peer.partition(":")
+    return unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else rest
+
+
+def request_of(caller: Caller, request_id: str) -> bytes:
+    """The 16 bytes under which an acquire finds its own grant again: nobody else's can be the same."""
+    if not request_id:
+        return b""
+    if len(request_id) > REQUEST_ID_CHARS_MAX:
+        raise InvalidArgument(f"request_id has at most {REQUEST_ID_CHARS_MAX} characters")
+    digest = blake2b(digest_size=16, person=b"holdfast grpc id")
+    digest.update(f"{caller.tenant} {caller.principal.key} ".encode() + request_id.encode())
+    return digest.digest()
