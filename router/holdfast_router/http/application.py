@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import unquote
@@ -16,17 +16,25 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from holdfast.errors import BadMessage, HoldfastError, InvalidArgument, Overloaded, TooLarge, Unavailable
+from holdfast.errors import (
+    BadMessage,
+    HoldfastError,
+    InvalidArgument,
+    Overloaded,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from holdfast.wire.limits import SECTION_BYTES_MAX
 
 from ..admission.verdict import RATE, Standing
 from ..operations import Caller, Operations
-from ..operations.requests import LockState
-from . import docs_page, openapi
+from ..operations.requests import LockState, Watch
+from . import docs_page, event_stream, openapi
 from .endpoints import ENDPOINTS, Endpoint
 from .idempotency import FirstAnswers, aged, request_id
 from .problem_details import MEDIA_TYPE, ProblemDetails, details_of, plain_problem
@@ -49,6 +57,8 @@ class Application:
         self._first_answers = FirstAnswers(asyncio.get_running_loop().time)
         self._under_way: dict[asyncio.Task[Any], str] = {}
         """Requests, with the id of the API key that each came with."""
+        self._ended: set[asyncio.Task[Any]] = set()
+        """Those of them that were told to end because their key is gone."""
         document = openapi.document()
         self._openapi = openapi.encoded(document)
         self._page = docs_page.page(document)
@@ -58,6 +68,7 @@ class Application:
         # One route for all methods of a path, so that 405 names them all.
         routes = [Route(path, self._serves(ends), methods=list(ends)) for path, ends in by_path.items()]
         routes += [
+            Route(event_stream.PATH, self._watch, methods=["GET"]),
             Route("/healthz", self._healthz, methods=["GET"]),
             Route("/readyz", self._readyz, methods=["GET"]),
             Route("/openapi.json", self._document, methods=["GET"]),
@@ -79,6 +90,7 @@ class Application:
         gone = set(keys)
         for task, key in list(self._under_way.items()):
             if key in gone:
+                self._ended.add(task)
                 task.cancel()
 
     def close(self) -> None:
@@ -99,6 +111,39 @@ class Application:
 
     async def _docs(self, request: Request) -> Response:
         return HTMLResponse(self._page, headers={**_HEADERS, "content-security-policy": _PAGE_POLICY})
+
+    # Watching.
+
+    async def _watch(self, request: Request) -> Response:
+        try:
+            address = request.client.host if request.client is not None else ""
+            caller = self._operations.caller(_key_of(request), address)
+            asked = _converted(_query(request), Watch)
+            assert isinstance(asked, Watch)
+            if len(self._under_way) >= REQUESTS_MAX:
+                raise Overloaded(f"this router has {REQUESTS_MAX} requests under way", BUSY_RETRY_MS)
+            states = await self._operations.watch(caller, asked)
+        except HoldfastError as error:
+            return _problem(details_of(error))
+        headers = {**_HEADERS, **_rate_limit(self._operations.standing(caller))}
+        return StreamingResponse(self._shown(caller, states), 200, headers, event_stream.MEDIA_TYPE)
+
+    async def _shown(self, caller: Caller, states: AsyncIterator[LockState]) -> AsyncIterator[bytes]:
+        task = asyncio.current_task()
+        assert task is not None, "a response is written in a task"
+        self._under_way[task] = caller.principal.key
+        try:
+            async for piece in event_stream.events(states):
+                yield piece
+        except asyncio.CancelledError:
+            if task not in self._ended:
+                raise
+            task.uncancel()
+            gone = Unauthenticated("this API key is valid no more")
+            yield event_stream.event("problem", details_of(gone))
+        finally:
+            self._ended.discard(task)
+            del self._under_way[task]
 
     # Operations.
 
@@ -129,6 +174,7 @@ class Application:
                 task.uncancel()
             raise Unavailable("this router stops, or the API key is valid no more: the request was ended") from None
         finally:
+            self._ended.discard(task)
             del self._under_way[task]
 
     async def _answered(self, endpoint: Endpoint, request: Request, caller: Caller) -> Response:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from holdfast.errors import HoldfastError
+
 from ..operations.problems import problem_of_kind
-from .endpoints import ENDPOINTS, Endpoint
+from ..operations.requests import LockState
+from . import event_stream
+from .endpoints import ALWAYS, ENDPOINTS, Endpoint
 from .problem_details import MEDIA_TYPE, ProblemDetails
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -27,6 +32,8 @@ def document(server: str = "/") -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, types)
+    refused = _problems(ALWAYS, types)
+    paths[event_stream.PATH] = event_stream.described(types.references[LockState], refused)
     for path, told in (("/healthz", "the process is alive"), ("/readyz", "it can serve what it is asked")):
         paths[path] = {"get": _probe(path, told, types)}
     return {
@@ -130,19 +137,20 @@ def _responses(endpoint: Endpoint, types: _Types) -> dict[str, Any]:
     if endpoint.told:
         told["example"] = endpoint.told
     found: dict[str, Any] = {str(endpoint.status): {"description": "Done", "content": {"application/json": told}}}
+    return found | _problems(endpoint.problems, types, with_body=endpoint.body is not None)
+
+
+def _problems(kinds: Iterable[type[HoldfastError]], types: _Types, *, with_body: bool = False) -> dict[str, Any]:
     codes: dict[int, list[str]] = {}
-    for kind in endpoint.problems:
+    for kind in kinds:
         problem = problem_of_kind(kind)
         codes.setdefault(problem.http, []).append(f"`{problem.slug}`: {problem.title}")
     codes[404] = codes.get(404, ["`not-found`: There is no such path"])
-    if endpoint.body is not None:
+    if with_body:
         codes[408] = ["`request-timeout`: The body came too slowly"]
         codes[415] = ["`unsupported-media-type`: A body is application/json"]
-    for status, words in sorted(codes.items()):
-        found[str(status)] = {
-            "description": "; ".join(words), "content": {MEDIA_TYPE: {"schema": types.references[ProblemDetails]}},
-        }  # fmt: skip
-    return found
+    content = {MEDIA_TYPE: {"schema": types.references[ProblemDetails]}}
+    return {str(code): {"description": "; ".join(words), "content": content} for code, words in sorted(codes.items())}
 
 
 def _probe(path: str, told: str, types: _Types) -> dict[str, Any]:
