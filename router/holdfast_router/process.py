@@ -33,7 +33,6 @@ from holdfast.wire.messages import (
 )
 from holdfast.wire.sealing import seal_key
 from holdfast.wire.tenants import OPERATOR, KeyRole
-from holdfast.wire.tenants import OPERATOR
 from holdfast.wire.tls import Certificates, TlsFiles, watch_certificates
 
 from .admission.gate import Gate
