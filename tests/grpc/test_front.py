@@ -47,13 +47,13 @@ def identity(data: bytes) -> bytes:
 
 async def raw(channel: Any, path: str, data: bytes, metadata: Any, *, streams: bool = False) -> grpc.StatusCode:
     """The status that any bytes end with, as the request of any method."""
-    if streams:
-        call = channel.stream_stream(path, identity, identity)(metadata=metadata, timeout=3)
-        await call.write(data)
-        await call.done_writing()
-    else:
-        call = channel.unary_stream(path, identity, identity)(data, metadata=metadata, timeout=3)
     try:
+        if streams:
+            call = channel.stream_stream(path, identity, identity)(metadata=metadata, timeout=3)
+            await call.write(data)  # which fails when the call has ended by then
+            await call.done_writing()
+        else:
+            call = channel.unary_stream(path, identity, identity)(data, metadata=metadata, timeout=3)
         async for _ in call:
             pass
     except grpc.aio.AioRpcError as error:
