@@ -12,14 +12,17 @@ from holdfast.cluster import LocalCluster
 
 from .cases import CASES, Case
 from .fronts import Failed, Front, Http, Sdk
+from .grpc_front import Grpc
 
-FRONTS = ("SDK", "HTTP, names in the path", "HTTP, names in the body")
+FRONTS = ("SDK", "gRPC", "HTTP, names in the path", "HTTP, names in the body")
 
 
 @pytest.fixture(params=FRONTS)
 async def front(request: pytest.FixtureRequest, cluster: LocalCluster) -> AsyncIterator[tuple[str, Front]]:
     if request.param == "SDK":
         found: Front = Sdk(await holdfast.connect(cluster.url, cluster.api_key))
+    elif request.param == "gRPC":
+        found = Grpc(cluster.grpc_address, cluster.api_key)
     else:
         found = Http(cluster.http_url, cluster.api_key, in_path="path" in request.param)
     yield request.param, found

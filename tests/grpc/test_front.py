@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -162,6 +164,14 @@ async def test_every_error_has_its_status_and_its_reason(front: Front, near: Any
         assert answer.message == "so it is"
         assert answer.details["ErrorInfo"].domain == "holdfast"
         assert answer.details["ErrorInfo"].metadata["definite"] == ("true" if problem.definite else "false")
+
+
+def test_the_page_lists_every_reason_beside_its_status() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "grpc.md").read_text()
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*) \|$", page, re.MULTILINE))
+    for problem in PROBLEMS.values():
+        if problem.slug != "idempotency-key-reused":  # HTTP's alone
+            assert f"`{problem.slug.upper().replace('-', '_')}`" in rows[problem.grpc]
 
 
 async def test_a_refusal_says_when_to_come_again_and_which_quota(front: Front, near: Any) -> None:
