@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from holdfast.wire.tls import node_name
 from ..cli.processes import wait_until
 from .running import environment_in
 from .running import holdfast as command
-from .test_by_hand import free_ports
+from .test_by_hand import Deployment, free_ports
 
 REFUSED, WELCOME = int(Msg.REFUSED), int(Msg.WELCOME)
 
@@ -248,3 +249,23 @@ def test_a_router_does_not_say_the_secret_to_far_nodes_in_the_clear(tmp_path: Pa
     )
     router = command("router", "--formation", str(tmp_path / "formation.json"), "--listen", "127.0.0.1:0")
     assert (router.returncode, "192.0.2.1:7001" in router.stderr) == (2, True), router.stderr
+
+
+def test_http_asks_for_certificates_where_sdks_have_to_show_them(secured: LocalCluster) -> None:
+    files, deployment = secured.directory / "tls", Deployment()
+    assert secured.authority is not None
+    named = {"--tls-cert": "router.pem", "--tls-key": "router-key.pem"}
+    named |= {"--tls-ca": "authority.pem", "--tls-client-ca": "authority.pem"}
+    arguments = [word for option, name in named.items() for word in (option, str(files / name))]
+    (port,) = free_ports(1)
+    try:
+        listen = ["--listen", "127.0.0.1:0", "--http", f"127.0.0.1:{port}"]
+        deployment.run("router", "router", "--formation", str(secured.formation), *listen, *arguments)
+        url = f"https://127.0.0.1:{port}/healthz"
+        with pytest.raises(OSError):  # noqa: PT011 - an alert or an end
+            urllib.request.urlopen(url, context=ssl.create_default_context(cafile=secured.authority)).read()
+        shown = dialling(files, "client", secured.authority)
+        with urllib.request.urlopen(url, context=shown) as answer:
+            assert answer.status == 200
+    finally:
+        deployment.stop()

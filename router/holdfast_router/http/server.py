@@ -42,6 +42,8 @@ def _following(certificates: Certificates) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
+    # Of the context that the handshake began with, whatever it goes on with.
+    context.verify_mode = certificates.listening.verify_mode
 
     def take(connection: ssl.SSLObject, name: str | None, asked: ssl.SSLContext) -> None:
         connection.context = certificates.listening

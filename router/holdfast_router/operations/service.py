@@ -72,7 +72,7 @@ class Operations:
         *,
         note: Note,
         administration: Administration,
-        authenticate: Callable[[str], Principal],
+        authenticate: Callable[[str, str], Principal],
         table: Callable[[], SlotTable | None],
         roles: Callable[[], list[GroupRole]],
     ) -> None:
@@ -89,7 +89,7 @@ class Operations:
 
     def caller(self, key: str, address: str = "", request: bytes = b"") -> Caller:
         """Who asks with this API key, now. Raises ``Unauthenticated``, ``Forbidden``."""
-        return Caller(self._authenticate(key), boottime_ms(), address, request)
+        return Caller(self._authenticate(key, address), boottime_ms(), address, request)
 
     def _core_of(self, tenant: int) -> ClientCore:
         if tenant == OPERATOR:
