@@ -92,8 +92,10 @@ class Beliefs:
                 self._alive(clock, tenant, lease, asked, status, deadline)
         elif asked.kind == Kind.RELEASE:
             # Also by somebody else: whoever has the token may let go for the holder.
-            for held in self._held.values():
-                held.pop(asked.token, None)
+            self._forget_token(tenant, asked)
+        elif asked.kind == Kind.RENEW and asked.options.session and status == Status.OK:
+            # Likewise: the session has it now, and whoever ends that.
+            self._forget_token(tenant, asked)
         elif asked.kind == Kind.FORCE and asked.options.now:
             self._forget_name(tenant, asked.name)
         elif asked.kind == Kind.CANCEL:
@@ -125,6 +127,12 @@ class Beliefs:
             for row in view.held
             if row.token in held and row.seq
         }
+
+    def _forget_token(self, tenant: int, asked: Asked) -> None:
+        for held in self._held.values():
+            belief = held.get(asked.token)
+            if belief is not None and (belief.tenant, belief.name) == (tenant, asked.name):
+                del held[asked.token]
 
     def _forget_name(self, tenant: int, name: str) -> None:
         for held in self._held.values():

@@ -13,7 +13,7 @@ from tests.machine.lockstep import failure, shortened
 from tests.machine.steps import Step
 from tests.machine.traces import trace
 
-TRACES = 300
+TRACES = 500
 STEPS = 60
 
 
