@@ -179,7 +179,7 @@ class Router:
             on_section=self._on_section,
             on_watch=self._on_watch,
             on_status=self._on_status,
-            on_admin=self._control.on_call,
+            on_admin=self._on_admin,
             on_closed=self._on_gone,
         )
         self._watches = Watches(self._send_watch, self._loop.call_later)
@@ -376,6 +376,12 @@ class Router:
 
     def _send_watch(self, node: int, group: int, request: int, body: bytes) -> bool:
         return self._upstream.send(node, Msg.WATCH, group, request, body)
+
+    def _on_admin(self, caller: Downstream, request: int, body: bytes) -> None:
+        """Charged and not refused: whoever floods a tenant must not keep its administrator from revoking the key."""
+        assert caller.principal is not None, "only who was welcomed asks"
+        self.gate.charge(caller.principal.tenant, 1)
+        self._control.on_call(caller, request, body)
 
     def _on_gone(self, caller: Downstream) -> None:
         if caller.principal is not None:

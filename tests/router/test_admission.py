@@ -104,6 +104,16 @@ async def test_letting_go_is_never_refused_and_another_tenant_notices_nothing(se
     assert sdk.refusal.retry_after_ms > 500, "what was overdrawn is waited for"
 
 
+async def test_an_administrator_is_charged_and_heard_when_the_rate_is_used_up(service: Service) -> None:
+    sdk, group, client = await opened(service)
+    await drained(sdk, group, client)
+    for request in range(BURST):
+        sdk.connection.send(Msg.ADMIN, 0, 10_000 + request, b"")
+        assert await sdk.reply(10_000 + request) == Code.BAD_MESSAGE
+    assert await sdk.request(group, section(client, 1, [Op(Kind.ACQUIRE, 1, NAME)])) == Code.THROTTLED
+    assert sdk.refusal.retry_after_ms > 500, "what was overdrawn is waited for"
+
+
 async def test_a_section_that_cannot_be_read_is_charged(service: Service) -> None:
     sdk, group, _ = await opened(service)
     codes = [await sdk.request(group, b"\xc0") for _ in range(3 * BURST)]

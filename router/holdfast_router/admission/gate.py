@@ -67,7 +67,7 @@ class Gate:
         operations = len(kinds)
         quotas = self._quotas(tenant)
         if exempt(kinds):
-            self._rates.charge(tenant, quotas, operations)
+            self.charge(tenant, operations)
             self._begin(tenant, operations)
             decided(None)
             return
@@ -86,6 +86,10 @@ class Gate:
             decided(denied)
 
         self._rates.ask(tenant, quotas, operations, judged)
+
+    def charge(self, tenant: int, operations: int) -> None:
+        """For what is not refused, and bounded elsewhere while it is under way."""
+        self._rates.charge(tenant, self._quotas(tenant), operations)
 
     async def admit(self, tenant: int, kinds: bytes) -> Denied | None:
         """As :meth:`ask`, for tasks. What is admitted while the task is cancelled has ended."""
@@ -110,7 +114,7 @@ class Gate:
         self._in_flight.begin(tenant, operations)
 
     def ended(self, tenant: int, operations: int, took_s: float) -> None:
-        """An admitted section was answered, refused later on, or given up."""
+        """An admitted section was answered, refused later on, or given up; then ``took_s`` is 0."""
         self._in_flight.end(tenant, operations, took_s)
 
     # Looking.

@@ -35,7 +35,8 @@ class InFlight:
             self._under_way[tenant] = left
         else:
             del self._under_way[tenant]
-        self._flight_s += (took_s - self._flight_s) / _SMOOTHING
+        if took_s:
+            self._flight_s += (took_s - self._flight_s) / _SMOOTHING
 
     def retry_after_s(self, tenant: int, limit: int) -> float:
         """As long as a section takes, more the further the tenant is over its limit."""
