@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import audit, edges, engine, locks, machine, node, router, sdk, shares, storage, tenants
+from . import admission, audit, edges, engine, locks, machine, node, router, sdk, shares, storage, tenants
 from .mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -14,6 +14,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *shares.MUTANTS,
     *node.MUTANTS,
     *router.MUTANTS,
+    *admission.MUTANTS,
     *sdk.MUTANTS,
     *edges.MUTANTS,
     *tenants.MUTANTS,
