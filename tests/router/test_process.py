@@ -103,6 +103,14 @@ async def no_connection_is_left() -> AsyncIterator[None]:
     await Caller.close_all()
 
 
+class SentAway(Exception):
+    """The router ends the connection, and says why."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
 class Sdk(Caller):
     """A caller that speaks as an SDK does, one request at a time; events are kept."""
 
@@ -115,7 +123,9 @@ class Sdk(Caller):
 
     async def open(self, service: Service, *, key: str = "", address: str = "") -> None:
         await self.dial(address or service.address)
-        kind, _ = await self.hello({"secret": key or service.key, "cluster": ""}, role="client")
+        kind, body = await self.hello({"secret": key or service.key, "cluster": ""}, role="client")
+        if kind == Msg.REFUSED:
+            raise SentAway(decode_refusal(body))
         assert kind == Msg.WELCOME
         while not self.groups:
             kind, _, _, body = await self.next()
@@ -140,11 +150,20 @@ class Sdk(Caller):
             kind, _, request, body = await self.next()
             if kind == Msg.EVENTS:
                 self.events += decode_events(body)
+            elif kind == Msg.REFUSED and request == 0:
+                raise SentAway(decode_refusal(body))
             elif request == wanted:
                 if kind != Msg.REFUSED:
                     return decode_answers(body)
                 self.refusal = decode_refusal(body)
                 return self.refusal.code
+
+    async def sent_away(self) -> Refusal:
+        """Why the router ended the connection, once it has."""
+        with pytest.raises(SentAway) as ended:
+            await self.reply(0)
+        await self.closed.wait()
+        return ended.value.refusal
 
     async def answers(self, group: int, columns: Section) -> Answers:
         found = await self.request(group, columns)
@@ -281,19 +300,54 @@ async def test_a_crowd_that_asks_for_status_is_answered_at_little_cost(service: 
             answered.add(request)
 
 
+async def back(service: Service) -> Sdk:
+    """A caller that was sent away dials until the router reaches its node again; there is no other router."""
+    async with asyncio.timeout(10):
+        while True:
+            sdk = Sdk()
+            try:
+                await sdk.open(service)
+                return sdk
+            except SentAway as ended:
+                assert ended.refusal.code == Code.UNAVAILABLE
+                await sdk.closed.wait()
+
+
 async def test_no_leader_is_an_error_within_the_deadline_and_everything_goes_on_afterwards(service: Service) -> None:
     sdk = Sdk()
     await sdk.open(service)
     group = sdk.group_of("c")
     client = await sdk.register(group)
+    asked = section(client, 1, [Op(Kind.ACQUIRE, 1, "c")])
     service.node.stop(signal.SIGKILL)
     began = asyncio.get_running_loop().time()
-    code = await sdk.request(group, section(client, 1, [Op(Kind.ACQUIRE, 1, "c")]), deadline_ms=300)
+    code = await sdk.request(group, asked, deadline_ms=300)
     assert code in (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN)
     assert asyncio.get_running_loop().time() - began < 2
     service.node = NodeProcess(service.root / "node-1")
-    answer = await sdk.answers(group, section(client, 1, [Op(Kind.ACQUIRE, 1, "c")]))
+    try:
+        answer = await sdk.answers(group, asked)
+    except SentAway as ended:
+        # A node that is slow to start is away for longer than the router keeps callers that it cannot serve.
+        assert ended.refusal.code == Code.UNAVAILABLE
+        answer = await (await back(service)).answers(group, asked)
     assert answer.statuses == bytes([Status.OK])
+
+
+async def test_a_router_that_reaches_no_node_sends_its_callers_away_and_serves_them_again(service: Service) -> None:
+    sdk = Sdk()
+    await sdk.open(service)
+    group = sdk.group_of("away")
+    client = await sdk.register(group)
+    asked = section(client, 1, [Op(Kind.ACQUIRE, 1, "away")])
+    before = await sdk.answers(group, asked)
+    service.node.stop(signal.SIGKILL)
+    assert (await sdk.sent_away()).code == Code.UNAVAILABLE
+    with pytest.raises(SentAway, match="reaches no node"):
+        await Sdk().open(service)
+    service.node = NodeProcess(service.root / "node-1")
+    after = await (await back(service)).answers(group, asked)
+    assert (before.statuses, after.tokens) == (bytes([Status.OK]), before.tokens)
 
 
 async def test_random_bytes_end_the_connection_and_nothing_else(service: Service) -> None:
