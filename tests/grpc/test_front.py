@@ -26,7 +26,7 @@ from holdfast.wire.errors import Throttled
 from holdfast.wire.messages import MetaRecord
 from holdfast_router.directory import Directory
 from holdfast_router.grpc import GrpcFront
-from holdfast_router.grpc.calls import address_of
+from holdfast_router.grpc.calls import FIRST_MESSAGE_S, address_of
 from holdfast_router.grpc.server import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, STREAMS_PER_CONNECTION_MAX
 from holdfast_router.operations import PROBLEMS, Caller, Operations
 from holdfast_router.operations.requests import Acquire, Get, LockState, Watch
@@ -52,8 +52,7 @@ async def raw(channel: Any, path: str, data: bytes, metadata: Any, *, streams: b
     try:
         if streams:
             call = channel.stream_stream(path, identity, identity)(metadata=metadata, timeout=3)
-            await call.write(data)  # which fails when the call has ended by then
-            await call.done_writing()
+            await call.write(data)  # and no end: written after the answer, it would be an error of the library's own
         else:
             call = channel.unary_stream(path, identity, identity)(data, metadata=metadata, timeout=3)
         async for _ in call:
@@ -81,6 +80,11 @@ async def test_without_a_good_key_nothing_is_done(channel: Any, metadata: Any) -
         path = f"/holdfast.v1.{service}/{rpc}"
         status = await raw(channel, path, b"", metadata, streams=client_streaming)
         assert status == grpc.StatusCode.UNAUTHENTICATED, rpc
+
+
+async def test_a_stream_that_says_nothing_is_refused_as_well(channel: Any) -> None:
+    call = channel.stream_stream("/holdfast.v1.SessionService/Attach", identity, identity)(timeout=FIRST_MESSAGE_S + 5)
+    assert await call.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_two_keys_are_none(api: Api, channel: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import unquote
@@ -23,6 +23,8 @@ from .statuses import DETAILS, details_of, message_of, status_of
 
 BEARER: Final = "bearer "
 REQUEST_ID_CHARS_MAX: Final = 255
+FIRST_MESSAGE_S: Final = 1.0
+"""How long a call that is refused is kept for its first message."""
 
 Context = Any
 """``grpc.aio.ServicerContext``: generic, which nothing here needs."""
@@ -82,7 +84,7 @@ class Calls:
     def _stream(self, run: Streamed) -> Callable[[Any, Context], AsyncIterator[Message]]:
         async def handle(given: Any, context: Context) -> AsyncIterator[Message]:
             try:
-                caller = self._caller(context)
+                caller = await self._caller_of_stream(given, context)
                 asked = readable(given) if not hasattr(given, "__aiter__") else each_readable(given)
                 with self._noted(caller):
                     async for message in run(caller, asked):
@@ -123,6 +125,17 @@ class Calls:
         if len(given) != 1 or not isinstance(given[0], str) or not given[0].lower().startswith(BEARER):
             raise Unauthenticated("a call carries its API key as metadata, once: authorization: Bearer hf_...")
         return self._operations.caller(given[0][len(BEARER) :].strip(), address_of(context.peer()))
+
+    async def _caller_of_stream(self, given: Any, context: Context) -> Caller:
+        """Raises what :meth:`_caller` does, and not before the first message of a caller that sends several: who is
+        still writing it may be told by his library that this failed, instead of why the call was refused."""
+        try:
+            return self._caller(context)
+        except HoldfastError:
+            if hasattr(given, "__aiter__"):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(anext(given, None), FIRST_MESSAGE_S)
+            raise
 
     # How it ends.
 
