@@ -19,7 +19,10 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
+            if node.module == "holdfast":
+                yield from (f"holdfast.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
 
 
 def modules(*parts: str) -> list[Path]:
@@ -52,11 +55,25 @@ def test_only_the_engine_knows_pysyncobj() -> None:
     assert [path.relative_to(ROOT).as_posix() for path in users] == ["shard/holdfast_shard/consensus/engine.py"]
 
 
-def test_the_router_imports_only_the_wire_of_ours() -> None:
+FRONTS = {
+    "operations": ("holdfast.core", "holdfast.arguments", "holdfast.clock", "holdfast.errors"),
+    "http": ("holdfast.errors",),
+    "grpc": ("holdfast.v1", "holdfast.clock", "holdfast.errors"),
+}
+"""What parts of the router import of the SDK beside the wire: for callers of HTTP and gRPC it is the client."""
+
+
+def test_the_router_imports_the_wire_and_its_fronts_the_core_of_the_sdk() -> None:
+    root = ROOT / "router" / "holdfast_router"
     for path in modules("router"):
+        allowed = ("holdfast_router", "holdfast.wire", *FRONTS.get(path.relative_to(root).parts[0], ()))
         for name in imports(path):
-            if name.startswith("holdfast") and not name.startswith("holdfast_router"):
-                assert name.startswith("holdfast.wire"), f"{path.name} imports {name}"
+            if name.startswith("holdfast"):
+                assert is_of(name, allowed), f"{path.name} imports {name}"
+
+
+def is_of(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 def test_the_shard_imports_only_the_wire_of_ours() -> None:
