@@ -64,7 +64,7 @@ def test_the_commands_run_and_the_second_token_is_larger(environment: dict[str, 
 
 def test_the_examples_of_http_answer(environment: dict[str, str]) -> None:
     asked = [command for command in COMMANDS if command.startswith("curl ")]
-    answers = [json.loads(run(["sh", "-c", command.replace("orders%2F8", "curl")], environment)) for command in asked]
+    answers = [json.loads(run(["sh", "-c", command.replace("invoices%2F7", "curl")], environment)) for command in asked]
     assert (answers[0]["name"], answers[1]["holders"][0]["token"]) == ("curl", answers[0]["token"])
     assert "records" in answers[2]["result"]
 
