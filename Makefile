@@ -10,7 +10,7 @@ SOURCES := clientsdk shard router tests loadtests
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help install up test check fmt bench sim mutants fuzz coverage proto clean failover chaos soak
+.PHONY: help install up test check fmt bench sim mutants fuzz api coverage proto clean failover chaos soak
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -59,6 +59,9 @@ sim: .venv/installed  ## Simulate the whole system, SEEDS=10000 times; replay on
 
 fuzz: .venv/installed  ## Any bytes to everything that reads bytes, led by coverage, for SECONDS=60
 	$(BIN)/python -m tests.fuzz -max_total_time=$(or $(SECONDS),60)
+
+api: .venv/installed  ## Requests made up from the OpenAPI document, 200 for each operation
+	$(BIN)/python -m pytest -m long tests/contract
 
 coverage: .venv/installed  ## Branch coverage of the state machines and the engine by their fast tests; at least 95 %
 	$(BIN)/python -m coverage run -m pytest -m 'not long' --timeout=300 tests/machine tests/consensus tests/fuzz

@@ -139,8 +139,9 @@ async def test_a_change_is_in_force_on_the_other_router_within_a_second(
 
 
 async def test_a_suspended_tenants_clients_are_shut_out_and_come_back(
-    cluster: LocalCluster, admin: holdfast.admin.Admin
+    cluster: LocalCluster, admin: holdfast.admin.Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("holdfast.link.RETRY_REFUSED_S", 1.0)
     made = await admin.create_tenant("moody")
     client = await holdfast.connect(cluster.url, made.api_key, timeout=1.0)
     lock = await client.lock("mine", ttl=30).acquire()

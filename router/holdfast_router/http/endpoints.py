@@ -122,12 +122,12 @@ _ACQUIRE_ERRORS: Final[tuple[Error, ...]] = (
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint(
         "acquireLock", "POST", "/v1/locks/{name}/acquire", "Take a lock", ask.Acquire, ask.Grant, Operations.acquire,
-        body=ask.AcquireOptions, errors=_ACQUIRE_ERRORS, example={"ttl_ms": 30000, "wait_ms": 10000}, told=_GRANT,
+        body=ask.AcquireOptions, errors=_ACQUIRE_ERRORS, example={"ttl_ms": 30000, "wait_ms": 1000}, told=_GRANT,
     ),
     Endpoint(
         "acquire", "POST", "/v1/acquire", "Take a lock; its name in the body", ask.Acquire, ask.Grant,
         Operations.acquire, body=ask.Acquire, errors=_ACQUIRE_ERRORS,
-        example={"name": "orders/7", "ttl_ms": 30000, "wait_ms": 10000}, told=_GRANT,
+        example={"name": "orders/7", "ttl_ms": 30000, "wait_ms": 1000}, told=_GRANT,
     ),
     Endpoint(
         "releaseLock", "POST", "/v1/locks/{name}/release", "Let go of a lock", ask.Release, ask.Done,
