@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from importlib import resources
@@ -122,7 +123,7 @@ class RedisBuckets:
         while True:
             try:
                 await self._work()
-            except (RedisError, OSError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - without this task nobody who waits is decided
                 self._fall_back(error)
             await self._hang_up()
             await asyncio.sleep(PROBE_EVERY_S)
@@ -181,7 +182,8 @@ class RedisBuckets:
 
     async def _hang_up(self) -> None:
         """An answer that comes late must not be taken for another's."""
-        await self._redis.connection_pool.disconnect()
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.connection_pool.disconnect()
 
     # Changes of mind.
 

@@ -247,13 +247,21 @@ async def test_refused_authentication_and_an_unknown_host_leave_the_share(
         locked.kill()
 
 
-async def test_an_answer_that_is_none_counts_as_no_answer(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("script", ["return {1}", "return 1", "return {'a', 'b', 'c'}"])
+async def test_an_answer_that_is_none_counts_as_no_answer(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
     async with routers_of(server) as (router,):
-        monkeypatch.setattr(redis_buckets, "_SCRIPT", "return {1}")
+        with monkeypatch.context() as patch:
+            patch.setattr(redis_buckets, "_SCRIPT", script)
+            with Redis.from_url(server.url) as client:
+                client.script_flush()
+            async with asyncio.timeout(5):
+                assert await ask(router, 1) is None
+            assert not router.shared
         with Redis.from_url(server.url) as client:
             client.script_flush()
-        assert await ask(router, 1) is None
-        assert not router.shared
+        await until_shared(router)
 
 
 async def test_whoever_waits_when_the_router_ends_is_decided(server: RedisServer) -> None:
