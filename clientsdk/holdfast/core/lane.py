@@ -45,6 +45,8 @@ _FATAL: Final = frozenset(
     }
 )
 """Refusals that the same bytes would get again."""
+_FOR_OTHERS: Final = frozenset({Code.OVERLOADED, Code.UNAVAILABLE})
+"""Refusals that may be of a part of the section only."""
 _ELSEWHERE: Final = frozenset({Code.MOVED, Code.NO_SUCH_GROUP})
 
 
@@ -261,8 +263,8 @@ class Lane:
             # No copy did anything or will, and patience was over before.
             self._abandon(batch, self._impatience(batch))
             return
-        if code == Code.OVERLOADED:
-            # Load, too, refuses none of what lets go or keeps alive, but only what it travelled with.
+        if code in _FOR_OTHERS:
+            # Load and a silent meta group refuse none of what lets go or keeps alive, but only what it travelled with.
             self._part(batch)
             if batch.idle and not batch.maybe:
                 self._abandon(batch, self._impatience(batch))

@@ -76,7 +76,7 @@ def test_a_try_waits_as_it_was_told_and_is_granted(world: World, peer: Peer) -> 
     assert (promise.error, lock.state()) == (None, State.HELD)
 
 
-@pytest.mark.parametrize("code", [Code.THROTTLED, Code.OVERLOADED])
+@pytest.mark.parametrize("code", [Code.THROTTLED, Code.OVERLOADED, Code.UNAVAILABLE])
 def test_releases_and_keepalives_of_a_refused_section_go_on_at_once_under_their_numbers(
     world: World, peer: Peer, code: Code
 ) -> None:
@@ -266,7 +266,7 @@ def test_any_pattern_of_refusals_cuts_and_losses_keeps_every_promise(seed: int) 
 
     def refuse(group: int, kinds: list[int]) -> Refusal | None:
         if bytes(kinds).translate(None, EXEMPT) and rng.random() < 0.5:
-            code = rng.choice([Code.THROTTLED, Code.OVERLOADED])
+            code = rng.choice([Code.THROTTLED, Code.OVERLOADED, Code.UNAVAILABLE])
             return Refusal(code, "no", rng.choice([1, 50, 400, 3000]), quota="rate", limit=1)
         return None
 
