@@ -21,6 +21,7 @@ from holdfast.wire.keys import new_key
 from holdfast.wire.limits import AUDIT_PAGE_MAX, LIST_PAGE_MAX
 from holdfast.wire.tenants import OPERATOR, PLANS, ApiKey, KeyRole, Plan, Principal, Quotas, Tenant
 
+from .admission.pace import Pace
 from .changing import Changes
 from .directory import Directory
 from .inspecting import Inspection
@@ -37,8 +38,9 @@ class _Call(msgspec.Struct, frozen=True):
 
 
 class Administration:
-    def __init__(self, directory: Directory, changes: Changes, inspection: Inspection) -> None:
+    def __init__(self, directory: Directory, changes: Changes, inspection: Inspection, pace: Pace) -> None:
         self._directory = directory
+        self._pace = pace
         self._changes = changes
         self._inspection = inspection
         self._handlers: dict[type, Callable[[Any, _Call], Awaitable[AdminResult]]] = {
@@ -67,8 +69,9 @@ class Administration:
         is done once.
 
         Raises :class:`Forbidden`, :class:`NotFound`, :class:`Conflict`, :class:`InvalidArgument`,
-        :class:`Unavailable` and :class:`OutcomeUnknown`.
+        :class:`Throttled`, :class:`Unavailable` and :class:`OutcomeUnknown`.
         """
+        self._pace.check(principal.tenant)
         if len(number) not in (0, CHANGE_ID_BYTES):
             raise InvalidArgument(f"the id of a request has {CHANGE_ID_BYTES} bytes")
         self._directory.check_fresh()

@@ -9,14 +9,15 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.wire.administration import decode_call
-from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, Unavailable
+from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, Throttled, Unavailable
 from holdfast.wire.frames import Kind, Section, Status, decode_answers, encode
 from holdfast.wire.messages import Msg, Refusal, refusal_of
 from holdfast.wire.names import slot_of
 from holdfast.wire.rights import takes_anothers
-from holdfast.wire.tenants import Principal
+from holdfast.wire.tenants import OPERATOR, Principal
 
 from .administration import Administration
+from .admission.pace import Pace
 from .asking import Asker
 from .changing import META_GROUP, Changes
 from .directory import Directory
@@ -26,7 +27,7 @@ from .inspecting import Inspection
 from .item import Item
 
 TASKS_MAX: Final = 1024
-"""Administrators' requests and noted sections under way on one router."""
+"""Administrators' requests and noted sections under way on one router; the operator is not kept out by tenants'."""
 SHOWN_MAX: Final = 8
 """Operations of one section that a note names; of more it says how many."""
 NOTE_S: Final = 5.0
@@ -50,8 +51,9 @@ class Control:
         self._deliver = deliver
         self._asker = Asker(submit, asyncio.get_running_loop().time)
         self._changes = Changes(self._asker, directory, draw)
+        self._pace = Pace(directory.quotas, asyncio.get_running_loop().time)
         inspection = Inspection(self._asker, self._changes, self._groups, self._place)
-        self.administration = Administration(directory, self._changes, inspection)
+        self.administration = Administration(directory, self._changes, inspection, self._pace)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -63,7 +65,8 @@ class Control:
     def on_call(self, caller: Downstream, request: int, body: bytes) -> None:
         """An ADMIN message."""
         caller.asked()
-        if len(self._tasks) >= TASKS_MAX:
+        assert caller.principal is not None, "only who was welcomed asks"
+        if len(self._tasks) >= TASKS_MAX and caller.principal.tenant != OPERATOR:
             _reply(caller, request, Msg.REFUSED, BUSY)
         else:
             self._start(self._answer(caller, request, body))
@@ -83,8 +86,9 @@ class Control:
     async def note(self, principal: Principal, address: str, action: str, target: str, reason: str) -> Ended:
         """Say in the audit log what is about to be done, and with what is returned how it ended.
 
-        Raises :class:`Unavailable` when it cannot be noted: then it is not to be done.
+        Raises :class:`Unavailable` when it cannot be noted, and :class:`Throttled`: then it is not to be done.
         """
+        self._pace.check(principal.tenant)
         try:
             async with asyncio.timeout(NOTE_S):
                 return await self._changes.note(
@@ -98,15 +102,22 @@ class Control:
 
         What cannot be noted is refused.
         """
-        if len(self._tasks) >= TASKS_MAX:
-            self._deliver(group, Outcome(item, None, BUSY))
-        else:
-            self._start(self._noted(group, item, section, wait_s))
-
-    async def _noted(self, group: int, item: Item, section: Section, wait_s: float) -> None:
         caller = item.caller
         assert isinstance(caller, Downstream)
         assert caller.principal is not None
+        if len(self._tasks) >= TASKS_MAX:
+            self._deliver(group, Outcome(item, None, BUSY))
+            return
+        try:
+            self._pace.check(caller.principal.tenant)
+        except Throttled as error:
+            self._deliver(group, Outcome(item, None, refusal_of(error)))
+        else:
+            self._start(self._noted(group, item, caller, caller.principal, section, wait_s))
+
+    async def _noted(
+        self, group: int, item: Item, caller: Downstream, principal: Principal, section: Section, wait_s: float
+    ) -> None:
         acts = acts_of(section)
         action, target = _named(section, acts)
         detail = {"reason": next((text for at in acts if (text := _reason(section, at))), "")}
@@ -115,7 +126,7 @@ class Control:
         try:
             async with asyncio.timeout(wait_s):
                 ended = await self._changes.note(
-                    caller.principal, caller.connection.peer, caller.principal.tenant, action, target, detail
+                    principal, caller.connection.peer, principal.tenant, action, target, detail
                 )
         except (HoldfastError, TimeoutError) as error:
             self._deliver(group, Outcome(item, None, refusal_of(Unavailable(_unnoted(error)))))

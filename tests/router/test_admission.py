@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 import holdfast
+from holdfast.wire.administration import AdminCall, ListTenants
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import Answers, Kind, Status
-from holdfast.wire.messages import Msg
+from holdfast.wire.frames import Answers, Kind, Options, Status, encode
+from holdfast.wire.messages import Msg, decode_refusal
 from holdfast.wire.tenants import PLANS
 from tests.machine.driver import Op, section
 from tests.node.processes import Caller
@@ -196,3 +197,23 @@ def test_plans_admit_a_section_of_every_size() -> None:
         assert plan.quotas.rate > 0
         assert plan.quotas.burst >= plan.quotas.rate
         assert plan.quotas.in_flight > 0
+
+
+async def test_a_tenants_administrators_are_heard_so_often_and_the_operator_always(service: Service) -> None:
+    sdk, group, client = await opened(service)
+    await drained(sdk, group, client)
+
+    async def listed(sdk: Sdk, request: int) -> Code | None:
+        sdk.connection.send(Msg.ADMIN, 0, request, encode(AdminCall(bytes(16), ListTenants())))
+        while (found := await sdk.next())[2] != request:
+            pass
+        return Code(decode_refusal(found[3]).code) if found[0] == Msg.REFUSED else None
+
+    answers = [await listed(sdk, 1000 + n) for n in range(40)]
+    assert answers[0] is None, "its rate is used up, which keeps nobody from revoking a key"
+    assert answers[-1] == Code.THROTTLED
+    ends = section(client, 1000, [Op(Kind.END, 1000, options=Options(session=bytes(16)))])
+    assert await sdk.request(group, ends) == Code.THROTTLED, "it would be noted twice"
+    operator = Sdk()
+    await operator.open(service, key=service.operator_key)
+    assert {await listed(operator, 1000 + n) for n in range(40)} == {None}

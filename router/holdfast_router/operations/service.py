@@ -150,7 +150,7 @@ class Operations:
     # Administration.
 
     async def administer(self, caller: Caller, asked: AdminRequest) -> AdminResult:
-        """What administrators may do; it says itself who may do what. Not charged to any rate."""
+        """What administrators may do; it says itself who may do what, and how often."""
         return await self._administration.execute(caller.principal, asked, caller.address, caller.request)
 
     async def _noted(
