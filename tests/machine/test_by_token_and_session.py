@@ -139,6 +139,23 @@ def test_a_session_gets_no_name_twice_and_nothing_of_anothers(one: Client, two: 
     assert two.check("a", token), "a cancel of the acquire does not reach what the session has"
 
 
+@pytest.mark.parametrize("handed_over", ["the first", "the second"])
+def test_a_session_with_two_holds_of_a_name_is_asked_about_the_older(
+    one: Client, two: Client, handed_over: str
+) -> None:
+    """In whatever order it got them: that does not survive a snapshot, and replicas have to answer alike."""
+    lease = one.open(S)
+    if handed_over == "the first":
+        plain = two.permits("a", 1, 3).token
+        own = one.permits("a", 1, 3, lease=lease).token
+    else:
+        own = one.permits("a", 1, 3, lease=lease).token
+        plain = two.permits("a", 1, 3).token
+    assert hand_over(two, "a", plain).status == Status.OK
+    again = one.permits("a", 1, 3, lease=lease)
+    assert (again.status, again.detail) == (Status.ALREADY_HELD, min(own, plain))
+
+
 def test_what_is_being_taken_away_is_not_handed_over(one: Client, two: Client) -> None:
     one.open(S)
     token = two.acquire("a", session=S).token

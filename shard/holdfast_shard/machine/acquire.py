@@ -168,16 +168,18 @@ class Acquire:
 
     def _mine(self, lock: Lock, session: Session, options: Options) -> Answer | None:
         """The answer when the session holds or awaits the name already."""
-        holds: Iterable[Hold] = session.held.values()
-        if len(lock.holders) < len(session.held):
-            holds = lock.holders
-        for hold in holds:
-            if hold.lease is session and hold.lock is lock and hold.taken is None:
-                if not options.reentrant or hold.mode != options.mode or hold.count >= REENTRANCY_MAX:
-                    return refused(Status.ALREADY_HELD, hold.token)
-                hold.count += 1
-                self._ledger.show(lock)
-                return (OK, hold.token, session.deadline - self._ledger.clock, None)
+        holds: Iterable[Hold] = lock.holders
+        if len(session.held) < len(lock.holders):
+            holds = session.held.values()
+        mine = [hold for hold in holds if hold.lease is session and hold.lock is lock and hold.taken is None]
+        if mine:
+            # Several when one was handed over to it; a session's holds are in no order that survives a snapshot.
+            hold = min(mine, key=_token_of)
+            if not options.reentrant or hold.mode != options.mode or hold.count >= REENTRANCY_MAX:
+                return refused(Status.ALREADY_HELD, hold.token)
+            hold.count += 1
+            self._ledger.show(lock)
+            return (OK, hold.token, session.deadline - self._ledger.clock, None)
         if lock.queue is None or not session.waiting:
             return None
         waiters: Iterable[Waiter] = session.waiting.values()
@@ -271,6 +273,10 @@ class Acquire:
         answer = self._grant_free(lock, client, session, seq, ttl, options, STOLEN)
         ledger.pass_on(lock)
         return answer
+
+
+def _token_of(hold: Hold) -> int:
+    return hold.token
 
 
 def _check_options(options: Options, session: Session | None, ttl: int, tenant: Tenant) -> Answer | None:
