@@ -143,28 +143,28 @@ class Administration:
     # Locks and sessions.
 
     async def _locks(self, request: asked.ListLocks, call: _Call) -> asked.LockList:
-        tenant = self._tenant(request.tenant, call)
+        tenant = self._holder(request.tenant, call)
         _names(call, request.prefix)
         return await self._inspection.locks(tenant, request)
 
     async def _lock(self, request: asked.ShowLock, call: _Call) -> asked.LockDetail:
-        tenant = self._tenant(request.tenant, call)
+        tenant = self._holder(request.tenant, call)
         _names(call, request.name)
         return await self._inspection.lock(tenant, request)
 
     async def _break(self, request: asked.BreakLock, call: _Call) -> Done:
-        tenant = self._tenant(request.tenant, call)
+        tenant = self._holder(request.tenant, call)
         _admin(call)
         _names(call, request.name)
         return await self._inspection.break_lock(call.principal, call.address, tenant, request)
 
     async def _sessions(self, request: asked.ListSessions, call: _Call) -> asked.SessionList:
-        tenant = self._tenant(request.tenant, call)
+        tenant = self._holder(request.tenant, call)
         _names(call, "")
         return await self._inspection.sessions(tenant, request)
 
     async def _end(self, request: asked.EndSession, call: _Call) -> Done:
-        tenant = self._tenant(request.tenant, call)
+        tenant = self._holder(request.tenant, call)
         _admin(call)
         _names(call, "")
         return await self._inspection.end_session(call.principal, call.address, tenant, request)
@@ -195,6 +195,13 @@ class Administration:
                 "secret for it"
             )
         return changed
+
+    def _holder(self, text: str, call: _Call) -> Tenant:
+        """As :meth:`_tenant`, where it is about what a tenant holds."""
+        tenant = self._tenant(text, call)
+        if tenant.number == OPERATOR:
+            raise InvalidArgument("the operator holds nothing: say whose locks or sessions are meant (--tenant NAME)")
+        return tenant
 
     def _tenant(self, text: str, call: _Call) -> Tenant:
         """The one that is meant. Nobody but the operator learns which others there are."""

@@ -217,6 +217,8 @@ async def test_locks_are_broken_and_sessions_ended_with_a_note_before_and_after(
         session = client.session()
         held = await session.lock("of/session").acquire()
         assert [each.name async for each in admin.locks("default", "to/")] == ["to/break"]
+        with pytest.raises(InvalidArgument, match="say whose"):
+            await admin.lock("to/break")
         assert (await admin.lock("to/break", "default")).holders[0].token == lock.token
         assert [each.held async for each in admin.sessions("default") if each.session == session.id] == [1]
         await admin.break_lock("to/break", "default", token=lock.token, reason="stuck")
