@@ -19,8 +19,9 @@ from holdfast.wire.tls import Certificates, TlsFiles, TlsUnusable
 
 from .admission.redis_buckets import RedisUrlUnusable
 from .directory import META_SILENCE_S
+from .formation import FormationUnreadable, read_formation
 from .logs import configure_logs
-from .process import FormationUnreadable, Router, listening_line, read_formation
+from .process import Router, listening_line
 
 EXIT_USAGE, EXIT_DATA, EXIT_PORT = 2, 3, 5
 

@@ -17,8 +17,8 @@ from holdfast.wire.tenants import Principal
 
 from .asking import Asker
 from .directory import Directory
+from .groups import META_GROUP
 
-META_GROUP: Final = 0
 CHANGE_WAIT_S: Final = 10.0
 """How long a change is tried before its outcome is called unknown, or it is refused because nobody could be reached."""
 TRY_S: Final = 3.0

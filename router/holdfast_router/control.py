@@ -19,10 +19,11 @@ from holdfast.wire.tenants import OPERATOR, Principal
 from .administration import Administration
 from .admission.pace import Pace
 from .asking import Asker
-from .changing import META_GROUP, Changes
+from .changing import Changes
 from .directory import Directory
 from .dispatch import Outcome
 from .downstream import Downstream
+from .groups import META_GROUP
 from .inspecting import Inspection
 from .item import Item
 

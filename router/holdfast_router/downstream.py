@@ -95,6 +95,9 @@ class Downstream:
         return True
 
     def unwatched(self, group: int, request: int, refusal: Refusal) -> None:
+        self.refuse(group, request, refusal)
+
+    def refuse(self, group: int, request: int, refusal: Refusal) -> None:
         self.connection.send(Msg.REFUSED, group, request, encode(refusal))
 
 

@@ -22,7 +22,7 @@ from holdfast.wire.frames import encode
 from holdfast.wire.limits import PROTOCOL_VERSION
 from holdfast.wire.messages import Hello, Msg, Role, Welcome
 from holdfast.wire.stream import pack
-from holdfast_router.process import read_formation as read_for_router
+from holdfast_router.formation import read_formation as read_for_router
 from holdfast_shard.formation import new_formation, read_formation
 from tests.integration.running import HOLDFAST
 

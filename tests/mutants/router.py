@@ -9,7 +9,7 @@ import msgspec
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Event, decode_answers, decode_events
 from holdfast.wire.messages import GroupRole, Refusal
-from holdfast_router import process, stamping
+from holdfast_router import routes, stamping
 from holdfast_router.breaker import Breaker
 from holdfast_router.dispatch import GroupDispatch, _Flight
 from holdfast_router.downstream import Downstream
@@ -17,8 +17,8 @@ from holdfast_router.fair_queue import QUEUE_BYTES_MAX, QUEUE_SECTIONS_MAX, Fair
 from holdfast_router.flight_limit import FlightLimit, Launch
 from holdfast_router.item import Item
 from holdfast_router.lane import Lane
-from holdfast_router.process import Router
 from holdfast_router.retry_budget import RetryBudget
+from holdfast_router.routes import Routes
 from holdfast_router.stamping import Stamper
 
 from .mutant import Mutant, Promise, Selection, Simulation, patch, patches
@@ -149,8 +149,8 @@ def _of_nobody(body: bytes) -> list[Event]:
     return [msgspec.structs.replace(event, tenant=0) for event in decode_events(body)]
 
 
-def _learns_every_claim(self: Router, group: int, item: Item, caller: Downstream, answers: bytes) -> None:
-    number = item.client if item.client >= 0 else process._registered(decode_answers(answers))
+def _learns_every_claim(self: Routes, group: int, item: Item, caller: Downstream, answers: bytes) -> None:
+    number = item.client if item.client >= 0 else routes._registered(decode_answers(answers))
     if number:
         self._route((group, 0, number), caller)
 
@@ -230,7 +230,7 @@ MUTANTS = (
     ),
     Mutant(
         "events of another tenant", Promise.APART,
-        patches(patch(process, "decode_events", _of_nobody), patch(Router, "_learn", _learns_every_claim)),
+        patches(patch(routes, "decode_events", _of_nobody), patch(Routes, "learn", _learns_every_claim)),
         (_PROCESSES,),
     ),
 )  # fmt: skip

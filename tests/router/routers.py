@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from holdfast.wire.tenants import KeyRole
+from holdfast_router.formation import read_formation
 from holdfast_router.operations import Caller
-from holdfast_router.process import Router, read_formation
+from holdfast_router.process import Router
 from tests.node.processes import NodeProcess, free_addresses, run
 from tests.tenants import key_of, key_text, tenant_of
 

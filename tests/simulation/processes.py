@@ -12,7 +12,8 @@ import holdfast
 from holdfast.address import Address
 from holdfast.client import Connecting
 from holdfast.link import Link
-from holdfast_router.process import FormationFile, Router
+from holdfast_router.formation import FormationFile
+from holdfast_router.process import Router
 from holdfast_shard.consensus import LogDamaged, ReplicaConfig
 from holdfast_shard.consensus.disk import DiskError
 from holdfast_shard.consensus.journal import JournalDamaged, JournalFailed

@@ -20,8 +20,8 @@ from holdfast.wire.keys import SALT_BYTES, SECRET_CHARS, key_record
 from holdfast.wire.messages import NodeRecord
 from holdfast.wire.tenants import OPERATOR, KeyRole
 from holdfast_router.dispatch import GroupDispatch, Outcome
+from holdfast_router.formation import FormationFile
 from holdfast_router.item import Item
-from holdfast_router.process import FormationFile
 from holdfast_shard.formation import BUILT_IN_TENANT, Formation, new_formation
 from tests.simulation.faults import Nemesis
 from tests.simulation.logs import Logs
@@ -129,7 +129,7 @@ class Run:
     @contextmanager
     def simulated(self) -> Iterator[None]:
         """Within it nothing is read of this machine, and what routers are given is watched."""
-        dispatch = mock.patch("holdfast_router.process.GroupDispatch", self._dispatch)
+        dispatch = mock.patch("holdfast_router.groups.GroupDispatch", self._dispatch)
         with _only_simulated_clocks(self.world), dispatch:
             random.seed(f"{self.plan.seed}/global")
             yield

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from holdfast.wire.frames import EXEMPT
 from holdfast.wire.tenants import Quotas
 
+from ..exempt import may_be_exempt
 from .in_flight import InFlight
 from .redis_buckets import RedisBuckets
 from .shares import Shares
@@ -19,11 +19,6 @@ class _Rates(Protocol):
     def ask(self, tenant: int, quotas: Quotas, operations: int, decided: Decided) -> None: ...
     def charge(self, tenant: int, quotas: Quotas, operations: int) -> None: ...
     def standing(self, tenant: int, quotas: Quotas) -> Standing: ...
-
-
-def exempt(kinds: bytes) -> bool:
-    """Whether a section of these kinds is charged but never refused."""
-    return not kinds.translate(None, EXEMPT)
 
 
 class Gate:
@@ -66,7 +61,7 @@ class Gate:
         :data:`ANSWER_S_MAX`."""
         operations = len(kinds)
         quotas = self._quotas(tenant)
-        if exempt(kinds):
+        if may_be_exempt(kinds):
             self.charge(tenant, operations)
             self._begin(tenant, operations)
             decided(None)

@@ -1,0 +1,185 @@
+"""What callers send on its way through the router: admitted, checked, stamped, given to its group, and answered."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import msgspec
+
+from holdfast.wire.errors import HoldfastError, Unauthenticated
+from holdfast.wire.frames import FIRST_READ, Kind
+from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX
+from holdfast.wire.messages import Msg, SlotTable, refusal_of
+from holdfast.wire.tenants import KeyRole
+
+from .admission.gate import Gate
+from .admission.verdict import Denied
+from .asking import Question
+from .control import Control, acts_of
+from .directory import EXEMPT, Directory
+from .dispatch import Outcome
+from .downstream import Downstream
+from .exempt import is_exempt, may_be_exempt
+from .groups import Groups, no_such_group
+from .item import Item
+from .routes import Routes
+from .stamping import Stamper
+from .watches import Watches
+
+_UNREADABLE = bytes([0])
+
+
+class _Kinds(msgspec.Struct, array_like=True, gc=False):
+    client: int
+    floor: int
+    kinds: bytes
+
+
+_decode_kinds = msgspec.msgpack.Decoder(_Kinds).decode
+
+
+def _kinds_of(section: bytes) -> bytes:
+    """For admission, which comes before the section is read whole: refusing costs little. What cannot be read costs
+    as much as one operation."""
+    try:
+        return _decode_kinds(section).kinds[:OPERATIONS_PER_SECTION_MAX] or _UNREADABLE
+    except msgspec.DecodeError:
+        return _UNREADABLE
+
+
+class Requests:
+    """Nothing may come before :meth:`follow` was called."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        gate: Gate,
+        groups: Groups,
+        control: Control,
+        watches: Watches,
+        routes: Routes,
+    ) -> None:
+        self._directory = directory
+        self._gate = gate
+        self._groups = groups
+        self._control = control
+        self._watches = watches
+        self._routes = routes
+        self._loop = asyncio.get_running_loop()
+        self._stamper: Stamper | None = None
+
+    def follow(self, table: SlotTable) -> None:
+        """Names belong to these groups from now on."""
+        self._stamper = Stamper(table)
+
+    def on_section(
+        self, caller: Downstream, kind: int, group: int, request: int, deadline_s: float, section: bytes
+    ) -> None:
+        assert self._stamper is not None, "nobody is welcomed before the slot table is known"
+        if not self._groups.serves(group):
+            caller.answered()
+            caller.refuse(group, request, no_such_group(group))
+            return
+        assert caller.principal is not None, "only who was welcomed asks"
+        now = self._loop.time()
+        kinds = _kinds_of(section)
+        item = Item(caller, request, kind, section, now + deadline_s, operations=len(kinds), arrived=now)
+        item.exempt = may_be_exempt(kinds)
+        if caller.is_router:
+            self._judged(caller, group, item, None)
+        else:
+            self._gate.ask(caller.principal.tenant, kinds, partial(self._judged, caller, group, item))
+
+    def _judged(self, caller: Downstream, group: int, item: Item, denied: Denied | None) -> None:
+        """What the gate says of a section, at once or after a look at Redis."""
+        assert self._stamper is not None
+        assert caller.principal is not None
+        if denied is None and not caller.is_router:
+            caller.admitted += item.operations
+        if caller.connection.closed:
+            self._end(caller, caller.admitted, 0.0)
+            return
+        try:
+            if denied is not None:
+                raise denied.error()
+            tenant = self._directory.tenant(caller.principal.tenant)
+            if tenant is None:
+                raise Unauthenticated("this tenant was deleted")
+            item.tenant, item.weight = tenant.number, tenant.weight
+            # Before it is read: refusing must cost little when there is much to refuse.
+            self._groups.check_room(group, item)
+            item.body, decoded = self._stamper.stamp(caller.principal, group, item.kind, item.body)
+            if decoded.kinds.translate(None, EXEMPT):
+                self._directory.check_fresh()
+        except HoldfastError as error:
+            if denied is None:
+                self._end(caller, item.operations, 0.0)
+            caller.answered()
+            caller.refuse(group, item.request, refusal_of(error))
+            return
+        item.exempt = is_exempt(decoded)
+        item.client = decoded.client
+        if decoded.kinds == bytes([Kind.REGISTER]):
+            item.client = -1
+        elif decoded.kinds[0] >= FIRST_READ and decoded.kinds[0] not in (Kind.HOLDS, Kind.TICKETS):
+            # Other reads are answered whoever asks: they prove nothing about the number.
+            item.client = 0
+        # What the router asks for its callers was noted as theirs.
+        if caller.principal.role == KeyRole.ADMIN and not caller.is_router and acts_of(decoded):
+            self._control.carry_noted(group, item, decoded, max(item.deadline - self._loop.time(), 0.0))
+            return
+        self._groups.submit(group, item)
+
+    def _end(self, caller: Downstream, operations: int, took_s: float) -> None:
+        """So many operations of its are under way no more."""
+        assert caller.principal is not None
+        if operations and not caller.is_router:
+            caller.admitted -= operations
+            self._gate.ended(caller.principal.tenant, operations, took_s)
+
+    def on_watch(self, caller: Downstream, group: int, request: int, body: bytes) -> None:
+        assert self._stamper is not None, "nobody is welcomed before the slot table is known"
+        if not self._groups.serves(group):
+            caller.refuse(group, request, no_such_group(group))
+            return
+        try:
+            assert caller.principal is not None, "only who was welcomed asks"
+            asked = self._stamper.watch(caller.principal, group, body)
+            if asked.on:
+                self._watches.begin(caller, group, request, caller.principal.tenant, asked)
+            else:
+                self._watches.end(caller, request)
+        except HoldfastError as error:
+            caller.refuse(group, request, refusal_of(error))
+
+    def on_admin(self, caller: Downstream, request: int, body: bytes) -> None:
+        """Charged and not refused: whoever floods a tenant must not keep its administrator from revoking the key."""
+        assert caller.principal is not None, "only who was welcomed asks"
+        self._gate.charge(caller.principal.tenant, 1)
+        self._control.on_call(caller, request, body)
+
+    def on_gone(self, caller: Downstream) -> None:
+        if caller.principal is not None:
+            self._end(caller, caller.admitted, 0.0)
+        self._watches.gone(caller)
+        if caller.outstanding:
+            self._groups.drop_caller(caller)
+        self._routes.gone(caller)
+
+    def deliver(self, group: int, outcome: Outcome) -> None:
+        item = outcome.item
+        caller = item.caller
+        if isinstance(caller, Question):
+            caller.settle(outcome)
+            return
+        assert isinstance(caller, Downstream)
+        if caller.connection.closed:
+            return  # with it ended all that it had under way
+        self._end(caller, item.operations, self._loop.time() - item.arrived)
+        caller.answered()
+        if outcome.answers is not None:
+            self._routes.learn(group, item, caller, outcome.answers)
+            caller.connection.send(Msg.ANSWERS, group, item.request, outcome.answers)
+        elif outcome.refusal is not None:
+            caller.refuse(group, item.request, outcome.refusal)
