@@ -19,8 +19,9 @@ install: .venv/installed  ## Make .venv
 up: .venv/installed  ## Run the service here: three nodes, two groups, one router
 	$(BIN)/holdfast up
 
+# Half of the tests for each core: those of a folder share a cluster, which else both would start.
 test: .venv/installed  ## All fast tests, on two cores
-	$(BIN)/python -m pytest -n 2 -m 'not long'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not long'
 
 check: .venv/installed  ## Lint, format, types, layers
 	$(BIN)/ruff check $(SOURCES)
