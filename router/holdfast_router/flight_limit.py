@@ -21,6 +21,8 @@ LIMIT_START: Final = 2_048
 LIMIT_MAX: Final = FRAMES_IN_FLIGHT_MAX * OPERATIONS_PER_FRAME_MAX
 LITTLE: Final = 64
 """Operations under way with which a flight takes what it takes at least."""
+MANY: Final = LIMIT_MIN // 2
+"""Operations under way with which a group shows how many it gets done."""
 INCREASE: Final = 128
 """Operations by which the limit grows per limit's worth of answers."""
 DECREASE: Final = 0.8
@@ -51,7 +53,8 @@ class FlightLimit:
         self.flight_s = 0.005
         """Smoothed time of a flight."""
         self.rate = inf
-        """Operations a second that the group gets done when more waits than may leave; inf until that was seen."""
+        """Operations a second that the group gets done when more waits than may leave; inf until that was seen with
+        many under way: what four small frames get done in a stall says nothing of full ones."""
         self._base_s = inf
         """Least time of a flight with little under way, in this window and in the last that had one."""
         self._base_before_s = inf
@@ -84,7 +87,7 @@ class FlightLimit:
         self.back(launch)
         took_s = max(now - launch.at, 0.0)
         self.flight_s += (took_s - self.flight_s) * SMOOTHING
-        if backlog and took_s:
+        if backlog and took_s and launch.under_way >= MANY:
             rate = launch.under_way / took_s
             self.rate = rate if self.rate == inf else self.rate + (rate - self.rate) * SMOOTHING
         self._measure(launch, took_s, now)
@@ -94,6 +97,10 @@ class FlightLimit:
                 self._set(self.limit + INCREASE * launch.operations / self.limit)
         elif launch.at >= self._lowered_at:
             self._lower(1 - DECREASE * (took_s - target_s) / took_s, now)
+
+    def rest(self) -> None:
+        """Nothing waits and nothing is under way: how slow the group was when it was full may be long ago."""
+        self.rate = inf
 
     def overloaded(self, now: float) -> None:
         """The group said so itself."""

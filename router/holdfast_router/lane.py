@@ -134,6 +134,8 @@ class Lane:
     def settle(self) -> None:
         """When nothing waits and nothing is under way, a new busy period begins with all tenants equal."""
         if not self.frames:
+            if not len(self):
+                self.limit.rest()
             for queue in (self._exempt, self._others):
                 if not queue.sections:
                     queue.rest()

@@ -556,3 +556,38 @@ def test_whatever_nodes_do_every_section_ends_once_and_rejected_means_that_no_co
                 assert not living.get(request)
     dispatch.expire(now + 1.0)
     assert len(outcomes(dispatch)) + len(ended) == asked
+
+
+def burst(dispatch: GroupDispatch, now: float, count: int = 100) -> list[int | None]:
+    """So many sections of one tenant in one turn: refusals at once."""
+    dispatch.outcomes.clear()
+    for request in range(count):
+        dispatch.submit(item(1000 + request, arrived=now, deadline=now + 10.0))
+    return [code for _, code in outcomes(dispatch)]
+
+
+def test_a_stall_that_met_few_sections_refuses_no_burst_afterwards() -> None:
+    dispatch, frames = led(), []
+    for request in range(FRAMES_IN_FLIGHT_MAX + 1):
+        dispatch.submit(item(request))
+        frames += sent(dispatch)
+    assert len(frames) == FRAMES_IN_FLIGHT_MAX, "one waits"
+    for frame in frames:
+        answer(dispatch, frame, now=1.0)
+    (last,) = sent(dispatch, now=1.0)
+    dispatch.submit(item(99, arrived=1.0, deadline=11.0))
+    assert burst(dispatch, 1.0) == []
+    answer(dispatch, last, now=1.002)
+
+
+def test_how_slow_a_group_was_is_forgotten_when_nothing_waits_any_more() -> None:
+    dispatch = led()
+    for request in range(LIMIT_MAX):
+        dispatch.submit(item(request, deadline=6.0))
+    frames = sent(dispatch)
+    for frame in frames:
+        answer(dispatch, frame, now=5.0)
+    assert burst(dispatch, 5.0, 1) == [Code.OVERLOADED], "much waits for a group that was slow"
+    dispatch.expire(6.0)
+    assert not dispatch.busy
+    assert burst(dispatch, 6.0, 2_000) == []
