@@ -20,7 +20,15 @@ from holdfast.wire.administration import (
     SessionList,
     ShowLock,
 )
-from holdfast.wire.errors import BadMessage, HoldfastError, InvalidArgument, NotFound, Rejected, Unavailable
+from holdfast.wire.errors import (
+    BadMessage,
+    HoldfastError,
+    InvalidArgument,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    Unavailable,
+)
 from holdfast.wire.frames import (
     Answers,
     HolderView,
@@ -105,7 +113,8 @@ class Inspection:
         return Done(request.name)
 
     async def end_session(self, principal: Principal, address: str, tenant: Tenant, request: EndSession) -> Done:
-        """In every group. Raises :class:`NotFound` when no group knows it."""
+        """In every group that can be reached. Raises :class:`NotFound` when no group knows it, and
+        :class:`OutcomeUnknown` when only some could be asked and one of them ended it."""
         number = _session_id(request.session)
         _check_reason(request.reason)
         ended = await self._changes.note(
@@ -113,14 +122,27 @@ class Inspection:
         )
         options = Options(session=number, reason=request.reason)
         try:
-            statuses = [await self._do(group, tenant.number, Kind.END, options) for group in self._groups()]
-            if Status.OK not in statuses:
+            if not await self._end_everywhere(tenant.number, options):
                 raise NotFound(f"there is no session {request.session}")
         except HoldfastError as error:
             ended(str(error))
             raise
         ended("done")
         return Done(request.session)
+
+    async def _end_everywhere(self, tenant: int, options: Options) -> bool:
+        """Whether any group knew the session."""
+        known, trouble = False, None
+        for group in self._groups():
+            try:
+                known = await self._do(group, tenant, Kind.END, options) == Status.OK or known
+            except HoldfastError as error:
+                trouble = error
+        if trouble is not None and known:
+            raise OutcomeUnknown(f"it was ended in some groups, and may go on in others: {trouble}; ask again")
+        if trouble is not None:
+            raise trouble
+        return known
 
     async def _do(
         self, group: int, tenant: int, kind: Kind, options: Options, slot: int = NO_SLOT, name: str = "", token: int = 0

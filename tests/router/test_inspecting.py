@@ -1,0 +1,74 @@
+"""What an administrator does to a session, where some groups cannot be asked."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from holdfast.wire.administration import EndSession
+from holdfast.wire.errors import HoldfastError, NotFound, OutcomeUnknown, Unavailable
+from holdfast.wire.frames import Answers, Kind, Status
+from holdfast.wire.tenants import KeyRole, Principal
+from holdfast_router.asking import Asker
+from holdfast_router.changing import Changes
+from holdfast_router.inspecting import Inspection
+from tests.tenants import key_of, key_text, tenant_of
+
+OK, GONE, SILENT = int(Status.OK), int(Status.LEASE_ENDED), -1
+
+
+class Groups:
+    """Groups 1, 2, ... that answer an END so; one that is silent answers nothing."""
+
+    def __init__(self, *ends: int) -> None:
+        self.ends = ends
+        self.asked: list[int] = []
+        self.noted = ""
+
+    async def ask(self, group: int, tenant: int, kind: Kind, **rest: Any) -> Answers:
+        end = self.ends[group - 1]
+        if end == SILENT:
+            raise Unavailable("no leader")
+        if kind == Kind.END:
+            self.asked.append(group)
+        return Answers(bytes([OK if kind == Kind.REGISTER else end]), [1], [0], {})
+
+    async def note(self, *args: Any) -> Any:
+        return lambda outcome: setattr(self, "noted", outcome)
+
+    async def end(self) -> None:
+        inspection = Inspection(
+            cast(Asker, self),
+            cast(Changes, self),
+            lambda: list(range(1, len(self.ends) + 1)),
+            lambda tenant, name: (1, 0),
+        )
+        text = key_text("admin")
+        principal = Principal(1, "admin", KeyRole.ADMIN)
+        await inspection.end_session(principal, "", tenant_of(1, key_of(text)), EndSession("00" * 16))
+
+
+@pytest.mark.parametrize(
+    ("ends", "error"),
+    [
+        ((OK, GONE), None),
+        ((GONE, GONE), NotFound),
+        ((SILENT, GONE), Unavailable),
+        ((OK, SILENT), OutcomeUnknown),
+        ((SILENT, OK), OutcomeUnknown),
+    ],
+)
+async def test_a_session_is_ended_wherever_it_can_be_and_never_said_to_be_untouched_when_it_was_not(
+    ends: tuple[int, ...], error: type[HoldfastError] | None
+) -> None:
+    groups = Groups(*ends)
+    if error is None:
+        await groups.end()
+        assert groups.noted == "done"
+    else:
+        with pytest.raises(error) as caught:
+            await groups.end()
+        assert type(caught.value) is error
+        assert groups.noted == str(caught.value)
+    assert groups.asked == [number for number, end in enumerate(ends, 1) if end != SILENT]
