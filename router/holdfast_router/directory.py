@@ -28,7 +28,7 @@ from holdfast.wire.tenants import ApiKey, KeyRole, Principal, Quotas, Tenant, Te
 META_SILENCE_S = 10.0
 """HOLDFAST_META_SILENCE_S, ``--meta-silence``."""
 
-EXEMPT = bytes(
+WITHOUT_META = bytes(
     [
         *(Kind.RELEASE, Kind.RENEW, Kind.KEEPALIVE, Kind.CANCEL, Kind.END),
         *(Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS),

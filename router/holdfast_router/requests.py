@@ -17,7 +17,7 @@ from .admission.gate import Gate
 from .admission.verdict import Denied
 from .asking import Question
 from .control import Control, acts_of
-from .directory import EXEMPT, Directory
+from .directory import WITHOUT_META, Directory
 from .dispatch import Outcome
 from .downstream import Downstream
 from .exempt import is_exempt, may_be_exempt
@@ -110,7 +110,7 @@ class Requests:
             # Before it is read: refusing must cost little when there is much to refuse.
             self._groups.check_room(group, item)
             item.body, decoded = self._stamper.stamp(caller.principal, group, item.kind, item.body)
-            if decoded.kinds.translate(None, EXEMPT):
+            if decoded.kinds.translate(None, WITHOUT_META):
                 self._directory.check_fresh()
         except HoldfastError as error:
             if denied is None:
