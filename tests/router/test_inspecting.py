@@ -1,18 +1,22 @@
-"""What an administrator does to a session, where some groups cannot be asked."""
+"""Ending a session where some groups cannot be asked."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from holdfast.core.client import ClientCore
 from holdfast.wire.administration import EndSession
 from holdfast.wire.errors import HoldfastError, NotFound, OutcomeUnknown, Unavailable
-from holdfast.wire.frames import Answers, Kind, Status
+from holdfast.wire.frames import Answers, Kind, Options, Status
 from holdfast.wire.tenants import KeyRole, Principal
 from holdfast_router.asking import Asker
 from holdfast_router.changing import Changes
 from holdfast_router.inspecting import Inspection
+from holdfast_router.operations import sessions
+from holdfast_router.operations.leases import Answer
 from tests.tenants import key_of, key_text, tenant_of
 
 OK, GONE, SILENT = int(Status.OK), int(Status.LEASE_ENDED), -1
@@ -72,3 +76,27 @@ async def test_a_session_is_ended_wherever_it_can_be_and_never_said_to_be_untouc
         assert type(caught.value) is error
         assert groups.noted == str(caught.value)
     assert groups.asked == [number for number, end in enumerate(ends, 1) if end != SILENT]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends", "error"),
+    [
+        (Kind.END, (OK, SILENT), OutcomeUnknown),
+        (Kind.END, (SILENT, OK), OutcomeUnknown),
+        (Kind.END, (GONE, SILENT), Unavailable),
+        (Kind.KEEPALIVE, (OK, SILENT), Unavailable),
+    ],
+)
+async def test_nor_is_it_by_another_front(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, ends: tuple[int, ...], error: type[HoldfastError]
+) -> None:
+    async def ask(core: object, kind: Kind, options: Options, group: int, ttl_ms: int) -> Answer:
+        if ends[group] == SILENT:
+            raise Unavailable("no leader")
+        return Answer(ends[group], 0, 0.0, None)
+
+    monkeypatch.setattr(sessions, "_ask", ask)
+    core = SimpleNamespace(all_groups=lambda: range(len(ends)))
+    with pytest.raises(error) as caught:
+        await sessions._everywhere(cast(ClientCore, core), kind, Options(), 0)
+    assert type(caught.value) is error

@@ -15,7 +15,7 @@ from holdfast.core.client import ClientCore
 from holdfast.core.group import GroupClient
 from holdfast.core.lease import reason_of
 from holdfast.core.refusals import refusal
-from holdfast.errors import HoldfastError, InvalidArgument, SessionLost
+from holdfast.errors import HoldfastError, InvalidArgument, OutcomeUnknown, SessionLost
 from holdfast.wire.frames import Kind, Options, SessionPage, SessionView, Status
 from holdfast.wire.limits import SESSION_ID_BYTES
 from holdfast.wire.tenants import KeyRole
@@ -111,13 +111,20 @@ class SessionOperations:
 
 
 async def _everywhere(core: ClientCore, kind: Kind, options: Options, ttl_ms: int) -> list[Answer]:
-    """The answers of all groups. Raises the first error, once all have ended."""
+    """The answers of all groups. Raises the first error, once all have ended; of an END that some group carried out,
+    :class:`OutcomeUnknown`."""
     asked = [_ask(core, kind, options, group, ttl_ms) for group in core.all_groups()]
     ended = await asyncio.gather(*asked, return_exceptions=True)
-    for answer in ended:
-        if isinstance(answer, BaseException):
-            raise answer
+    for error in ended:
+        if isinstance(error, HoldfastError) and kind == Kind.END and any(map(_is_ok, ended)):
+            raise OutcomeUnknown(f"it was ended in some groups, and may go on in others: {error}; ask again")
+        if isinstance(error, BaseException):
+            raise error
     return [answer for answer in ended if isinstance(answer, Answer)]
+
+
+def _is_ok(answer: Answer | BaseException) -> bool:
+    return isinstance(answer, Answer) and answer.status == Status.OK
 
 
 async def _ask(core: ClientCore, kind: Kind, options: Options, group: GroupClient, ttl_ms: int) -> Answer:
