@@ -10,7 +10,7 @@ import msgspec
 from holdfast.wire.errors import HoldfastError, Unauthenticated
 from holdfast.wire.frames import FIRST_READ, Kind
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX
-from holdfast.wire.messages import Msg, SlotTable, refusal_of
+from holdfast.wire.messages import Msg, SlotTable, WatchRequest, refusal_of
 from holdfast.wire.tenants import KeyRole
 
 from .admission.gate import Gate
@@ -68,6 +68,8 @@ class Requests:
         self._routes = routes
         self._loop = asyncio.get_running_loop()
         self._stamper: Stamper | None = None
+        self._watches_asked: set[tuple[Downstream, int]] = set()
+        """Those that the gate has yet to decide."""
 
     def follow(self, table: SlotTable) -> None:
         """Names belong to these groups from now on."""
@@ -146,10 +148,37 @@ class Requests:
         try:
             assert caller.principal is not None, "only who was welcomed asks"
             asked = self._stamper.watch(caller.principal, group, body)
-            if asked.on:
-                self._watches.begin(caller, group, request, caller.principal.tenant, asked)
-            else:
-                self._watches.end(caller, request)
+        except HoldfastError as error:
+            caller.refuse(group, request, refusal_of(error))
+            return
+        if not asked.on:
+            self._watches_asked.discard((caller, request))
+            self._watches.end(caller, request)
+            return
+        self._watches_asked.add((caller, request))
+        decided = partial(self._watch_judged, caller, group, request, asked)
+        if caller.is_router:
+            decided(None)
+        else:
+            self._gate.ask(caller.principal.tenant, bytes([Kind.GET]), decided)
+
+    def _watch_judged(
+        self, caller: Downstream, group: int, request: int, asked: WatchRequest, denied: Denied | None
+    ) -> None:
+        """What the gate says of a watch: it costs what a look costs."""
+        assert caller.principal is not None
+        tenant = caller.principal.tenant
+        if denied is None and not caller.is_router:
+            self._gate.ended(tenant, 1, 0.0)
+        if (caller, request) not in self._watches_asked:
+            return  # given up meanwhile
+        self._watches_asked.discard((caller, request))
+        if caller.connection.closed:
+            return
+        try:
+            if denied is not None:
+                raise denied.error()
+            self._watches.begin(caller, group, request, tenant, asked)
         except HoldfastError as error:
             caller.refuse(group, request, refusal_of(error))
 

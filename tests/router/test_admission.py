@@ -14,7 +14,7 @@ import holdfast
 from holdfast.wire.administration import AdminCall, ListTenants
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Answers, Kind, Options, Status, encode
-from holdfast.wire.messages import Msg, decode_refusal
+from holdfast.wire.messages import Msg, WatchRequest, decode_refusal
 from holdfast.wire.tenants import PLANS
 from tests.machine.driver import Op, section
 from tests.node.processes import Caller
@@ -113,6 +113,23 @@ async def test_an_administrator_is_charged_and_heard_when_the_rate_is_used_up(se
         assert await sdk.reply(10_000 + request) == Code.BAD_MESSAGE
     assert await sdk.request(group, section(client, 1, [Op(Kind.ACQUIRE, 1, NAME)])) == Code.THROTTLED
     assert sdk.refusal.retry_after_ms > 500, "what was overdrawn is waited for"
+
+
+async def test_a_watch_costs_what_a_look_costs(service: Service) -> None:
+    sdk, group, client = await opened(service)
+    await drained(sdk, group, client)
+    on, off = (encode(WatchRequest(NAME, on=on)) for on in (True, False))
+    sdk.connection.send(Msg.WATCH, group, 20_000, on)
+    assert await sdk.reply(20_000) == Code.THROTTLED
+    async with asyncio.timeout(20):
+        await asyncio.sleep(sdk.refusal.retry_after_ms / 1000)
+        for request in range(20_001, 20_001 + 2 * BURST):
+            sdk.connection.send(Msg.WATCH, group, request, on)
+            sdk.connection.send(Msg.WATCH, group, request, off)
+        while (found := await sdk.next())[0] != Msg.REFUSED:
+            pass
+    assert decode_refusal(found[3]).code == Code.THROTTLED
+    assert (await status(service))["under_way"] == 0
 
 
 async def test_a_section_that_cannot_be_read_is_charged(service: Service) -> None:
