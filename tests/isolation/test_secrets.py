@@ -37,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 def secrets_of(cluster: LocalCluster) -> list[str]:
     keys = [cluster.api_key, cluster.operator_key, WRONG_KEY]
-    return [*keys, *(key.rpartition("_")[2] for key in keys), read_formation(cluster.formation).secret]
+    return [*keys, *(key.split("_", 2)[2] for key in keys), read_formation(cluster.formation).secret]
 
 
 def command_lines() -> set[tuple[int, bytes]]:
