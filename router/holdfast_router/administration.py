@@ -65,8 +65,9 @@ class Administration:
     async def execute(
         self, principal: Principal, request: AdminRequest, address: str, number: bytes = b""
     ) -> AdminResult:
-        """Do it and say what came of it. ``number`` (16 bytes, or empty) is the same when a request is sent again: it
-        is done once.
+        """Do it and say what came of it. ``number`` (16 bytes, or empty) is the same when a request is sent again: what
+        changes tenants or keys is done once. A lock is broken and a session ended each time that it is asked: whoever
+        may have to ask again names the token.
 
         Raises :class:`Forbidden`, :class:`NotFound`, :class:`Conflict`, :class:`InvalidArgument`,
         :class:`Throttled`, :class:`Unavailable` and :class:`OutcomeUnknown`.
