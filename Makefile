@@ -20,8 +20,8 @@ up: .venv/installed  ## Run the service here: three nodes, two groups, one route
 	$(BIN)/holdfast up
 
 # Half of the tests for each core: those of a folder share a cluster, which else both would start.
-test: .venv/installed  ## All fast tests, on two cores
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not long'
+test: .venv/installed  ## All fast tests, three at a time, for many wait
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not long'
 
 check: .venv/installed  ## Lint, format, types, layers
 	$(BIN)/ruff check $(SOURCES)
