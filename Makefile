@@ -19,7 +19,7 @@ install: .venv/installed  ## Make .venv
 up: .venv/installed  ## Run the service here: three nodes, two groups, one router
 	$(BIN)/holdfast up
 
-# Half of the tests for each core: those of a folder share a cluster, which else both would start.
+# Each worker takes tests that lie together: those of a folder share a cluster, which else all would start.
 test: .venv/installed  ## All fast tests, three at a time, for many wait
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not long'
 
