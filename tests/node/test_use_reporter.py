@@ -43,6 +43,11 @@ class Reporting:
         self.said += report.uses
         return self.heard
 
+    def allot(self, version: int, held: int) -> None:
+        """To the second tenant."""
+        op = Op(Kind.ALLOT, options=Options(allotment=Allotment(2, version, held, 9, 9)))
+        self.cluster.entry(frame(0, section(0, 0, [op])))
+
     async def scan(self) -> list[Use]:
         """What is said at the next look at all tenants, which is now."""
         self.reporter._arm(0.0)
@@ -84,6 +89,27 @@ async def test_a_new_listener_hears_everything_and_then_what_has_changed(reporti
     assert await reporting.begin() == [use(1, 1), use(2, 0)]
 
 
+async def test_a_small_part_of_a_large_share_is_not_told_of(reporting: Reporting) -> None:
+    """Else every scan of a busy group would be an entry in the meta group's log."""
+    reporting.allot(2, 64)
+    client = reporting.cluster.client(tenant=2)
+    assert use(2, 0, version=2) in await reporting.begin()
+    tokens = [client.acquire(f"name-{number}").token for number in range(3)]
+    assert await reporting.scan() == []
+    client.acquire("one more")
+    assert await reporting.scan() == [use(2, 4, version=2)]
+    client.release("name-0", tokens[0])
+    assert await reporting.scan() == []
+    tokens = [client.acquire(f"many-{number}").token for number in range(45)]
+    assert await reporting.scan() == [use(2, 48, version=2)], "three quarters"
+    client.acquire("beyond")
+    assert await reporting.scan() == [use(2, 49, version=2)], "nearly used up"
+    reporting.allot(3, 40)
+    assert await reporting.scan() == [use(2, 49, version=3)]
+    client.release("many-0", tokens[0])
+    assert await reporting.scan() == [use(2, 48, version=3)], "what is beyond the share is told to the last"
+
+
 async def test_a_share_that_was_too_small_is_told_of_at_once_and_for_a_second(reporting: Reporting) -> None:
     await reporting.begin()
     client = reporting.cluster.client()
@@ -98,8 +124,7 @@ async def test_a_share_that_was_too_small_is_told_of_at_once_and_for_a_second(re
 
 async def test_another_allotment_is_confirmed_at_once(reporting: Reporting) -> None:
     await reporting.begin()
-    op = Op(Kind.ALLOT, options=Options(allotment=Allotment(2, 2, 5, 9, 9)))
-    reporting.cluster.entry(frame(0, section(0, 0, [op])))
+    reporting.allot(2, 5)
     assert reporting.look() == [use(2, 0, version=2)]
 
 

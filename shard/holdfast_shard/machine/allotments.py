@@ -228,8 +228,13 @@ def _move(shares: list[Share], resource: int, total: int, anew: bool) -> None:
 
 
 def _is_short(share: Share, resource: int) -> bool:
-    """Refused lately, or more than three quarters used."""
-    return share.wanted[resource] > 0 or 4 * share.used[resource] > 3 * share.target[resource]
+    """Refused lately, or nearly used up."""
+    return share.wanted[resource] > 0 or is_nearly_used(share.used[resource], share.target[resource])
+
+
+def is_nearly_used(used: int, target: int) -> bool:
+    """More than three quarters."""
+    return 4 * used > 3 * target
 
 
 def _is_worth_it(share: Share, resource: int, wish: int) -> bool:

@@ -13,7 +13,7 @@ from holdfast.wire.frames import Allotment, Answers, Event, Kind, LockView, Opti
 from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX, OPERATIONS_PER_SECTION_MAX, SLOTS
 
 from . import restore
-from .allotments import Use
+from .allotments import Amounts, Use
 from .answering import PLAIN_OPTIONS, invalid, refused
 from .envelope import Envelope, ReadBudget, all_answered, whole
 from .expiry import Expiry
@@ -185,6 +185,11 @@ class LockMachine(Envelope):
         held, waiters, sessions = tenant.refused
         tenant.refused = [0, 0, 0]
         return Use(number, tenant.version, (tenant.held, tenant.waiters, tenant.sessions), (held, waiters, sessions))
+
+    def share_of(self, number: int) -> Amounts:
+        """What the tenant may use here."""
+        tenant = self._ledger.tenants.get(number) or Tenant(number)
+        return (tenant.held_max, tenant.waiters_max, tenant.sessions_max)
 
     # Watching.
 

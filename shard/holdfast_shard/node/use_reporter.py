@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from ..machine import LockMachine, Machine
-from ..machine.allotments import NOTHING, Amounts, Report, Use
+from ..machine.allotments import NOTHING, Amounts, Report, Use, is_nearly_used
 from .service import Replica
 
 SCAN_S = 0.2
@@ -17,6 +17,8 @@ PROMPT_S = 0.02
 """Shortest time between two reports of a group. Whoever found a share used up is reported this soon."""
 WANTED_S = 1.0
 """How long a refusal counts as a wish for more."""
+SMALL = 16
+"""A change of less than this part of a share tells nothing: each that is told is an entry in the meta group's log."""
 USES_PER_REPORT_MAX = 1000
 
 
@@ -122,7 +124,24 @@ class _Group:
             del self._wishes[tenant]
             wanted = NOTHING
         use = Use(tenant, use.version, use.used, wanted)
-        if self._told.get(tenant) == use:
+        told = self._told.get(tenant)
+        if told is not None and _says_the_same(told, use, self.machine.share_of(tenant)):
             return None
         self._told[tenant] = use
         return use
+
+
+def _says_the_same(told: Use, use: Use, share: Amounts) -> bool:
+    """Whether the meta group would move nothing for it. What is used beyond a lowered share is told to the last: it is
+    promised to the group for as long as it is."""
+    if (told.version, told.wanted) != (use.version, use.wanted):
+        return False
+    return all(
+        before == now
+        or (
+            max(before, now) <= limit
+            and SMALL * abs(now - before) < limit
+            and is_nearly_used(before, limit) == is_nearly_used(now, limit)
+        )
+        for before, now, limit in zip(told.used, use.used, share, strict=True)
+    )
