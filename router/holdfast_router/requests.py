@@ -8,7 +8,8 @@ from functools import partial
 import msgspec
 
 from holdfast.wire.errors import HoldfastError, Unauthenticated
-from holdfast.wire.frames import FIRST_READ, Kind
+from holdfast.wire.exempt import EXEMPT, all_exempt
+from holdfast.wire.frames import FIRST_READ, Kind, Options, decoder
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX
 from holdfast.wire.messages import Msg, SlotTable, WatchRequest, refusal_of
 from holdfast.wire.tenants import KeyRole
@@ -20,14 +21,11 @@ from .control import Control, acts_of
 from .directory import WITHOUT_META, Directory
 from .dispatch import Outcome
 from .downstream import Downstream
-from .exempt import is_exempt, may_be_exempt
 from .groups import Groups, no_such_group
 from .item import Item
 from .routes import Routes
 from .stamping import Stamper
 from .watches import Watches
-
-_UNREADABLE = bytes([0])
 
 
 class _Kinds(msgspec.Struct, array_like=True, gc=False):
@@ -36,16 +34,33 @@ class _Kinds(msgspec.Struct, array_like=True, gc=False):
     kinds: bytes
 
 
-_decode_kinds = msgspec.msgpack.Decoder(_Kinds).decode
+class _Options(_Kinds, array_like=True, gc=False):
+    seqs: msgspec.Raw
+    names: msgspec.Raw
+    leases: msgspec.Raw
+    tokens: msgspec.Raw
+    ttls: msgspec.Raw
+    waits: msgspec.Raw
+    options: dict[int, Options]
 
 
-def _kinds_of(section: bytes) -> bytes:
-    """For admission, which comes before the section is read whole: refusing costs little. What cannot be read costs
-    as much as one operation."""
+_decode_kinds = decoder(_Kinds)
+_decode_options = decoder(_Options)
+
+
+def _charge_of(section: bytes, *, vouched: bool) -> tuple[int, bool]:
+    """Its operations, and whether all of them are exempt. For admission, which comes before the section is read whole:
+    refusing costs little. What cannot be read costs as much as one operation.
+
+    ``vouched``: sessions said by their ids are the sender's own, as another front has seen by what stands for them.
+    """
     try:
-        return _decode_kinds(section).kinds[:OPERATIONS_PER_SECTION_MAX] or _UNREADABLE
+        kinds = _decode_kinds(section).kinds[:OPERATIONS_PER_SECTION_MAX]
+        if vouched or Kind.END not in kinds or kinds.translate(None, EXEMPT):
+            return len(kinds) or 1, bool(kinds) and all_exempt(kinds, {})
+        return len(kinds), all_exempt(kinds, _decode_options(section).options)
     except msgspec.DecodeError:
-        return _UNREADABLE
+        return 1, False
 
 
 class Requests:
@@ -85,13 +100,13 @@ class Requests:
             return
         assert caller.principal is not None, "only who was welcomed asks"
         now = self._loop.time()
-        kinds = _kinds_of(section)
-        item = Item(caller, request, kind, section, now + deadline_s, operations=len(kinds), arrived=now)
-        item.exempt = may_be_exempt(kinds)
+        operations, exempt = _charge_of(section, vouched=caller.is_router)
+        item = Item(caller, request, kind, section, now + deadline_s, operations=operations, exempt=exempt, arrived=now)
         if caller.is_router:
             self._judged(caller, group, item, None)
         else:
-            self._gate.ask(caller.principal.tenant, kinds, partial(self._judged, caller, group, item))
+            decided = partial(self._judged, caller, group, item)
+            self._gate.ask(caller.principal.tenant, operations, decided, exempt=exempt)
 
     def _judged(self, caller: Downstream, group: int, item: Item, denied: Denied | None) -> None:
         """What the gate says of a section, at once or after a look at Redis."""
@@ -120,7 +135,6 @@ class Requests:
             caller.answered()
             caller.refuse(group, item.request, refusal_of(error))
             return
-        item.exempt = is_exempt(decoded)
         item.client = decoded.client
         if decoded.kinds == bytes([Kind.REGISTER]):
             item.client = -1
@@ -160,7 +174,7 @@ class Requests:
         if caller.is_router:
             decided(None)
         else:
-            self._gate.ask(caller.principal.tenant, bytes([Kind.GET]), decided)
+            self._gate.ask(caller.principal.tenant, 1, decided)
 
     def _watch_judged(
         self, caller: Downstream, group: int, request: int, asked: WatchRequest, denied: Denied | None

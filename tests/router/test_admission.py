@@ -105,6 +105,16 @@ async def test_letting_go_is_never_refused_and_another_tenant_notices_nothing(se
     assert sdk.refusal.retry_after_ms > 500, "what was overdrawn is waited for"
 
 
+async def test_ending_ones_own_session_is_letting_go_and_ending_anothers_is_not(service: Service) -> None:
+    sdk, group, client = await opened(service)
+    await drained(sdk, group, client)
+    own = await sdk.answers(group, section(client, 1, [Op(Kind.END, 1, lease=7)]))
+    assert own.statuses == bytes([Status.LEASE_ENDED])
+    anothers = Op(Kind.END, 2, options=Options(session=bytes(16)))
+    assert await sdk.request(group, section(client, 2, [anothers])) == Code.THROTTLED
+    assert await sdk.request(group, section(client, 2, [Op(Kind.RELEASE, 3, NAME), anothers])) == Code.THROTTLED
+
+
 async def test_an_administrator_is_charged_and_heard_when_the_rate_is_used_up(service: Service) -> None:
     sdk, group, client = await opened(service)
     await drained(sdk, group, client)

@@ -231,7 +231,8 @@ async def test_bad_requests_are_refused_and_the_connection_is_kept(service: Serv
     assert await sdk.reply(777) == Code.TOO_LARGE
     sdk.connection.send(Msg.META, group, 778, b"")
     assert await sdk.reply(778) == Code.BAD_MESSAGE
-    fine = await sdk.answers(group, section(client, 1, [Op(Kind.RELEASE, 1, "a", token=1)]))
+    release = Section(client, 1, bytes([Kind.RELEASE]), [1], ["a"], [0], [1], [0], [0], {7: Options()})
+    fine = await sdk.answers(group, release)
     assert fine.statuses == bytes([Status.NOT_HELD])
 
 

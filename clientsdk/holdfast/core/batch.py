@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from holdfast.wire.errors import HoldfastError
-from holdfast.wire.frames import EXEMPT, Kind, Options
+from holdfast.wire.exempt import is_exempt
+from holdfast.wire.frames import Kind, Options
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SECTION_BYTES_MAX
 from holdfast.wire.messages import Refusal
 
@@ -140,8 +141,10 @@ class Batch:
     @property
     def exempt(self) -> list[int]:
         """Where operations stand that are never refused for load, and somebody waits for."""
-        callers = self.callers
-        return [at for at, kind in enumerate(self.kinds) if kind in EXEMPT and callers[at] is not NOBODY]
+        callers, options = self.callers, self.options
+        return [
+            at for at, kind in enumerate(self.kinds) if is_exempt(kind, options.get(at)) and callers[at] is not NOBODY
+        ]
 
     def shrink(self) -> list[int]:
         """Drop what nobody waits for; only while no copy can have been carried out. Returns the numbers of the rest."""

@@ -14,7 +14,8 @@ from typing import Final, Protocol
 import msgspec
 
 from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, OutcomeUnknown, Throttled, Unavailable
-from holdfast.wire.frames import EXEMPT, Options, Section, Status, decode_answers, encode
+from holdfast.wire.exempt import is_exempt
+from holdfast.wire.frames import Options, Section, Status, decode_answers, encode
 from holdfast.wire.limits import DEADLINE_MS_MAX
 from holdfast.wire.messages import Msg, Refusal, Request
 
@@ -119,7 +120,7 @@ class Lane:
         options: Options | None = None,
     ) -> Batch:
         """Issue one operation; it is the last of the batch returned."""
-        urgent = self._free_ms and kind in EXEMPT
+        urgent = self._free_ms and is_exempt(kind, options)
         batch = self._open_urgent if urgent else self._open
         if batch is None or batch.full:
             batch = self._begin_urgent() if urgent else self._begin()

@@ -47,9 +47,6 @@ class Kind(enum.IntEnum):
 
 
 FIRST_READ = int(Kind.GET)
-EXEMPT = bytes([Kind.RELEASE, Kind.RENEW, Kind.KEEPALIVE, Kind.CANCEL, Kind.END, Kind.HOLDS, Kind.TICKETS])
-"""Never refused for load: they give back, or keep what was granted. ``not kinds.translate(None, EXEMPT)`` tells a
-section that has nothing else."""
 
 
 class Status(enum.IntEnum):

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from holdfast.wire.tenants import Quotas
 
-from ..exempt import may_be_exempt
 from .in_flight import InFlight
 from .redis_buckets import RedisBuckets
 from .shares import Shares
@@ -56,12 +55,11 @@ class Gate:
 
     # Asking.
 
-    def ask(self, tenant: int, kinds: bytes, decided: Decided) -> None:
-        """Ask for a section of operations of these kinds. ``decided`` is called once: now, or within
-        :data:`ANSWER_S_MAX`."""
-        operations = len(kinds)
+    def ask(self, tenant: int, operations: int, decided: Decided, *, exempt: bool = False) -> None:
+        """Ask for a section of so many operations, or one with nothing but ``exempt`` ones
+        (:mod:`holdfast.wire.exempt`). ``decided`` is called once: now, or within :data:`ANSWER_S_MAX`."""
         quotas = self._quotas(tenant)
-        if may_be_exempt(kinds):
+        if exempt:
             self.charge(tenant, operations)
             self._begin(tenant, operations)
             decided(None)
@@ -86,7 +84,7 @@ class Gate:
         """For what is not refused, and bounded elsewhere while it is under way."""
         self._rates.charge(tenant, self._quotas(tenant), operations)
 
-    async def admit(self, tenant: int, kinds: bytes) -> Denied | None:
+    async def admit(self, tenant: int, operations: int, *, exempt: bool = False) -> Denied | None:
         """As :meth:`ask`, for tasks. What is admitted while the task is cancelled has ended."""
         waiter: asyncio.Future[Denied | None] = asyncio.get_running_loop().create_future()
 
@@ -94,14 +92,14 @@ class Gate:
             if not waiter.done():
                 waiter.set_result(denied)
             elif denied is None:
-                self.ended(tenant, len(kinds), 0.0)
+                self.ended(tenant, operations, 0.0)
 
-        self.ask(tenant, kinds, decided)
+        self.ask(tenant, operations, decided, exempt=exempt)
         try:
             return await waiter
         except asyncio.CancelledError:
             if not waiter.cancelled() and waiter.result() is None:
-                self.ended(tenant, len(kinds), 0.0)
+                self.ended(tenant, operations, 0.0)
             raise
 
     def _begin(self, tenant: int, operations: int) -> None:

@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 from msgspec import Struct
 
+from holdfast.wire.exempt import all_exempt
 from holdfast.wire.frames import Kind
 
 from ..admission.verdict import Denied, Standing
@@ -49,7 +50,7 @@ _KINDS: Final[dict[type[Struct], Kind]] = {
 
 
 class Gate(Protocol):
-    async def admit(self, tenant: int, kinds: bytes) -> Denied | None: ...
+    async def admit(self, tenant: int, operations: int, *, exempt: bool = False) -> Denied | None: ...
     def ended(self, tenant: int, operations: int, took_s: float) -> None: ...
     def standing(self, tenant: int) -> Standing: ...
 
@@ -63,7 +64,8 @@ class Turnstile:
     async def admitted(self, tenant: int, asked: Struct, carry_out: Callable[[], Awaitable[T]]) -> T:
         """What ``carry_out`` comes to. Raises ``Throttled`` when a rate is used up."""
         kinds = kinds_of(asked)
-        denied = await self._gate.admit(tenant, kinds)
+        # Without options: the session that an END is about is its caller's, by the seal of what stands for it.
+        denied = await self._gate.admit(tenant, len(kinds), exempt=all_exempt(kinds, {}))
         if denied is not None:
             raise denied.error()
         loop = asyncio.get_running_loop()

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from holdfast.wire.frames import EXEMPT, Kind
+from holdfast.wire.exempt import all_exempt
+from holdfast.wire.frames import Kind
 from holdfast.wire.tenants import Quotas
 from holdfast_router.admission.gate import Gate
 from holdfast_router.admission.verdict import IN_FLIGHT, RATE, Decided, Denied
-from holdfast_router.exempt import may_be_exempt
 from tests.router.admission.clock import Clock
 from tests.router.admission.test_bucket import quotas
 
@@ -28,19 +28,9 @@ class Tenants:
 
     def ask(self, kinds: bytes, tenant: int = 1) -> Denied | None:
         told: list[Denied | None] = []
-        self.gate.ask(tenant, kinds, told.append)
+        self.gate.ask(tenant, len(kinds), told.append, exempt=all_exempt(kinds, {}))
         (one,) = told
         return one
-
-
-@pytest.mark.parametrize("kind", list(Kind))
-def test_what_gives_back_or_keeps_is_exempt_and_nothing_else(kind: Kind) -> None:
-    named = {Kind.RELEASE, Kind.KEEPALIVE, Kind.CANCEL, Kind.END, Kind.HOLDS, Kind.TICKETS}
-    assert named <= {Kind(each) for each in EXEMPT}
-    assert may_be_exempt(bytes([kind])) == (kind in EXEMPT)
-    assert not may_be_exempt(bytes([*EXEMPT, Kind.ACQUIRE]))
-    for never in (Kind.ACQUIRE, Kind.OPEN, Kind.REGISTER, Kind.FORCE, Kind.GET, Kind.LIST):
-        assert never not in EXEMPT
 
 
 @pytest.mark.parametrize("routers", [1, 3])
@@ -108,7 +98,7 @@ async def test_who_is_cancelled_while_redis_is_asked_leaves_nothing_under_way(
     tenants = Tenants(in_flight=10)
     slow = Slow()
     monkeypatch.setattr(tenants.gate, "_rates", slow)
-    task = asyncio.create_task(tenants.gate.admit(1, ACQUIRE))
+    task = asyncio.create_task(tenants.gate.admit(1, 1))
     while not slow.waiting:
         await asyncio.sleep(0)
     steps: list[Callable[[], object]] = [lambda: slow.waiting[0](None), task.cancel]
@@ -123,7 +113,7 @@ async def test_who_is_cancelled_while_redis_is_asked_leaves_nothing_under_way(
 
 async def test_a_task_is_told_what_a_caller_would_be() -> None:
     tenants = Tenants(in_flight=1)
-    assert await tenants.gate.admit(1, ACQUIRE) is None
-    denied = await tenants.gate.admit(1, ACQUIRE)
+    assert await tenants.gate.admit(1, 1) is None
+    denied = await tenants.gate.admit(1, 1)
     assert denied is not None
     assert denied.error().quota == IN_FLIGHT

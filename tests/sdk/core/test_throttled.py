@@ -12,7 +12,8 @@ from holdfast.core.retry_budget import RETRIES_PER_S, RETRIES_PER_SEND, RETRIES_
 from holdfast.core.state import State
 from holdfast.errors import HoldfastError, OutcomeUnknown, SessionLost, Throttled
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import EXEMPT, Kind
+from holdfast.wire.exempt import EXEMPT
+from holdfast.wire.frames import Kind, Options
 from holdfast.wire.messages import Refusal
 from tests.sdk.service import name_in
 from tests.sdk.world import Lock, Peer, Promise, World, held
@@ -101,6 +102,24 @@ def test_releases_and_keepalives_of_a_refused_section_go_on_at_once_under_their_
     world.settle()
     assert wanted.state() == State.HELD
     world.check()
+
+
+def test_the_end_of_anothers_session_waits_and_that_of_ones_own_does_not(world: World, peer: Peer) -> None:
+    session = peer.session()
+    held(peer.lock(A, session=session))
+    throttle(world, 1000, times=1)
+    peer.lock(C).acquire()
+    world.settle()
+    others = Promise()
+    Call(peer.core, others, Kind.END, "", 0, Options(session=bytes(16)), peer.core.groups[1])
+    session.core.end(None)
+    world.flush()
+    assert [list(section.kinds) for section in peer.sent] == [[Kind.END]], "the other's would be refused with it"
+    world.settle()
+    assert world.counts()["held"] == 0
+    assert not others.done()
+    world.pass_time(1500)
+    assert others.done()
 
 
 def test_what_comes_while_the_quota_is_used_up_waits_behind_unless_it_lets_go(world: World, peer: Peer) -> None:
