@@ -77,6 +77,8 @@ class Control:
         try:
             call = decode_call(body)
             result = await self.administration.execute(caller.principal, call.request, caller.connection.peer, call.id)
+        except msgspec.ValidationError as error:
+            _reply(caller, request, Msg.REFUSED, Refusal(Code.INVALID, str(error)))
         except msgspec.DecodeError as error:
             _reply(caller, request, Msg.REFUSED, Refusal(Code.BAD_MESSAGE, f"this is no request: {error}"))
         except HoldfastError as error:

@@ -193,7 +193,7 @@ def _session_id(text: str) -> bytes:
         number = bytes.fromhex(text)
     except ValueError:
         number = b""
-    if len(number) != SESSION_ID_BYTES:
+    if len(number) != SESSION_ID_BYTES or len(text) != 2 * SESSION_ID_BYTES:
         raise InvalidArgument(f"a session id is {2 * SESSION_ID_BYTES} hexadecimal digits")
     return number
 
@@ -221,7 +221,7 @@ def _holder(view: HolderView) -> HolderDetail:
     leaving = Reason(view.leaving).name.lower() if view.leaving else ""
     return HolderDetail(
         view.token, Mode(view.mode).name.lower(), view.permits, view.session.hex(), _text(view.metadata), view.held_ms,
-        view.remaining_ms, leaving,
+        view.remaining_ms, leaving, view.why, view.count,
     )  # fmt: skip
 
 

@@ -104,6 +104,8 @@ async def test_a_revoked_key_ends_what_waits_under_it_and_is_refused(
         ("GET", "/v1/locks?cursor=hfc1_AAAA", {}, 400, "invalid-argument"),
         ("GET", "/v1/locks?limit=1&limit=2", {}, 400, "invalid-argument"),
         ("DELETE", "/v1/sessions/hfs1_AAAA", {}, 400, "invalid-argument"),
+        ("POST", "/v1/admin", {"json": {"type": "audit.list", "cursor": 10**30}}, 400, "invalid-argument"),
+        ("POST", "/v1/admin", {"json": {"type": "lock.break", "name": "a", "token": -1}}, 400, "invalid-argument"),
     ],
 )
 async def test_what_cannot_be_is_refused_in_the_words_of_http(

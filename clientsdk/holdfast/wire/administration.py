@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from .frames import DecodeError, decoder
+from .limits import TOKEN_MAX
 from .tenants import DEFAULT_PLAN, ApiKey, KeyRole, Tenant
+
+Whole = Annotated[int, Meta(ge=0, le=TOKEN_MAX)]
+"""What may travel; what it may be is decided where it is used."""
 
 
 class CreateTenant(Struct, frozen=True, tag="tenant.create", forbid_unknown_fields=True):
@@ -20,15 +24,15 @@ class CreateTenant(Struct, frozen=True, tag="tenant.create", forbid_unknown_fiel
     id: str
     display: str = ""
     plan: str = DEFAULT_PLAN
-    weight: int | None = None
-    quotas: dict[str, int] = {}
+    weight: Whole | None = None
+    quotas: dict[str, Whole] = {}
 
 
 class ListTenants(Struct, frozen=True, tag="tenant.list", forbid_unknown_fields=True):
     """Answered with :class:`TenantPage`, by id; ``cursor`` is that of the page before."""
 
     cursor: str = ""
-    limit: int = 100
+    limit: Whole = 100
 
 
 class ShowTenant(Struct, frozen=True, tag="tenant.show", forbid_unknown_fields=True):
@@ -46,9 +50,9 @@ class SetTenant(Struct, frozen=True, tag="tenant.set", forbid_unknown_fields=Tru
     tenant: str
     display: str | None = None
     plan: str | None = None
-    weight: int | None = None
-    quotas: dict[str, int] = {}
-    version: int = 0
+    weight: Whole | None = None
+    quotas: dict[str, Whole] = {}
+    version: Whole = 0
 
 
 class SuspendTenant(Struct, frozen=True, tag="tenant.suspend", forbid_unknown_fields=True):
@@ -92,7 +96,7 @@ class ListLocks(Struct, frozen=True, tag="lock.list", forbid_unknown_fields=True
     tenant: str = ""
     prefix: str = ""
     cursor: str = ""
-    limit: int = 100
+    limit: Whole = 100
 
 
 class ShowLock(Struct, frozen=True, tag="lock.show", forbid_unknown_fields=True):
@@ -107,7 +111,7 @@ class BreakLock(Struct, frozen=True, tag="lock.break", forbid_unknown_fields=Tru
 
     name: str
     tenant: str = ""
-    token: int = 0
+    token: Whole = 0
     reason: str = ""
     now: bool = False
     """Do not wait until the holder has let go: only tokens protect then."""
@@ -118,7 +122,7 @@ class ListSessions(Struct, frozen=True, tag="session.list", forbid_unknown_field
 
     tenant: str = ""
     cursor: str = ""
-    limit: int = 100
+    limit: Whole = 100
 
 
 class EndSession(Struct, frozen=True, tag="session.end", forbid_unknown_fields=True):
@@ -133,8 +137,8 @@ class EndSession(Struct, frozen=True, tag="session.end", forbid_unknown_fields=T
 class ListAudit(Struct, frozen=True, tag="audit.list", forbid_unknown_fields=True):
     """Newest first. Answered with :class:`AuditList`; the next page is asked with its ``cursor``."""
 
-    cursor: int = 0
-    limit: int = 100
+    cursor: Whole = 0
+    limit: Whole = 100
 
 
 AdminRequest = (
@@ -209,6 +213,10 @@ class HolderDetail(Struct, frozen=True):
     held_ms: int
     remaining_ms: int
     leaving: str
+    why: str = ""
+    """How it was had: free, queued or stolen."""
+    count: int = 1
+    """How many times its session holds it."""
 
 
 class LockDetail(Struct, frozen=True):

@@ -80,7 +80,7 @@ class Application:
         app = Starlette(
             routes=routes,
             middleware=[cors] if origins else [],
-            exception_handlers={HTTPException: _on_http_exception},
+            exception_handlers={HTTPException: _on_http_exception, Exception: _on_failure},
         )
         app.router.redirect_slashes = False
         self.asgi: ASGIApp = _Encoded(app)
@@ -350,3 +350,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     slug, title = _SLUGS.get(error.status_code, ("bad-request", "The request cannot be read"))
     detail = error.detail if error.status_code not in (404, 405) else f"{title}: see /openapi.json"
     return _problem(plain_problem(error.status_code, slug, title, detail), dict(error.headers or {}))
+
+
+async def _on_failure(request: Request, error: Exception) -> Response:
+    """What was not foreseen; it goes on to the log."""
+    title = "This request failed in a way that was not foreseen"
+    detail = "the router's log says how; whether anything happened is not known"
+    problem = plain_problem(500, "internal", title, detail)
+    return _problem(msgspec.structs.replace(problem, definite=False))
