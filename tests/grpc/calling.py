@@ -11,6 +11,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from holdfast.v1 import locks_pb2 as pb
+from holdfast.v1.admin_pb2_grpc import AdminServiceStub
 from holdfast.v1.locks_pb2_grpc import LockServiceStub
 from holdfast.v1.sessions_pb2_grpc import SessionServiceStub
 from holdfast.v1.types_pb2 import Grant, GrantRef
@@ -26,6 +27,7 @@ class Api:
     def __init__(self, channel: Any, key: str) -> None:
         self._locks: Any = LockServiceStub(channel)  # type: ignore[no-untyped-call]
         self._sessions: Any = SessionServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._admin: Any = AdminServiceStub(channel)  # type: ignore[no-untyped-call]
         self.metadata = (("authorization", f"Bearer {key}"),)
 
     def locks(self, rpc: str, message: Any, timeout: float = PATIENCE_S) -> Any:
@@ -33,6 +35,9 @@ class Api:
 
     def sessions(self, rpc: str, message: Any, timeout: float = PATIENCE_S) -> Any:
         return getattr(self._sessions, rpc)(message, metadata=self.metadata, timeout=timeout)
+
+    def admin(self, rpc: str, message: Any, timeout: float = PATIENCE_S) -> Any:
+        return getattr(self._admin, rpc)(message, metadata=self.metadata, timeout=timeout)
 
     def attach(self, timeout: float = PATIENCE_S) -> Any:
         return self._sessions.Attach(metadata=self.metadata, timeout=timeout)

@@ -11,6 +11,7 @@ from holdfast.wire.tls import TlsFiles
 
 from ..directory import Directory
 from ..operations import Operations
+from .admin import AdminService
 from .calls import Calls
 from .locks import LockService
 from .sessions import SessionService
@@ -50,7 +51,7 @@ class GrpcFront:
 
     def __init__(self, operations: Operations, directory: Directory, ready: Callable[[], bool]) -> None:
         calls = Calls(operations, directory)
-        services = (LockService(operations), SessionService(operations))
+        services = (LockService(operations), SessionService(operations), AdminService(operations))
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
         names = [service.DESCRIPTOR.full_name for service in services]
         self._server.add_generic_rpc_handlers(

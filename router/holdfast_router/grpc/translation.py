@@ -26,15 +26,15 @@ _MODES: Final = {
     tpb.LOCK_MODE_SHARED: "shared",
     tpb.LOCK_MODE_PERMITS: "permits",
 }
-_MODES_BACK: Final = {
+MODES_BACK: Final = {
     "exclusive": tpb.LOCK_MODE_EXCLUSIVE,
     "shared": tpb.LOCK_MODE_SHARED,
     "permits": tpb.LOCK_MODE_PERMITS,
 }
-_REASONS: Final = {reason.name.lower(): tpb.EndReason.Name(int(reason)) for reason in Reason}
+REASONS: Final = {reason.name.lower(): tpb.EndReason.Name(int(reason)) for reason in Reason}
 
 
-def _checked(kind: type[T], **fields: object) -> T:
+def checked(kind: type[T], **fields: object) -> T:
     """Raises :class:`InvalidArgument` for what is out of its range. A field that is None is left out."""
     try:
         return msgspec.convert({name: value for name, value in fields.items() if value is not None}, kind)
@@ -42,7 +42,7 @@ def _checked(kind: type[T], **fields: object) -> T:
         raise InvalidArgument(str(error).replace("`$.", "`")) from None
 
 
-def _ms(duration: Duration, *, given: bool) -> int | None:
+def milliseconds(duration: Duration, *, given: bool) -> int | None:
     """Whole milliseconds, rounded down; None when it was left out."""
     return duration.seconds * 1000 + duration.nanos // 1_000_000 if given else None
 
@@ -61,13 +61,13 @@ def _acquire(message: pb.AcquireRequest) -> Fields:
         raise InvalidArgument(f"mode is one of LockMode, not {message.mode}")
     return {
         "name": message.name,
-        "ttl_ms": _ms(message.ttl, given=message.HasField("ttl")),
-        "wait_ms": _ms(message.wait, given=message.HasField("wait")),
+        "ttl_ms": milliseconds(message.ttl, given=message.HasField("ttl")),
+        "wait_ms": milliseconds(message.wait, given=message.HasField("wait")),
         "mode": mode,
         "permits": _or_none(message.permits),
         "capacity": _or_none(message.capacity),
         "metadata": message.metadata,
-        "lock_delay_ms": _ms(message.lock_delay, given=message.HasField("lock_delay")),
+        "lock_delay_ms": milliseconds(message.lock_delay, given=message.HasField("lock_delay")),
         "session": message.session,
         "steal": message.steal,
         "now": message.now,
@@ -85,7 +85,7 @@ def _granted(message: pb.ReleaseRequest | pb.RenewRequest | pb.CheckRequest) -> 
 
 
 def _renew(message: pb.RenewRequest) -> Fields:
-    return {**_granted(message), "ttl_ms": _ms(message.ttl, given=message.HasField("ttl"))}
+    return {**_granted(message), "ttl_ms": milliseconds(message.ttl, given=message.HasField("ttl"))}
 
 
 def _break(message: pb.ForceReleaseRequest) -> Fields:
@@ -93,38 +93,38 @@ def _break(message: pb.ForceReleaseRequest) -> Fields:
 
 
 def acquire(message: pb.AcquireRequest) -> op.Acquire:
-    return _checked(op.Acquire, **_acquire(message))
+    return checked(op.Acquire, **_acquire(message))
 
 
 def release(message: pb.ReleaseRequest) -> op.Release:
-    return _checked(op.Release, **_granted(message))
+    return checked(op.Release, **_granted(message))
 
 
 def renew(message: pb.RenewRequest) -> op.Renew:
-    return _checked(op.Renew, **_renew(message))
+    return checked(op.Renew, **_renew(message))
 
 
 def check(message: pb.CheckRequest) -> op.Check:
-    return _checked(op.Check, **_granted(message))
+    return checked(op.Check, **_granted(message))
 
 
 def get(message: pb.GetRequest) -> op.Get:
-    return _checked(op.Get, **_named(message))
+    return checked(op.Get, **_named(message))
 
 
 def force_release(message: pb.ForceReleaseRequest) -> op.Break:
-    return _checked(op.Break, **_break(message))
+    return checked(op.Break, **_break(message))
 
 
 def list_locks(message: pb.ListRequest) -> op.ListLocks:
-    return _checked(op.ListLocks, prefix=message.prefix, limit=_or_none(message.page_size), cursor=message.page_token)
+    return checked(op.ListLocks, prefix=message.prefix, limit=_or_none(message.page_size), cursor=message.page_token)
 
 
 def watch(message: pb.WatchRequest) -> op.Watch:
     which = message.WhichOneof("target")
     if which is None:
         raise InvalidArgument("a watch is of a name or of a prefix")
-    return _checked(op.Watch, **{which: getattr(message, which)})
+    return checked(op.Watch, **{which: getattr(message, which)})
 
 
 _BATCHED: Final[dict[str, tuple[type[op.Operation], Callable[..., Fields]]]] = {
@@ -148,24 +148,24 @@ def _batched(message: pb.BatchOperation) -> op.Operation:
     if which is None:
         raise InvalidArgument("an operation of a batch says which it is")
     kind, fields_of = _BATCHED[which]
-    return _checked(kind, **fields_of(getattr(message, which)))
+    return checked(kind, **fields_of(getattr(message, which)))
 
 
 def create_session(message: spb.CreateRequest | spb.AttachRequest) -> op.CreateSession:
-    ttl_ms = _ms(message.ttl, given=message.HasField("ttl"))
-    return _checked(op.CreateSession, ttl_ms=ttl_ms, metadata=message.metadata)
+    ttl_ms = milliseconds(message.ttl, given=message.HasField("ttl"))
+    return checked(op.CreateSession, ttl_ms=ttl_ms, metadata=message.metadata)
 
 
 def keep_session(session: str) -> op.KeepSession:
-    return _checked(op.KeepSession, session=session)
+    return checked(op.KeepSession, session=session)
 
 
 def end_session(session: str) -> op.EndSession:
-    return _checked(op.EndSession, session=session)
+    return checked(op.EndSession, session=session)
 
 
 def list_sessions(message: spb.ListSessionsRequest) -> op.ListSessions:
-    return _checked(op.ListSessions, limit=_or_none(message.page_size), cursor=message.page_token)
+    return checked(op.ListSessions, limit=_or_none(message.page_size), cursor=message.page_token)
 
 
 # Results.
@@ -195,14 +195,14 @@ def lock_of(state: op.LockState) -> tpb.Lock:
 def _holder_of(holder: op.Holder) -> tpb.Holder:
     return tpb.Holder(
         token=holder.token,
-        mode=_MODES_BACK[holder.mode],
+        mode=MODES_BACK[holder.mode],
         permits=holder.permits,
         session_id=holder.session_id,
         metadata=_bytes_of(holder.metadata, holder.metadata_base64),
         held_for=duration_of(holder.held_ms),
         remaining=duration_of(holder.remaining_ms),
         why=holder.why,
-        leaving=_REASONS.get(holder.leaving),
+        leaving=REASONS.get(holder.leaving),
         count=holder.count,
     )
 

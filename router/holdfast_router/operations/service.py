@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from hashlib import blake2b
 from typing import TypeVar
 
 from msgspec import Struct
@@ -13,7 +14,9 @@ from holdfast.core.client import ClientCore
 from holdfast.core.watch import Watch as CoreWatch
 from holdfast.errors import HoldfastError
 from holdfast.wire.administration import AdminRequest, AdminResult
+from holdfast.wire.changes import CHANGE_ID_BYTES
 from holdfast.wire.errors import Forbidden
+from holdfast.wire.frames import encode
 from holdfast.wire.messages import GroupRole, SlotTable
 from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
 
@@ -150,8 +153,12 @@ class Operations:
     # Administration.
 
     async def administer(self, caller: Caller, asked: AdminRequest) -> AdminResult:
-        """What administrators may do; it says itself who may do what, and how often."""
-        return await self._administration.execute(caller.principal, asked, caller.address, caller.request)
+        """What administrators may do; it says itself who may do what, and how often.
+
+        A request sent again under one id is known again; another one under that id is another.
+        """
+        number = caller.request and blake2b(caller.request + encode(asked), digest_size=CHANGE_ID_BYTES).digest()
+        return await self._administration.execute(caller.principal, asked, caller.address, number)
 
     async def _noted(
         self, caller: Caller, action: str, asked: Acquire | Break, carry_out: Callable[[], Awaitable[R]]

@@ -1,0 +1,55 @@
+"""AdminService beyond what all fronts promise alike (tests/contract/test_administration.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+
+from holdfast.cluster import LocalCluster
+from holdfast.v1 import admin_pb2 as pb
+from tests.grpc.calling import Api, refused
+
+
+@pytest.fixture
+def operator(service: LocalCluster, channel: Any) -> Api:
+    return Api(channel, service.operator_key)
+
+
+async def test_a_change_sent_again_is_made_once_and_another_under_its_id_is_another(operator: Api) -> None:
+    asked = pb.CreateTenantRequest(id="twice", request_id="one")
+    made = await operator.admin("CreateTenant", asked)
+    again = await refused(operator.admin("CreateTenant", asked))
+    assert (again.status, again.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CONFLICT")
+    assert made.tenant.keys[0].id in again.message, "which key to rotate, for its secret was lost"
+    await operator.admin("SuspendTenant", pb.SuspendTenantRequest(tenant="twice", request_id="one"))
+    shown = await operator.admin("GetTenant", pb.GetTenantRequest(tenant="twice"))
+    assert shown.tenant.state == pb.TENANT_STATE_SUSPENDED
+    first, again = [
+        await operator.admin("ResumeTenant", pb.ResumeTenantRequest(tenant="twice", request_id="two")) for _ in range(2)
+    ]
+    assert first.tenant.version == again.tenant.version
+
+
+async def test_pages_follow_one_another(operator: Api) -> None:
+    for number in range(3):
+        await operator.admin("CreateTenant", pb.CreateTenantRequest(id=f"page-{number}"))
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await operator.admin("ListTenants", pb.ListTenantsRequest(page_size=2, page_token=token))
+        seen += [tenant.id for tenant in page.tenants]
+        assert len(page.tenants) <= 2
+        if not (token := page.next_page_token):
+            break
+    assert {"page-0", "page-1", "page-2", "default"} <= set(seen)
+    assert seen == sorted(set(seen))
+    first = await operator.admin("ListAuditRecords", pb.ListAuditRecordsRequest(page_size=1))
+    second = await operator.admin(
+        "ListAuditRecords", pb.ListAuditRecordsRequest(page_size=1, page_token=first.next_page_token)
+    )
+    assert second.records[0].sequence == first.records[0].sequence - 1
+    for token in ("x", "-1", "²", "9" * 30):
+        answer = await refused(operator.admin("ListAuditRecords", pb.ListAuditRecordsRequest(page_token=token)))
+        assert answer.status == grpc.StatusCode.INVALID_ARGUMENT
