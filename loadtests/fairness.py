@@ -1,9 +1,10 @@
 """A first tenant beside a second that asks at a hundred times its rate, against the same flood into a sink.
 
-Run: ``python loadtests/fairness.py [--pairs 10]``. Both tenants have the same plan. In each pair the flood goes once to
-the cluster and once to a sink, a process of its own that refuses everything, in turn first and second; so what asking
-costs the machine is in both runs, and what being asked costs the first tenant is in one. Prints one JSON object; the
-figure that counts is the median of the ratios of the first tenant's p99.
+Run: ``python loadtests/fairness.py [--through frames|http|grpc] [--pairs 10]``. In each pair the flood goes once to the
+cluster and once to a sink, a process of its own that refuses everything, in turn first and second; so what asking costs
+the machine is in both runs, and what being asked costs the first tenant is in one. In the end the second tenant obeys
+Retry-After, and gets what its quota allows. Prints one JSON object; the figure that counts is the median of the ratios
+of the first tenant's p99.
 """
 
 from __future__ import annotations
@@ -18,36 +19,55 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import uvloop
+from fronts import FrontLine, GrpcLine, HttpLine
 from lines import Line, Tally
+from sinks import SINKS
 
 import holdfast.admin
 from holdfast.cluster import LocalCluster
-from holdfast.wire.errors import Code
-from holdfast.wire.frames import Answers, encode
-from holdfast.wire.limits import PROTOCOL_VERSION, SLOTS
-from holdfast.wire.messages import Msg, Refusal, SlotTable, Welcome
-from holdfast.wire.stream import Connection
 
 PATIENCE_S = 1.0
 PLAN = "standard"
 FIRST_LINES, SECOND_LINES = 8, 32
-SECOND_SIZE = 8
-"""Operations of a section of the flood; the first tenant's have one."""
 TIMES = 100
 TICK_S = 0.002
 SETTLE_S = 1.0
+OBEYS_S = 10.0
 
 
-async def pace(lines: list[Line], rate: float, seconds: float) -> Tally:
+@dataclass(frozen=True)
+class Way:
+    """How both tenants come. ``flood_size``: locks of a cycle of the flood; the first tenant's have one."""
+
+    quota: int
+    """Operations a second that the second tenant may; it asks for ``TIMES`` as many."""
+    flood_size: int
+    line: Callable[[int, int], Line | FrontLine]
+    """Made from its number and its size."""
+
+
+def _nothing(line: object) -> None:
+    """Whatever becomes of a cycle, the next begins when it is due."""
+
+
+WAYS = {
+    "frames": Way(100, 8, lambda number, size: Line(number, size, PATIENCE_S, _nothing)),
+    "http": Way(10, 1, lambda number, size: HttpLine(PATIENCE_S, _nothing)),
+    "grpc": Way(10, 1, lambda number, size: GrpcLine(PATIENCE_S, _nothing)),
+}
+
+
+async def pace(lines: Sequence[Line | FrontLine], rate: float, seconds: float, *, obeys: bool = False) -> Tally:
     """Begin so many cycles a second, at moments of a Poisson process."""
     tally = Tally()
     for line in lines:
         line.tally = tally
-        line.obeys = False
+        line.obeys = obeys
     due = time.perf_counter()
     ends = due + seconds
     at = 0
@@ -60,54 +80,34 @@ async def pace(lines: list[Line], rate: float, seconds: float) -> Tally:
     return tally
 
 
-async def opened(address: tuple[str, int], key: str, tenant: int, count: int, size: int) -> list[Line]:
-    lines = [Line(number, size, PATIENCE_S, lambda line: None) for number in range(count)]
+async def opened(
+    way: Way, address: tuple[str, int], key: str, tenant: int, count: int, size: int
+) -> Sequence[Line | FrontLine]:
+    lines = [way.line(number, size) for number in range(count)]
     for line in lines:
         await line.open(address, key)
-        line.place(tenant)
+        if isinstance(line, Line):
+            line.place(tenant)
     return lines
 
 
-async def flood(address: tuple[str, int], key: str, tenant: int, rate: float, seconds: float) -> None:
-    """The second tenant, in a process of its own: cycles of ``SECOND_SIZE`` at ``rate`` operations a second."""
-    lines = await opened(address, key, tenant, SECOND_LINES, SECOND_SIZE)
+async def flood(way: Way, target: list[str], seconds: float, *, obeys: bool) -> None:
+    """The second tenant, in a process of its own."""
+    host, port, key, tenant = target
+    lines = await opened(way, (host, int(port)), key, int(tenant), SECOND_LINES, way.flood_size)
     print("ready", flush=True)
-    tally = await pace(lines, rate / (2 * SECOND_SIZE), seconds)
+    tally = await pace(lines, TIMES * way.quota / (2 * way.flood_size), seconds, obeys=obeys)
     await asyncio.sleep(2 * PATIENCE_S)
-    print(
-        json.dumps(
-            {
-                "begun": tally.begun,
-                "done": tally.done,
-                "refused": tally.refused,
-                "releases_refused": tally.releases_refused,
-                "retry_after_ms_max": max(tally.retry_after_ms, default=0),
-            }
-        )
-    )
-
-
-async def sink() -> None:
-    """Welcomes and registers everybody, and refuses whatever they ask."""
-    table = encode(SlotTable(1, (1).to_bytes(2, "little") * SLOTS))
-    refusal = encode(Refusal(Code.THROTTLED, "this is a sink", 100, 0, "rate", 1))
-    registered = encode(Answers(b"\x00", [1], [0], {}))
-    seen: set[Connection] = set()
-
-    def on_message(connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
-        if kind == Msg.HELLO:
-            connection.send(Msg.WELCOME, 0, 0, encode(Welcome(PROTOCOL_VERSION, "sink", 1)))
-            connection.send(Msg.TABLE, 0, 0, table)
-        elif connection not in seen:
-            seen.add(connection)
-            connection.send(Msg.ANSWERS, group, request, registered)
-        else:
-            connection.send(Msg.REFUSED, group, request, refusal)
-
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(on_message, lambda c, e: seen.discard(c)), "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    waits = sorted(tally.retry_after_ms) or [0]
+    said = {
+        "cycles_begun": tally.begun,
+        "cycles_done": tally.done,
+        "operations_done_per_s": round(2 * way.flood_size * tally.done / seconds, 1),
+        "refused": tally.refused,
+        "releases_refused": tally.releases_refused,
+        "retry_after_ms": [waits[0], statistics.median(waits), waits[-1]],
+    }
+    print(json.dumps(said), flush=True)
 
 
 @contextlib.contextmanager
@@ -127,10 +127,11 @@ def next_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-async def run_once(first: list[Line], target: list[str], options: argparse.Namespace) -> dict[str, object]:
+async def run_once(first: Sequence[Line | FrontLine], target: list[str], options: Options) -> dict[str, object]:
     """The first tenant's times while the flood goes to ``target``."""
     seconds = options.seconds + 2 * SETTLE_S
-    with child("--flood", *target, "--rate", str(options.rate), "--seconds", str(seconds)) as process:
+    arguments = ["--flood", *target, "--through", options.through, "--seconds", str(seconds)]
+    with child(*arguments) as process:
         await asyncio.to_thread(next_line, process)
         await pace(first, options.rate / 2, SETTLE_S)
         tally = await pace(first, options.rate / 2, options.seconds)
@@ -145,15 +146,25 @@ async def run_once(first: list[Line], target: list[str], options: argparse.Names
     }
 
 
-async def measure(cluster: LocalCluster, options: argparse.Namespace) -> dict[str, object]:
+async def obeying(target: list[str], options: Options) -> object:
+    """What the second tenant gets when it comes again when it was told to."""
+    with child("--flood", *target, "--through", options.through, "--seconds", str(OBEYS_S), "--obeys") as process:
+        await asyncio.to_thread(next_line, process)
+        return json.loads(await asyncio.to_thread(next_line, process))
+
+
+async def measure(cluster: LocalCluster, options: Options) -> dict[str, object]:
+    way = WAYS[options.through]
     async with holdfast.admin.connect(cluster.url, cluster.operator_key) as admin:
         one = await admin.create_tenant("first", plan=PLAN)
-        two = await admin.create_tenant("second", plan=PLAN)
-    first = await opened(cluster.address, one.api_key, one.tenant.number, FIRST_LINES, 1)
-    with child("--sink") as process:
+        two = await admin.create_tenant("second", plan=PLAN, rate=way.quota, burst=way.quota)
+    at = {"frames": "{}:{}".format(*cluster.address), "http": cluster.http_url[7:], "grpc": cluster.grpc_address}
+    host, _, port = at[options.through].rpartition(":")
+    await asyncio.sleep(SETTLE_S)  # until the router has heard of both
+    first = await opened(way, (host, int(port)), one.api_key, one.tenant.number, FIRST_LINES, 1)
+    at_cluster = [host, port, two.api_key, str(two.tenant.number)]
+    with child("--sink", "--through", options.through) as process:
         at_sink = ["127.0.0.1", next_line(process).strip(), "none", "1"]
-        host, port = cluster.address
-        at_cluster = [host, str(port), two.api_key, str(two.tenant.number)]
         pairs = []
         for number in range(options.pairs):
             found: dict[str, dict[str, object]] = {}
@@ -166,28 +177,42 @@ async def measure(cluster: LocalCluster, options: argparse.Namespace) -> dict[st
         for what in ("p50_ms", "p99_ms")
     }
     return {
+        "through": options.through,
         "first_operations_per_s": options.rate,
-        "second_operations_per_s": options.rate * TIMES,
+        "second_may_operations_per_s": way.quota,
+        "second_asks_operations_per_s": way.quota * TIMES,
         "p99_ratios": ratios["p99_ms"],
         "p99_ratio_median": statistics.median(ratios["p99_ms"]),
         "p50_ratio_median": statistics.median(ratios["p50_ms"]),
+        "obeying": await obeying(at_cluster, options),
         "pairs": pairs,
     }
 
 
+class Options(argparse.Namespace):
+    through: str
+    pairs: int
+    seconds: float
+    rate: float
+    flood: list[str] | None
+    obeys: bool
+    sink: bool
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--through", choices=WAYS, default="frames")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=15, help="of each run")
     parser.add_argument("--rate", type=float, default=100, help="operations a second of the first tenant")
     parser.add_argument("--flood", nargs=4, metavar=("HOST", "PORT", "KEY", "TENANT"), help=argparse.SUPPRESS)
+    parser.add_argument("--obeys", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--sink", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(namespace=Options())
     if options.sink:
-        uvloop.run(sink())
+        uvloop.run(SINKS[options.through]())
     elif options.flood:
-        host, port, key, tenant = options.flood
-        uvloop.run(flood((host, int(port)), key, int(tenant), TIMES * options.rate, options.seconds))
+        uvloop.run(flood(WAYS[options.through], options.flood, options.seconds, obeys=options.obeys))
     else:
         with LocalCluster() as cluster:
             print(json.dumps(uvloop.run(measure(cluster, options)), indent=1))

@@ -1,0 +1,203 @@
+"""Clients for load tests that come through HTTP or gRPC: cycles and tallies as in ``lines.py``, one lock a cycle.
+
+A line has connections of its own, as many as it has requests under way. HTTP is written and read by hand, for a library
+would cost more than the router does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from lines import JITTER, TTL_MS, Tally
+
+from holdfast.v1 import locks_pb2 as pb
+from holdfast.v1.locks_pb2_grpc import LockServiceStub
+from holdfast.v1.types_pb2 import GrantRef
+
+UNDER_WAY_MAX = 256
+"""Of one line; what comes due beyond it is counted as refused by the client itself."""
+
+
+class Refused(Exception):
+    def __init__(self, code: str, retry_after_ms: int) -> None:
+        super().__init__(code)
+        self.code = code
+        self.retry_after_ms = retry_after_ms
+
+
+class FrontLine(ABC):
+    """Cycles through a front. ``on_end(line)`` is called after each, whatever came of it."""
+
+    def __init__(self, patience_s: float, on_end: Callable[[FrontLine], None]) -> None:
+        self.tally = Tally()
+        self.obeys = True
+        self._blocked_until = 0.0
+        self._patience_s = patience_s
+        self._on_end = on_end
+        self._tag = secrets.token_hex(6)
+        self._begun = 0
+        self._cycles: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+
+    @abstractmethod
+    async def open(self, address: tuple[str, int], key: str) -> None: ...
+
+    @abstractmethod
+    async def _acquire(self, name: str) -> Any:
+        """What the release needs. Raises :class:`Refused`."""
+
+    @abstractmethod
+    async def _release(self, grant: Any) -> None:
+        """Raises :class:`Refused`."""
+
+    def begin(self, due: float) -> None:
+        """Raises what an earlier cycle failed of, other than a refusal."""
+        if self._failure is not None:
+            raise self._failure
+        if time.perf_counter() < self._blocked_until:
+            return
+        self._begun += 1
+        self.tally.begun += 1
+        if len(self._cycles) >= UNDER_WAY_MAX:
+            _count(self.tally.refused, "not sent")
+            return
+        task = asyncio.create_task(self._cycle(f"{self._tag}{self._begun}", due, self.tally))
+        self._cycles.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._cycles.discard(task)
+        self._failure = self._failure or task.exception()
+
+    async def _cycle(self, name: str, due: float, tally: Tally) -> None:
+        grant = await self._asked(self._acquire(name), tally, tally.refused)
+        if grant is not None:
+            tally.took_s.append(time.perf_counter() - due)
+            if await self._asked(self._release(grant), tally, tally.releases_refused) is not None:
+                now = time.perf_counter()
+                tally.done += 1
+                tally.late += now - due > 2 * self._patience_s
+                tally.finished_at.append(now)
+        self._on_end(self)
+
+    async def _asked(self, asking: Coroutine[Any, Any, Any], tally: Tally, books: dict[str, int]) -> Any:
+        try:
+            return await asking
+        except Refused as refused:
+            _count(books, refused.code)
+            tally.retry_after_ms.append(refused.retry_after_ms)
+            if self.obeys:
+                wait_s = refused.retry_after_ms / 1000 * (1 + random.random() * JITTER)
+                self._blocked_until = max(self._blocked_until, time.perf_counter() + wait_s)
+            return None
+
+
+def _count(books: dict[str, int], code: str) -> None:
+    books[code] = books.get(code, 0) + 1
+
+
+class _HttpConnection(asyncio.Protocol):
+    """One request at a time; answers have a length."""
+
+    def __init__(self) -> None:
+        self._transport: Any = None
+        self._received = b""
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
+        if len(body) < length:
+            return
+        self._received = b""
+        assert self._answer is not None
+        self._answer.set_result((int(head[9:12]), body))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or ConnectionError("the server hung up"))
+
+
+class HttpLine(FrontLine):
+    async def open(self, address: tuple[str, int], key: str) -> None:
+        self._address = address
+        self._head = f"Host: {address[0]}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        self._idle: list[_HttpConnection] = []
+
+    async def _acquire(self, name: str) -> str:
+        answer = await self._post("/v1/acquire", {"name": name, "ttl_ms": TTL_MS})
+        return str(answer["lock_id"])
+
+    async def _release(self, grant: str) -> bool:
+        await self._post("/v1/release", {"lock_id": grant})
+        return True
+
+    async def _post(self, path: str, given: dict[str, Any]) -> Any:
+        body = json.dumps(given)
+        request = f"POST {path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        if self._idle:
+            connection = self._idle.pop()
+        else:
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(_HttpConnection, *self._address)
+        status, answer = await connection.ask(request)
+        self._idle.append(connection)
+        found = json.loads(answer)
+        if status != 200:
+            raise Refused(found["code"], found.get("retry_after_ms", 0))
+        return found
+
+
+class GrpcLine(FrontLine):
+    async def open(self, address: tuple[str, int], key: str) -> None:
+        # A channel of its own: channels of one process share a connection unless told otherwise.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        self._stub = LockServiceStub(grpc.aio.insecure_channel(f"{address[0]}:{address[1]}", options))  # type: ignore[no-untyped-call]
+        self._metadata = (("authorization", f"Bearer {key}"),)
+        self._ttl = Duration(seconds=TTL_MS // 1000)
+
+    async def _acquire(self, name: str) -> GrantRef:
+        answer = await self._call(self._stub.Acquire, pb.AcquireRequest(name=name, ttl=self._ttl))
+        return GrantRef(name=name, token=answer.grant.token)
+
+    async def _release(self, grant: GrantRef) -> Any:
+        return await self._call(self._stub.Release, pb.ReleaseRequest(grant=grant))
+
+    async def _call(self, method: Any, message: Any) -> Any:
+        try:
+            return await method(message, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise _refused(error) from None
+
+
+def _refused(error: grpc.aio.AioRpcError) -> Refused:
+    status = status_pb2.Status()
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-status-details-bin":
+            status.ParseFromString(value)
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(retry)
+    return Refused(info.reason or error.code().name, retry.retry_delay.ToMilliseconds())
