@@ -14,7 +14,7 @@ from math import ceil, inf
 import msgspec
 
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import decode_raw_list
+from holdfast.wire.frames import DROPPED, decode_raw_list, encode
 from holdfast.wire.messages import GroupRole, Msg, Refusal
 
 from .breaker import Breaker
@@ -27,6 +27,10 @@ RETRY_S = 0.02
 """Pause before asking again a leader that refuses and names no other."""
 _PAUSE_MS = 100
 """For callers whose sections are not sent again: the budget has then grown by what a busy group sends in it."""
+
+_PAIR = b"\x92"
+"""msgpack's header of a :class:`~holdfast.wire.messages.FrameRequest`: its frame is put together from what was encoded
+before."""
 
 _ELSEWHERE = (Code.NOT_LEADER, Code.OUTCOME_UNKNOWN, Code.NO_SUCH_GROUP)
 """The node cannot tell or do it; another might."""
@@ -149,8 +153,11 @@ class GroupDispatch:
         if len(answers) != len(flight.items):
             self._reject(flight, Refusal(Code.BAD_MESSAGE, "a section of this frame was not understood"))
             return
-        for item, answer in zip(flight.items, answers, strict=True):
-            self._finish(item, bytes(answer))
+        for item, answer in zip(flight.items, map(bytes, answers), strict=True):
+            if answer == DROPPED:
+                self._reject_one(item, self.lanes[flight.kind].overdue(item))
+            else:
+                self._finish(item, answer)
 
     def refused(self, request: int, refusal: Refusal, now: float) -> None:
         self._now = now
@@ -185,13 +192,16 @@ class GroupDispatch:
             self._asking = True
 
     def _reject(self, flight: _Flight, refusal: Refusal) -> None:
-        """Nothing came of this copy; of an earlier one something may."""
         for item in flight.items:
-            if item.copies > 1:
-                text = f"{refusal.message}; an earlier copy may have been carried out"
-                self._finish(item, None, Refusal(Code.OUTCOME_UNKNOWN, text))
-            else:
-                self._finish(item, None, refusal)
+            self._reject_one(item, refusal)
+
+    def _reject_one(self, item: Item, refusal: Refusal) -> None:
+        """Nothing came of the last copy; of an earlier one something may."""
+        if item.copies > 1:
+            text = f"{refusal.message}; an earlier copy may have been carried out"
+            self._finish(item, None, Refusal(Code.OUTCOME_UNKNOWN, text))
+        else:
+            self._finish(item, None, refusal)
 
     # Work.
 
@@ -218,16 +228,19 @@ class GroupDispatch:
         self._next_request = request % 0xFFFFFFFF + 1
         operations = 0
         first_time = 0
+        patience_ms: list[int] = []
         for item in items:
             first_time += not item.sends
             item.sends += 1
             item.copies += 1
             operations += item.operations
+            # What gives back or keeps alive is of use to others, or to whoever asks next, however late it is.
+            patience_ms.append(0 if item.exempt else max(int(1000 * (item.deadline - now)), 1))
         self._budget.sent(first_time, now)
         lane = self.lanes[kind]
         lane.frames += 1
         self._flights[request] = _Flight(self.leader, self.term, kind, lane.limit.left(operations, now), items)
-        body = _array_header(len(items)) + b"".join([item.body for item in items])
+        body = _PAIR + encode(patience_ms) + _array_header(len(items)) + b"".join([item.body for item in items])
         self.frames.append(Frame(self.leader, kind, request, body))
 
     def expire(self, now: float) -> None:

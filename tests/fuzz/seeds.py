@@ -76,6 +76,7 @@ def seeds() -> dict[str, list[bytes]]:
         "welcome": [encode(messages.Welcome(1, "cluster", 1))],
         "refusal": [encode(messages.Refusal(7, "moved"))],
         "request": [encode(messages.Request(5000, msgspec.Raw(encode(register))))],
+        "frame_request": [encode(messages.FrameRequest(patience, msgspec.Raw(body))) for patience in ([], [1], [5000])],
         "table": [encode(table)],
         "roles": [encode([messages.GroupRole(1, 2, 3, True)])],
         "meta": [encode(META)],

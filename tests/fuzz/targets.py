@@ -33,6 +33,7 @@ from holdfast_shard.consensus.segments import segment_name
 from holdfast_shard.consensus.snapshots import SnapshotDamaged, SnapshotStore
 from holdfast_shard.machine import Genesis, LockMachine, MetaMachine, build_entry
 from holdfast_shard.machine.entry import parse_entry
+from holdfast_shard.node.frame import read_frame
 from tests.simulation.disk import SimDisk
 
 Target = Callable[[bytes], None]
@@ -64,6 +65,20 @@ def lock_id(data: bytes) -> None:
             continue
         assert parse_lock_id(found.text(key), 1, key) == found
         assert isinstance(found, LockID)
+
+
+def frame_request(data: bytes) -> None:
+    """However late it is looked at, each section that came is kept or named as left out."""
+    try:
+        came, senders = read_frame(None, 1, data, 0.0)
+    except (BadMessage, TooLarge):
+        return
+    for now in (0.001, 5.0, 61.0):
+        left = came.awaited(now)
+        kept = frames.decode_raw_list(left.body)
+        told = frames.decode_raw_list(left.complete(encode(kept)))
+        assert [bytes(each) for each in told if bytes(each) != frames.DROPPED] == [bytes(each) for each in kept]
+        assert len(told) == len(senders)
 
 
 def stream(data: bytes) -> None:
@@ -216,6 +231,7 @@ TARGETS: Final[dict[str, Target]] = {
     "welcome": _msgpack(messages.decode_welcome),
     "refusal": _msgpack(messages.decode_refusal),
     "request": _msgpack(messages.decode_request),
+    "frame_request": frame_request,
     "table": _msgpack(messages.decode_table),
     "roles": _msgpack(messages.decode_roles),
     "meta": _msgpack(messages.decode_meta),

@@ -145,7 +145,9 @@ async def test_a_router_that_says_anything_is_refused_by_a_node_that_goes_on(two
             frames = []
             for request in range(rng.randint(1, 5)):
                 frame = encode([[2, rng.choice([b"\xff\xff", b"", b"\x01\x00" * 3]), _section(rng)]])
-                body = _mutated(rng, frame) if rng.random() < 0.7 else encode([rng.choice(ODD), rng.choice(ODD)])
+                inner = _mutated(rng, frame) if rng.random() < 0.7 else encode([rng.choice(ODD), rng.choice(ODD)])
+                patience = encode(rng.choice([[], [5000], [1], [0], [-1], [5, 5], rng.choice(ODD)]))
+                body = b"\x92" + patience + inner if rng.random() < 0.9 else inner
                 frames.append(pack(rng.choice([Msg.OPS, Msg.READ]), rng.choice([1, 2, 9]), request, body))
             await _speak(service.node.address, hello + b"".join(frames))
         await _unharmed(two, lock, service)

@@ -10,7 +10,8 @@ from holdfast.wire.errors import Code
 from holdfast.wire.messages import Refusal
 from holdfast_shard.consensus import Applied
 from holdfast_shard.machine import EntryResult, LockMachine, Machine
-from holdfast_shard.node.service import Frame, GroupService, Reply
+from holdfast_shard.node.frame import Frame
+from holdfast_shard.node.service import GroupService, Reply
 
 from .mutant import Mutant, Promise, Selection, Simulation, patch, patches
 

@@ -15,7 +15,7 @@ import msgspec
 
 from holdfast.wire.frames import Answers, decode_answer_list, encode
 from holdfast.wire.limits import PROTOCOL_VERSION
-from holdfast.wire.messages import Hello, Msg, Refusal, Role, decode_refusal
+from holdfast.wire.messages import FrameRequest, Hello, Msg, Refusal, Role, decode_refusal
 from holdfast.wire.stream import Connection
 
 
@@ -155,5 +155,5 @@ async def until_leads(formation: dict[str, Any], addresses: list[str], group: in
 
 
 async def operate(caller: Caller, body: bytes, group: int = 1) -> Answers:
-    answers: list[Answers] = await caller.ask(Msg.OPS, group, body)
+    answers: list[Answers] = await caller.ask(Msg.OPS, group, encode(FrameRequest([], msgspec.Raw(body))))
     return answers[0]

@@ -197,7 +197,7 @@ async def test_bad_frames_are_refused_and_the_connection_is_kept(cluster: Cluste
     for body, code in [
         (b"\xc1", Code.BAD_MESSAGE),
         (encode({"a": 1}), Code.BAD_MESSAGE),
-        (bytes(FRAME_BYTES_MAX + 1), Code.TOO_LARGE),
+        (encode(bytes(FRAME_BYTES_MAX)), Code.TOO_LARGE),
     ]:
         with pytest.raises(Refused) as caught:
             await operate(caller, body)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from holdfast.wire import limits
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import EventKind, Kind, Options, Status, decode_answer_list
+from holdfast.wire.frames import DROPPED, EventKind, Kind, Options, Status, decode_answer_list, decode_raw_list, encode
 from holdfast.wire.limits import ENTRY_BYTES_MAX
+from holdfast.wire.messages import FrameRequest
 from holdfast_shard.consensus import Applied, NotLeader, Proposal
 from holdfast_shard.machine import EntryResult, LockMachine, ReadBudget
 from holdfast_shard.machine.entry import parse_entry
-from holdfast_shard.node.service import ENTRIES_IN_FLIGHT_MAX, PENDING_BYTES_MAX, Frame, GroupService
+from holdfast_shard.node.frame import Frame, read_frame
+from holdfast_shard.node.service import ENTRIES_IN_FLIGHT_MAX, PENDING_BYTES_MAX, GroupService
 from tests.machine.driver import GENESIS, Op, frame, section
 
 
@@ -260,6 +263,58 @@ def test_a_caller_that_is_gone_has_nothing_proposed_any_more() -> None:
     leader.service.turn(0.0)
     leader.commit()
     assert [reply.caller for reply in leader.service.replies] == ["here"]
+
+
+def impatient(request: int, *patience_ms: int, arrived: float = 0.0) -> Frame:
+    body = REGISTER if len(patience_ms) == 1 else encode([msgspec.Raw(REGISTER[1:])] * len(patience_ms))
+    asked = FrameRequest(list(patience_ms), msgspec.Raw(body))
+    return read_frame("r", request, encode(asked), arrived)[0]
+
+
+def told(leader: Leader) -> dict[int, list[bool]]:
+    """By request: of each section whether it was carried out."""
+    taken, leader.service.replies = leader.service.replies, []
+    return {reply.request: [bytes(raw) != DROPPED for raw in decode_raw_list(reply.answers or b"")] for reply in taken}
+
+
+def test_what_nobody_waits_for_any_more_is_not_proposed() -> None:
+    leader = Leader()
+    for _ in range(ENTRIES_IN_FLIGHT_MAX):
+        leader.service.write(Frame("r", 1, REGISTER))
+        leader.service.turn(0.0)
+    leader.service.write(impatient(2, 100))
+    leader.service.write(impatient(3, 100, 0, 300))
+    leader.service.write(impatient(4, 300))
+    leader.commit()
+    leader.service.replies.clear()
+    leader.service.turn(0.2)
+    leader.commit()
+    assert told(leader) == {2: [False], 3: [False, True, True], 4: [True]}
+    assert leader.machine.counts()["clients"] == ENTRIES_IN_FLIGHT_MAX + 3
+
+
+def test_when_nobody_waits_for_anything_there_is_no_entry() -> None:
+    leader = Leader()
+    leader.service.write(impatient(1, 100))
+    leader.service.read(impatient(2, 100))
+    leader.service.turn(0.1)
+    assert leader.log == []
+    assert told(leader) == {1: [False], 2: [False]}
+    assert leader.service.wakeup_in_ms(0.1) is None
+    leader.service.write(impatient(3, 100, arrived=0.1))
+    leader.service.turn(0.1)
+    leader.commit()
+    assert told(leader) == {3: [True]}
+
+
+def test_a_read_that_waits_for_its_turn_is_looked_at_again() -> None:
+    leader = Leader()
+    look = frame(1, section(0, 0, [Op(Kind.GET, 0, "a")]))
+    leader.service.read(read_frame("r", 1, encode(FrameRequest([100], msgspec.Raw(look))), 0.0)[0])
+    leader.service.turn(0.0)
+    leader.commit()
+    leader.service.turn(0.1)
+    assert told(leader) == {1: [False]}
 
 
 def test_what_waits_while_the_window_has_room_makes_the_next_turn_due() -> None:

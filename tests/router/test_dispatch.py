@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import Answers, encode
+from holdfast.wire.frames import Answers, decode_raw_list, encode
 from holdfast.wire.limits import FRAME_BYTES_MAX, SECTIONS_PER_FRAME_MAX
-from holdfast.wire.messages import GroupRole, Msg, Refusal
+from holdfast.wire.messages import GroupRole, Msg, Refusal, decode_frame_request
 from holdfast_router.breaker import PROBE_S_MIN, SILENT_S
 from holdfast_router.dispatch import Frame, GroupDispatch
 from holdfast_router.fair_queue import QUEUE_BYTES_MAX
@@ -52,9 +52,12 @@ def sent(dispatch: GroupDispatch, now: float = 0.0) -> list[Frame]:
     return frames
 
 
+def count_of(frame: Frame) -> int:
+    return len(decode_raw_list(decode_frame_request(frame.body).frame))
+
+
 def answer(dispatch: GroupDispatch, frame: Frame, now: float = 0.0) -> None:
-    count = len(msgspec.msgpack.decode(frame.body))
-    dispatch.answered(frame.request, encode([msgspec.Raw(ANSWER)] * count), now)
+    dispatch.answered(frame.request, encode([msgspec.Raw(ANSWER)] * count_of(frame)), now)
 
 
 def outcomes(dispatch: GroupDispatch) -> list[tuple[int, int | None]]:
@@ -66,7 +69,7 @@ def test_one_section_leaves_at_once_and_its_answer_comes_back_as_it_was() -> Non
     dispatch = led()
     dispatch.submit(item())
     (frame,) = sent(dispatch)
-    assert (frame.node, len(msgspec.msgpack.decode(frame.body))) == (1, 1)
+    assert (frame.node, count_of(frame)) == (1, 1)
     answer(dispatch, frame)
     assert dispatch.outcomes[0].answers == ANSWER
 
@@ -80,18 +83,18 @@ def test_what_comes_while_the_window_is_full_leaves_together() -> None:
     assert len(frames) == FRAMES_IN_FLIGHT_MAX
     answer(dispatch, frames[0])
     (gathered,) = sent(dispatch)
-    assert len(msgspec.msgpack.decode(gathered.body)) == 20
+    assert count_of(gathered) == 20
 
 
 def test_a_frame_stays_within_its_bounds() -> None:
     dispatch = led()
     for request in range(SECTIONS_PER_FRAME_MAX + 1):
         dispatch.submit(item(request))
-    assert [len(msgspec.msgpack.decode(frame.body)) for frame in sent(dispatch)] == [SECTIONS_PER_FRAME_MAX, 1]
+    assert [count_of(frame) for frame in sent(dispatch)] == [SECTIONS_PER_FRAME_MAX, 1]
     dispatch = led()
     for request in range(3):
         dispatch.submit(item(request, size=FRAME_BYTES_MAX // 2 + 1))
-    assert all(len(frame.body) <= FRAME_BYTES_MAX for frame in sent(dispatch))
+    assert all(len(decode_frame_request(frame.body).frame) <= FRAME_BYTES_MAX for frame in sent(dispatch))
 
 
 def test_reads_and_writes_have_windows_of_their_own() -> None:
@@ -116,6 +119,29 @@ def test_past_its_deadline_a_section_that_never_left_is_rejected_and_one_that_le
     assert outcomes(dispatch) == []
     dispatch.expire(1.0)
     assert outcomes(dispatch) == [(2, Code.OUTCOME_UNKNOWN)]
+
+
+def test_a_frame_says_how_long_each_section_is_waited_for() -> None:
+    dispatch = led()
+    dispatch.submit(item(1, deadline=0.5))
+    dispatch.submit(item(2, deadline=10.0))
+    dispatch.submit(item(3, deadline=0.5, exempt=True))
+    (frame,) = sent(dispatch, 0.2)
+    assert decode_frame_request(frame.body).patience_ms == [0, 300, 9800]
+    assert requests_of(frame, dispatch) == [3, 1, 2]
+
+
+def test_what_a_leader_left_out_is_rejected_unless_an_earlier_copy_may_live() -> None:
+    dispatch = led()
+    dispatch.submit(item(1))
+    sent(dispatch)
+    dispatch.disconnected(1)
+    dispatch.role(2, GroupRole(7, 2, 2, True))
+    dispatch.submit(item(2))
+    dispatch.submit(item(3))
+    (frame,) = sent(dispatch)
+    dispatch.answered(frame.request, encode([None, None, msgspec.Raw(ANSWER)]), 0.0)
+    assert outcomes(dispatch) == [(1, Code.OUTCOME_UNKNOWN), (2, Code.OVERLOADED), (3, None)]
 
 
 def test_once_sent_and_called_back_is_still_unknown_at_the_deadline() -> None:
@@ -307,7 +333,7 @@ def test_a_frame_has_a_bounded_number_of_operations() -> None:
         found.operations = 2048
         dispatch.submit(found)
     frames = sent(dispatch)
-    assert [len(msgspec.msgpack.decode(frame.body)) for frame in frames] == [8, 8, 4]
+    assert [count_of(frame) for frame in frames] == [8, 8, 4]
 
 
 def test_what_is_past_its_deadline_leaves_its_room_also_behind_others() -> None:

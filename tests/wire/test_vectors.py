@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from holdfast.wire.frames import Answers, Event, EventKind, Kind, Mode, Options, Section, encode
+from holdfast.wire.frames import Answers, Event, EventKind, Kind, Mode, Options, Section, Stamped, encode
 from holdfast.wire.lockid import LockID
-from holdfast.wire.messages import Hello, Msg, Request
+from holdfast.wire.messages import FrameRequest, Hello, Msg, Request
 from holdfast.wire.names import slot_of
 from holdfast.wire.stream import pack
 
@@ -19,6 +19,7 @@ TWO = Section(
     9, 1, bytes([Kind.ACQUIRE, Kind.RELEASE]), [1, 2], ["orders/7", "orders/6"], [0, 0], [0, 41], [10_000, 0], [0, 0],
     {0: Options(mode=int(Mode.SHARED))},
 )  # fmt: skip
+SLOTS = b"".join(slot_of(1, name).to_bytes(2, "little") for name in TWO.names)
 
 
 def test_the_vectors_of_the_page() -> None:
@@ -27,6 +28,7 @@ def test_the_vectors_of_the_page() -> None:
         pack(Msg.OPS, 2, 1, encode(Request(5000, msgspec.Raw(encode(REGISTER))))),
         encode(TWO),
         encode(Answers(b"\x00\x00", [42, 0], [10_000, 0], {})),
+        encode(FrameRequest([250], msgspec.Raw(encode([Stamped(1, SLOTS, TWO)])))),
         encode([Event(1, 9, int(EventKind.GRANTED), 3, 3, "orders/8", 43, 12_000, 1, 0)]),
     ]
     assert [f"`{data.hex()}`" in PAGE for data in made] == [True] * len(made)

@@ -311,6 +311,9 @@ class SessionPage(Struct, array_like=True, gc=False):
 encoder = msgspec.msgpack.Encoder()
 encode = encoder.encode
 
+DROPPED = encode(None)
+"""In the place of answers to a section that was not carried out: nobody waited for them any more when its turn came."""
+
 T = TypeVar("T")
 
 

@@ -24,11 +24,12 @@ class Msg(enum.IntEnum):
     REFUSED = 3
     """Answer to any request (its id) or to the connection (id 0): :class:`Refusal`."""
     OPS = 4
-    """SDK to router: :class:`Request` with a section. Router to node: a frame, ``list[StampedRaw]``."""
+    """SDK to router: :class:`Request` with a section. Router to node: :class:`FrameRequest`."""
     READ = 5
     """As OPS, with reads only."""
     ANSWERS = 6
-    """To an SDK: ``Answers``. To a router: ``list[Answers]``, one for each section of the frame."""
+    """To an SDK: ``Answers``. To a router: ``list[Answers | None]``, one for each section of the frame; None for one
+    that was not carried out, because nobody waited for it any more."""
     EVENTS = 7
     """``list[Event]`` of one group (the header's)."""
     TABLE = 8
@@ -117,6 +118,14 @@ class Request(Struct, array_like=True, gc=False):
 
     deadline_ms: int
     section: msgspec.Raw
+
+
+class FrameRequest(Struct, array_like=True, gc=False):
+    """A frame, ``list[StampedRaw]``, on its way to a node, with what is left of the patience of those who wait."""
+
+    patience_ms: list[int]
+    """By section, from the frame's arrival; 0: it is carried out however late. Empty: all of them are."""
+    frame: msgspec.Raw
 
 
 class SlotTable(Struct, array_like=True, frozen=True):
@@ -233,6 +242,7 @@ decode_hello = decoder(Hello)
 decode_welcome = decoder(Welcome)
 decode_refusal = decoder(Refusal)
 decode_request = decoder(Request)
+decode_frame_request = decoder(FrameRequest)
 decode_table = decoder(SlotTable)
 decode_roles = decoder(list[GroupRole])
 decode_meta = decoder(MetaRecord)

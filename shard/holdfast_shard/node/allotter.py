@@ -10,18 +10,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
+
 from holdfast.wire.dialing import Dialer
 from holdfast.wire.errors import WrongCluster
 from holdfast.wire.frames import Allotment, Kind, Options, Section, Stamped, encode
 from holdfast.wire.limits import PROTOCOL_VERSION
-from holdfast.wire.messages import Hello, Msg, Role, Welcome, decode_refusal, decode_roles
+from holdfast.wire.messages import FrameRequest, Hello, Msg, Role, Welcome, decode_refusal, decode_roles
 from holdfast.wire.stream import Connection
 from holdfast.wire.tls import Certificates, node_name
 
 from ..formation import Formation
 from ..machine import META_GROUP, MetaMachine
 from ..machine.allotments import Report, Use, decode_report
-from .service import Frame, GroupService, Replica
+from .frame import Frame
+from .service import GroupService, Replica
 
 GATHER_S = 0.005
 """How long reports and allotments are gathered, so that they share entries."""
@@ -229,7 +232,7 @@ class Allotter:
             self._services[group].write(Frame(None, 0, body))
             self._on_input()
         else:
-            self._links[self._leaders[group][1]].send(Msg.OPS, group, 1, body)
+            self._links[self._leaders[group][1]].send(Msg.OPS, group, 1, encode(FrameRequest([], msgspec.Raw(body))))
 
 
 def _frame(kind: Kind, options: list[Options]) -> bytes:

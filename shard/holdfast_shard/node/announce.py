@@ -11,7 +11,7 @@ from holdfast.wire.addresses import split_address
 from holdfast.wire.dialing import open_link
 from holdfast.wire.frames import Kind, Section, Stamped, Status, decode_answer_list, encode
 from holdfast.wire.limits import PROTOCOL_VERSION
-from holdfast.wire.messages import Hello, Msg, Role
+from holdfast.wire.messages import FrameRequest, Hello, Msg, Role
 from holdfast.wire.stream import Connection
 from holdfast.wire.tls import Certificates, LinkTls, node_name
 
@@ -81,7 +81,7 @@ async def _try(formation: Formation, address: str, frame: bytes, security: LinkT
             try:
                 hello = Hello(PROTOCOL_VERSION, Role.ROUTER, formation.secret, formation.cluster)
                 connection.send(Msg.HELLO, 0, 0, encode(hello))
-                connection.send(Msg.OPS, META_GROUP, 1, frame)
+                connection.send(Msg.OPS, META_GROUP, 1, encode(FrameRequest([], msgspec.Raw(frame))))
                 return await answered
             finally:
                 connection.close()

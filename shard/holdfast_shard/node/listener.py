@@ -17,11 +17,9 @@ from holdfast.wire.frames import Event, encode
 from holdfast.wire.limits import (
     CONNECTIONS_MAX,
     CONNECTIONS_PER_ADDRESS_MAX,
-    FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     PROTOCOL_VERSION,
-    SECTIONS_PER_FRAME_MAX,
 )
 from holdfast.wire.messages import (
     GroupRole,
@@ -39,27 +37,13 @@ from holdfast.wire.stream import Connection
 from holdfast.wire.tls import Certificates, names_shown, node_name, router_name
 
 from ..formation import Formation
-from .service import Frame, GroupService
+from .frame import Sender, read_frame
+from .service import GroupService
 
 HELLO_TIMEOUT_S = 5.0
 ROUTES_MAX = 2_000_000
 
 log = logging.getLogger("holdfast.node")
-
-
-class _ClientOf(msgspec.Struct, array_like=True, gc=False):
-    """The first field of a section; the rest is skipped unread."""
-
-    client: int
-
-
-class _Sender(msgspec.Struct, array_like=True, gc=False):
-    tenant: int
-    slots: bytes
-    section: _ClientOf
-
-
-_decode_senders = msgspec.msgpack.Decoder(list[_Sender]).decode
 
 
 class Caller:
@@ -79,6 +63,7 @@ class Listener:
         node: int,
         services: dict[int, GroupService],
         *,
+        clock: Callable[[], float],
         tls: Certificates | None,
         members: Callable[[], set[int]],
         on_input: Callable[[], None],
@@ -93,6 +78,7 @@ class Listener:
         self._formation = formation
         self._node = node
         self._services = services
+        self._clock = clock
         self._tls = tls
         self._members = members
         self._on_input = on_input
@@ -198,22 +184,12 @@ class Listener:
         if service is None:
             self._refuse(connection, request, Refusal(Code.NO_SUCH_GROUP, f"group {group} has no replica here"), group)
             return
-        if len(body) > FRAME_BYTES_MAX:
-            self._refuse(
-                connection, request, Refusal(Code.TOO_LARGE, f"a frame has at most {FRAME_BYTES_MAX} bytes"), group
-            )
-            return
         try:
-            senders = _decode_senders(body)
-        except msgspec.DecodeError as error:
-            self._refuse(connection, request, Refusal(Code.BAD_MESSAGE, f"this is no frame: {error}"), group)
-            return
-        if len(senders) > SECTIONS_PER_FRAME_MAX:
-            text = f"a frame has at most {SECTIONS_PER_FRAME_MAX} sections"
-            self._refuse(connection, request, Refusal(Code.TOO_LARGE, text), group)
+            frame, senders = read_frame(caller, request, body, self._clock())
+        except HoldfastError as error:
+            self._refuse(connection, request, refusal_of(error), group)
             return
         self._learn(group, caller, senders)
-        frame = Frame(caller, request, body)
         if kind == Msg.OPS:
             service.write(frame)
         else:
@@ -237,7 +213,7 @@ class Listener:
         """Watches have request ids of their own: REFUSED would be taken for that of a frame."""
         caller.connection.send(Msg.WATCHED, group, request, encode(Watched(False, [], Refusal(code, text))))
 
-    def _learn(self, group: int, caller: Caller, senders: list[_Sender]) -> None:
+    def _learn(self, group: int, caller: Caller, senders: list[Sender]) -> None:
         routes, machine = self._routes[group], self._services[group].machine
         for sender in senders:
             key = (sender.tenant, sender.section.client)

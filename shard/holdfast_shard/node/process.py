@@ -104,6 +104,7 @@ class Node:
             self.formation,
             number,
             self.engine.services,
+            clock=self._now,
             tls=tls,
             members=lambda: {record.node for record in self._node_records()},
             on_input=self.engine.wake,

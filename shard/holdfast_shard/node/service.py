@@ -2,7 +2,7 @@
 
 Frames that arrive while entries are under way leave together as the next entry. Every frame ends in exactly one reply:
 its answers, a refusal that is certain (nothing happened), or silence when its outcome cannot be known here, which the
-router resolves by sending the frame again.
+router resolves by sending the frame again. What nobody waits for any more when its turn comes is not proposed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from holdfast.wire.errors import Code
-from holdfast.wire.frames import Event
+from holdfast.wire.frames import Event, encode
 from holdfast.wire.limits import ENTRY_BYTES_MAX, READ_ROWS_PER_FRAME_MAX
 from holdfast.wire.messages import Refusal
 
 from ..consensus import Applied, NotLeader, Proposal
 from ..machine import EntryResult, LockMachine, Machine, ReadBudget, build_entry
+from .frame import Frame
 from .watches import Watches
 
 ENTRIES_IN_FLIGHT_MAX = 4
@@ -29,6 +30,7 @@ PENDING_RETRY_MS = 100
 """What a full queue takes to empty at the slowest disk it is sized for."""
 
 READ_RETRY_MS = 100
+_NO_ANSWERS = encode([])
 
 log = logging.getLogger("holdfast.node")
 
@@ -45,15 +47,6 @@ class Replica(Protocol):
     @property
     def applied_index(self) -> int: ...
     def elapsed_ms(self, now: float) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A frame under way. ``caller`` is whatever the driver needs to answer it; None when nobody waits for that."""
-
-    caller: object
-    request: int
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +133,7 @@ class GroupService:
             return
         for frame, answers in zip(flight.frames, result.answers, strict=True):
             if frame.caller is not None:
-                self.replies.append(Reply(frame.caller, frame.request, answers))
+                self.replies.append(Reply(frame.caller, frame.request, frame.complete(answers)))
         if self._replica.ready:
             self._readable += flight.reads
         else:
@@ -152,7 +145,7 @@ class GroupService:
     def turn(self, now: float) -> None:
         """Propose what there is to propose; refuse it all when this replica does not lead. Answer some reads."""
         if self._readable:
-            self._serve_reads()
+            self._serve_reads(now)
         if self._flights:
             self._skip_covered()
         if not self._replica.proposes:
@@ -172,14 +165,17 @@ class GroupService:
             return False
         return self.machine.backlog or self.due_in_ms(now) == 0
 
-    def _serve_reads(self) -> None:
+    def _serve_reads(self, now: float) -> None:
         """A frame's reads or several small ones: whoever only locks must not wait for all that others look at."""
         rows = 0
         while self._readable and rows < READ_ROWS_PER_FRAME_MAX:
-            frame = self._readable.popleft()
+            frame = self._awaited(self._readable.popleft(), now)
+            if frame is None:
+                continue
             budget = ReadBudget()
             try:
-                self.replies.append(Reply(frame.caller, frame.request, self.machine.read(frame.body, budget)))
+                answers = frame.complete(self.machine.read(frame.body, budget))
+                self.replies.append(Reply(frame.caller, frame.request, answers))
             except Exception:
                 # It changed nothing, and another leader would fare no better: nobody must die of it.
                 log.exception("a read failed", extra={"group": self.group})
@@ -207,16 +203,35 @@ class GroupService:
             return None
         return max(due - self.machine.reading_ms(self._replica.elapsed_ms(now)), 0)
 
-    def _close_entry(self, now: float) -> None:
+    def _awaited(self, frame: Frame, now: float) -> Frame | None:
+        """What somebody still waits for; None when that is nothing, and the frame is answered."""
+        frame = frame.awaited(now)
+        if not frame.is_void:
+            return frame
+        self.replies.append(Reply(frame.caller, frame.request, frame.complete(_NO_ANSWERS)))
+        return None
+
+    def _gather(self, now: float) -> list[Frame]:
+        """The next entry's frames."""
         frames: list[Frame] = []
         size = 0
         pending = self._pending
         while pending and (not frames or size + len(pending[0].body) <= ENTRY_BYTES_MAX):
-            frame = pending.popleft()
-            size += len(frame.body)
-            frames.append(frame)
-        self._pending_bytes -= size
-        reads, self._reads, self._reads_bytes = list(self._reads), deque(), 0
+            came = pending.popleft()
+            self._pending_bytes -= len(came.body)
+            frame = self._awaited(came, now)
+            if frame is not None:
+                size += len(frame.body)
+                frames.append(frame)
+        return frames
+
+    def _close_entry(self, now: float) -> None:
+        asked = bool(self._pending or self._reads)
+        frames = self._gather(now)
+        reads = [kept for frame in self._reads if (kept := self._awaited(frame, now)) is not None]
+        self._reads, self._reads_bytes = deque(), 0
+        if asked and not frames and not reads:
+            return
         # The stopwatch is read here, after the last operation of the entry has arrived (docs/design.md, 5).
         entry = build_entry(self._replica.term, self._replica.elapsed_ms(now), [frame.body for frame in frames])
         try:
