@@ -7,6 +7,7 @@ saying "rejected" is allowed only when every copy that left was certainly refuse
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf
@@ -83,6 +84,8 @@ class GroupDispatch:
         """No section that is not done has an earlier one."""
         self.frames: list[Frame] = []
         self.outcomes: list[Outcome] = []
+        self.refusals: Counter[int] = Counter()
+        """Operations that were refused here or by the group, by code, since the start."""
 
     # Input.
 
@@ -331,6 +334,8 @@ class GroupDispatch:
     def _finish(self, item: Item, answers: bytes | None, refusal: Refusal | None = None) -> None:
         if not item.done:
             item.done = True
+            if refusal is not None:
+                self.refusals[refusal.code] += item.operations
             self.outcomes.append(Outcome(item, answers, refusal))
 
 

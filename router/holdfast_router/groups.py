@@ -52,6 +52,11 @@ class Groups:
         """The node that leads, 0 when none is known, of each group."""
         return {group: dispatch.leader for group, dispatch in self._dispatches.items()}
 
+    @property
+    def dispatches(self) -> list[GroupDispatch]:
+        """To look at."""
+        return list(self._dispatches.values())
+
     def roles(self) -> list[GroupRole]:
         """Leaders, as callers are told of them."""
         return list(self._roles.values())

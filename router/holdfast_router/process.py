@@ -26,6 +26,7 @@ from .formation import FormationFile
 from .groups import Groups
 from .grpc import GrpcFront
 from .http.server import HttpFront
+from .metrics import Metrics
 from .operations import Operations
 from .requests import Requests
 from .routes import Routes
@@ -71,6 +72,7 @@ class Router:
         self._stopping = asyncio.Event()
         self.address = ""
         self.http: HttpFront | None = None
+        self._metrics: Metrics | None = None
         self.grpc: GrpcFront | None = None
         self._alone = False
         self._alone_timer: asyncio.TimerHandle | None = None
@@ -138,7 +140,14 @@ class Router:
     ) -> None:
         """Raises ``OSError`` when the port is taken."""
         self._certificates.add(tls)
-        front = self.http = HttpFront(self.operations, ready=lambda: self.ready, tls=tls, cors_origins=cors_origins)
+        self._metrics = Metrics(self.gate, self.directory, lambda: self._groups.dispatches, lambda: len(self._front))
+        front = self.http = HttpFront(
+            self.operations,
+            ready=lambda: self.ready,
+            metrics=self._metrics.exposition,
+            tls=tls,
+            cors_origins=cors_origins,
+        )
         self.directory.on_gone(front.key_gone)
         await front.listen(host, port)
 
@@ -169,6 +178,8 @@ class Router:
         await self.operations.close()
         if self.http is not None:
             await self.http.close()
+        if self._metrics is not None:
+            self._metrics.close()
         self._front.close()
         self._status.close()
         await self._control.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from holdfast.wire.tenants import Quotas
 
@@ -12,6 +12,8 @@ from .in_flight import InFlight
 from .redis_buckets import RedisBuckets
 from .shares import Shares
 from .verdict import IN_FLIGHT, RATE, Decided, Denied, Standing
+
+ADMITTED: Final = "admitted"
 
 
 class _Rates(Protocol):
@@ -41,8 +43,8 @@ class Gate:
         self._redis = RedisBuckets(redis_url, cluster, routers, clock) if redis_url else None
         self._rates: _Rates = self._redis or Shares(routers, clock)
         self._in_flight = InFlight()
-        self._admitted = 0
-        self._throttled = {RATE: 0, IN_FLIGHT: 0}
+        self.counts: dict[int, dict[str, int]] = {}
+        """Of each tenant, since the start: operations that were admitted, and refused by each quota."""
 
     def start(self) -> None:
         if self._redis is not None:
@@ -67,7 +69,7 @@ class Gate:
         limit = max(quotas.in_flight // max(self._routers(), 1), 1)
         if self._in_flight.full(tenant, limit):
             retry_after_s = self._in_flight.retry_after_s(tenant, limit)
-            self._throttled[IN_FLIGHT] += operations
+            self._count(tenant, IN_FLIGHT, operations)
             decided(Denied(IN_FLIGHT, quotas.in_flight, retry_after_s))
             return
 
@@ -75,7 +77,7 @@ class Gate:
             if denied is None:
                 self._begin(tenant, operations)
             else:
-                self._throttled[denied.quota] += operations
+                self._count(tenant, denied.quota, operations)
             decided(denied)
 
         self._rates.ask(tenant, quotas, operations, judged)
@@ -103,8 +105,14 @@ class Gate:
             raise
 
     def _begin(self, tenant: int, operations: int) -> None:
-        self._admitted += operations
+        self._count(tenant, ADMITTED, operations)
         self._in_flight.begin(tenant, operations)
+
+    def _count(self, tenant: int, outcome: str, operations: int) -> None:
+        counts = self.counts.get(tenant)
+        if counts is None:
+            counts = self.counts[tenant] = dict.fromkeys((ADMITTED, RATE, IN_FLIGHT), 0)
+        counts[outcome] += operations
 
     def ended(self, tenant: int, operations: int, took_s: float) -> None:
         """An admitted section was answered, refused later on, or given up; then ``took_s`` is 0."""
@@ -118,10 +126,13 @@ class Gate:
     def status(self) -> dict[str, object]:
         """Of all tenants, in operations."""
         found: dict[str, object] = {
-            "admitted": self._admitted,
-            "throttled": dict(self._throttled),
+            "admitted": self._sum(ADMITTED),
+            "throttled": {quota: self._sum(quota) for quota in (RATE, IN_FLIGHT)},
             "under_way": self._in_flight.total,
         }
         if self._redis is not None:
             found.update(self._redis.status())
         return found
+
+    def _sum(self, outcome: str) -> int:
+        return sum(counts[outcome] for counts in self.counts.values())

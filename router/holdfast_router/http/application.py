@@ -29,9 +29,12 @@ from holdfast.errors import (
     Unauthenticated,
     Unavailable,
 )
+from holdfast.wire.errors import Forbidden
 from holdfast.wire.limits import SECTION_BYTES_MAX
+from holdfast.wire.tenants import OPERATOR
 
 from ..admission.verdict import RATE, Standing
+from ..metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from ..operations import Caller, Operations
 from ..operations.requests import LockState, Watch
 from . import docs_page, event_stream, openapi
@@ -51,9 +54,17 @@ _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ance
 
 
 class Application:
-    def __init__(self, operations: Operations, *, ready: Callable[[], bool], cors_origins: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        *,
+        ready: Callable[[], bool],
+        metrics: Callable[[], bytes],
+        cors_origins: Iterable[str] = (),
+    ) -> None:
         self._operations = operations
         self._ready = ready
+        self._metrics = metrics
         self._first_answers = FirstAnswers(asyncio.get_running_loop().time)
         self._under_way: dict[asyncio.Task[Any], str] = {}
         """Requests, with the id of the API key that each came with."""
@@ -71,6 +82,7 @@ class Application:
             Route(event_stream.PATH, self._watch, methods=["GET"]),
             Route("/healthz", self._healthz, methods=["GET"]),
             Route("/readyz", self._readyz, methods=["GET"]),
+            Route("/metrics", self._exposition, methods=["GET"]),
             Route("/openapi.json", self._document, methods=["GET"]),
             Route("/docs", self._docs, methods=["GET"]),
         ]
@@ -106,6 +118,15 @@ class Application:
             return _json({"ok": True})
         return _problem(details_of(Unavailable("this router does not reach its whole cluster")))
 
+    async def _exposition(self, request: Request) -> Response:
+        """They tell of all tenants: the operator's keys alone see them."""
+        try:
+            if self._operations.caller(_key_of(request), _address_of(request)).tenant != OPERATOR:
+                raise Forbidden("metrics tell of all tenants: use a key of the operator")
+        except HoldfastError as error:
+            return _problem(details_of(error))
+        return Response(await asyncio.to_thread(self._metrics), media_type=METRICS_MEDIA_TYPE, headers=_HEADERS)
+
     async def _document(self, request: Request) -> Response:
         return Response(self._openapi, media_type="application/json", headers=_HEADERS)
 
@@ -116,8 +137,7 @@ class Application:
 
     async def _watch(self, request: Request) -> Response:
         try:
-            address = request.client.host if request.client is not None else ""
-            caller = self._operations.caller(_key_of(request), address)
+            caller = self._operations.caller(_key_of(request), _address_of(request))
             asked = _converted(_query(request), Watch)
             assert isinstance(asked, Watch)
             if len(self._under_way) >= REQUESTS_MAX:
@@ -162,8 +182,7 @@ class Application:
             raise Overloaded(f"this router has {REQUESTS_MAX} requests under way", BUSY_RETRY_MS)
         task = asyncio.current_task()
         assert task is not None, "a request is served in a task"
-        address = request.client.host if request.client is not None else ""
-        caller = self._operations.caller(_key_of(request), address)
+        caller = self._operations.caller(_key_of(request), _address_of(request))
         self._under_way[task] = caller.principal.key
         try:
             response = await self._answered(endpoint, request, caller)
@@ -232,6 +251,10 @@ def _key_of(request: Request) -> str:
     """The API key; empty, which is nobody's, when there is none."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _address_of(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
 
 
 async def _asked(endpoint: Endpoint, request: Request) -> Struct:

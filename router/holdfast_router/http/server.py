@@ -66,10 +66,11 @@ class HttpFront:
         operations: Operations,
         *,
         ready: Callable[[], bool],
+        metrics: Callable[[], bytes],
         tls: Certificates | None = None,
         cors_origins: Iterable[str] = (),
     ) -> None:
-        self._application = Application(operations, ready=ready, cors_origins=cors_origins)
+        self._application = Application(operations, ready=ready, metrics=metrics, cors_origins=cors_origins)
         self.key_gone = self._application.key_gone
         settings: dict[str, Any] = {
             "http": _Protocol, "loop": "none", "lifespan": "off", "log_config": None, "access_log": False, "ws": "none",
