@@ -102,12 +102,31 @@ def _one(client: int, kind: Kind, name: str, token: int = 0, seq: int = 1, optio
     return Section(client, 1, bytes([kind]), [seq], [name], [0], [token], [ttl], [0], {0: options} if options else {})
 
 
+async def test_tokens_and_client_numbers_are_counted_by_tenant(service: Service) -> None:
+    """Each has its own without gaps, whatever the other does meanwhile."""
+    numbers: dict[str, list[int]] = {service.key: [], OTHER_KEY: []}
+    tokens: dict[str, list[int]] = {service.key: [], OTHER_KEY: []}
+    for turn, key in enumerate([service.key, OTHER_KEY, OTHER_KEY, service.key, OTHER_KEY] * 4):
+        sdk, number = await _registered(service, key, 1)
+        numbers[key].append(number)
+        tenant = 1 if key == service.key else 2
+        name = next(f"gap{turn}/{n}" for n in range(100) if sdk.group_of(f"gap{turn}/{n}", tenant) == 1)
+        for seq in range(1, 1 + turn % 3):
+            answers = await sdk.answers(1, _one(number, Kind.ACQUIRE, name, seq=2 * seq))
+            await sdk.answers(1, _one(number, Kind.RELEASE, name, answers.tokens[0], seq=2 * seq + 1))
+            tokens[key].append(answers.tokens[0])
+    for given in (*numbers.values(), *tokens.values()):
+        assert len(given) > 5
+        assert given == list(range(given[0], given[0] + len(given)))
+
+
 async def test_a_client_number_of_another_tenant_is_no_client(service: Service) -> None:
     """Answered byte for byte as a number that was never given, whatever is asked under it."""
     for group in (1, 2):
-        _, number = await _registered(service, service.key, group)
-        stranger = Sdk()
-        await stranger.open(service, key=OTHER_KEY)
+        stranger, own = await _registered(service, OTHER_KEY, group)
+        number = 0
+        while number <= own:
+            _, number = await _registered(service, service.key, group)
         name = next(f"n{n}" for n in range(100) if stranger.group_of(f"n{n}", 2) == group)
         for kind in (Kind.ACQUIRE, Kind.RELEASE, Kind.KEEPALIVE, Kind.CANCEL):
             answers = [await stranger.request(group, _one(claimed, kind, name)) for claimed in (number, 1 << 40)]
@@ -122,12 +141,14 @@ async def test_a_client_number_of_another_tenant_is_no_client(service: Service) 
 
 
 async def test_events_of_others_are_not_had_by_claiming_their_number(service: Service) -> None:
+    """Nor by having the same one, which is another client."""
     holder, number = await _registered(service, service.key, 1)
     name = next(f"n{n}" for n in range(100) if holder.group_of(f"n{n}", 1) == 1)
     acquired = await holder.request(1, _one(number, Kind.ACQUIRE, name))
     assert isinstance(acquired, Answers)
-    stranger = Sdk()
-    await stranger.open(service, key=OTHER_KEY)
+    stranger, own = await _registered(service, OTHER_KEY, 1)
+    while own < number:
+        stranger, own = await _registered(service, OTHER_KEY, 1)
     await stranger.request(1, _one(number, Kind.TICKETS, "", seq=0), kind=Msg.READ)
     # Taken away by force: its holder hears it, and the one who claimed its number does not.
     breaker, breaking = await _registered(service, service.key, 1)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from holdfast.wire.frames import Event, EventKind, HoldsView, Kind, Stamped, Status
 from tests.machine.reference import Answer, Asked, operations_of
 
-LeaseKey = tuple[int, int]
-"""(client, lease)."""
+LeaseKey = tuple[int, int, int]
+"""(tenant, client, lease)."""
 
 
 @dataclass(slots=True)
@@ -32,11 +32,11 @@ class Beliefs:
         """(tenant, client, lease): a read of what a lease has."""
         self._held: dict[LeaseKey, dict[int, Belief]] = {}
         """By token."""
-        self._given: set[int] = set()
-        """Tokens that an answer or an event has told of."""
+        self._given: set[tuple[int, int]] = set()
+        """(tenant, token) that an answer or an event has told of."""
         self._change: dict[LeaseKey, int] = {}
-        self._asked: dict[tuple[int, int], int] = {}
-        """(client, seq) -> reading of the entry that carried it first."""
+        self._asked: dict[tuple[int, int, int], int] = {}
+        """(tenant, client, seq) -> reading of the entry that carried it first."""
 
     def told(
         self, clock: int, frames: list[list[Stamped]], answers: list[list[list[Answer]]], events: list[Event]
@@ -50,9 +50,9 @@ class Beliefs:
         ]
         # An answer that comes again counts from the first sending still: it tells nothing new.
         new: list[int] = []
-        for at, (_, client, asked, _) in enumerate(found):
-            if (client, asked.seq) not in self._asked:
-                self._asked[client, asked.seq] = clock
+        for at, (tenant, client, asked, _) in enumerate(found):
+            if (tenant, client, asked.seq) not in self._asked:
+                self._asked[tenant, client, asked.seq] = clock
                 new.append(at)
         for event in events:
             if event.kind == EventKind.GRANTED:
@@ -62,14 +62,14 @@ class Beliefs:
 
     def _granted(self, event: Event) -> None:
         """A grant moves no deadline: it counts from the waiter's own acquire."""
-        asked = self._asked[event.client, event.seq]
-        self._given.add(event.token)
+        asked = self._asked[event.tenant, event.client, event.seq]
+        self._given.add((event.tenant, event.token))
         belief = Belief(event.tenant, event.name, event.token, asked + event.deadline_ms)
-        self._held.setdefault((event.client, event.lease), {})[event.token] = belief
+        self._held.setdefault((event.tenant, event.client, event.lease), {})[event.token] = belief
 
-    def known(self, client: int, lease: int) -> int:
+    def known(self, lease: LeaseKey) -> int:
         """The change number that the client knows."""
-        return self._change.get((client, lease), 0)
+        return self._change.get(lease, 0)
 
     def living(self, clock: int) -> list[Belief]:
         found = [belief for held in self._held.values() for belief in held.values()]
@@ -77,19 +77,19 @@ class Beliefs:
 
     def _answer(self, clock: int, tenant: int, client: int, asked: Asked, answer: Answer, *, first: bool) -> None:
         status, token, deadline, _ = answer
-        lease = (client, asked.lease or asked.seq)
+        lease = (tenant, client, asked.lease or asked.seq)
         if asked.kind == Kind.ACQUIRE:
             if asked.options.steal and asked.options.now:
                 self._forget_name(tenant, asked.name)
             # What was asked for again under its request id is the first copy's, which may let go of it.
-            again = token in self._given
-            self._given.add(token)
+            again = (tenant, token) in self._given
+            self._given.add((tenant, token))
             if status == Status.OK and first and not again:
                 belief = Belief(tenant, asked.name, token, clock + deadline)
                 self._held.setdefault(lease, {})[token] = belief
         elif asked.kind == Kind.KEEPALIVE and status in (Status.OK, Status.CHANGED) and first:
             if not asked.options.session:  # what was said of a session by its id tells nothing of its holds
-                self._alive(clock, tenant, lease, asked, status, deadline)
+                self._alive(clock, lease, asked, status, deadline)
         elif asked.kind == Kind.RELEASE:
             # Also by somebody else: whoever has the token may let go for the holder.
             self._forget_token(tenant, asked)
@@ -99,29 +99,26 @@ class Beliefs:
         elif asked.kind == Kind.FORCE and asked.options.now:
             self._forget_name(tenant, asked.name)
         elif asked.kind == Kind.CANCEL:
-            self._held.pop((client, asked.lease or asked.token), None)
+            self._held.pop((tenant, client, asked.lease or asked.token), None)
         elif asked.kind == Kind.END and (not asked.options.session or asked.options.now):
-            self._end(tenant, lease, whole_tenant=bool(asked.options.session))
+            self._end(lease, whole_tenant=bool(asked.options.session))
 
-    def _end(self, tenant: int, lease: LeaseKey, *, whole_tenant: bool) -> None:
+    def _end(self, lease: LeaseKey, *, whole_tenant: bool) -> None:
         """Whose session another ended is not known here: then nobody of the tenant counts on anything any more."""
         self._held.pop(lease, None)
         if whole_tenant:
-            self._held = {
-                key: held
-                for key, held in self._held.items()
-                if all(belief.tenant != tenant for belief in held.values())
-            }
+            self._held = {key: held for key, held in self._held.items() if key[0] != lease[0]}
 
-    def _alive(self, clock: int, tenant: int, lease: LeaseKey, asked: Asked, status: int, deadline: int) -> None:
+    def _alive(self, clock: int, lease: LeaseKey, asked: Asked, status: int, deadline: int) -> None:
         held = self._held.get(lease, {})
-        if status == Status.OK and asked.token == self.known(*lease):
+        if status == Status.OK and asked.token == self.known(lease):
             for belief in held.values():
                 belief.until = max(belief.until, clock + deadline)
             return
-        view = self._holds_of(tenant, *lease)
+        view = self._holds_of(*lease)
         self._change[lease] = view.change
-        rows = {row.token: self._asked[lease[0], row.seq] + row.deadline_ms for row in view.held if row.seq}
+        tenant, client, _ = lease
+        rows = {row.token: self._asked[tenant, client, row.seq] + row.deadline_ms for row in view.held if row.seq}
         self._held[lease] = {
             row.token: Belief(tenant, row.name, row.token, rows[row.token])
             for row in view.held

@@ -17,7 +17,7 @@ def check(machine: LockMachine) -> None:
                 assert lock.holders or lock.queue or lock.closed_until > ledger.clock, "a free lock leaves no row"
                 tokens = [hold.token for hold in lock.holders]
                 assert tokens == sorted(set(tokens))
-                assert all(0 < token <= ledger.counter for token in tokens)
+                assert all(0 < token <= lock.tenant.last_token for token in tokens)
                 modes = {hold.mode for hold in lock.holders}
                 assert len(modes) <= 1
                 assert Mode.EXCLUSIVE not in modes or len(lock.holders) == 1, "never two holders"
@@ -42,7 +42,9 @@ def check(machine: LockMachine) -> None:
         assert tenant_row.held <= tenant_row.held_max
         assert tenant_row.waiters <= tenant_row.waiters_max
     for bucket in ledger.clients:
-        for client in bucket.values():
+        for key, client in bucket.items():
+            assert key == (client.tenant.number, client.number)
+            assert 0 < client.number <= client.tenant.last_client
             assert all(seq >= client.floor for seq in client.answers)
             for lease in client.leases.values():
                 assert lease.dead or lease.deadline > ledger.clock, "what has run out is marked"

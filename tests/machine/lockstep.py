@@ -142,7 +142,7 @@ class World:
 
     def _do(self, step: Do) -> None:
         caller = self.callers[step.who % len(self.callers)]
-        if self.reference.client(caller.number) is None and not step.unanswered:
+        if self.reference.client(caller.tenant, caller.number) is None and not step.unanswered:
             caller = self._join(Join(caller.tenant), step.who % len(self.callers))
         caller.seq += 1
         op = self._operation(caller, step)
@@ -176,7 +176,7 @@ class World:
                 op.token = back_in(tokens, step.back - 1) if step.back else 0
             case Kind.KEEPALIVE:
                 op.lease = back_in(caller.leases, step.back)
-                op.token = self.beliefs.known(caller.number, op.lease) if step.lease else step.back
+                op.token = self.beliefs.known((caller.tenant, caller.number, op.lease)) if step.lease else step.back
             case Kind.CANCEL:
                 op.token = op.seq - 1 - step.back
                 op.lease = back_in(caller.sessions, step.lease - 1) if step.lease else 0
@@ -296,8 +296,7 @@ class World:
         assert machine.counts()["clients"] == len(reference.clients)
         for caller in self.callers:
             for tenant in (1, 2):
-                client = reference.client(caller.number)
-                assert machine.knows(tenant, caller.number) == (client is not None and client.tenant == tenant)
+                assert machine.knows(tenant, caller.number) == (reference.client(tenant, caller.number) is not None)
         due, true = machine.due_ms(), reference.due()
         assert (due is None) == (true is None)
         assert due is None or true is None or reference.clock < due <= true, "the next deadline is never slept through"

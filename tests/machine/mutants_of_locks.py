@@ -37,13 +37,36 @@ def token_from_a_per_lock_counter(monkeypatch: pytest.MonkeyPatch) -> None:
     last: dict[tuple[int, int, str], int] = {}
 
     def grant(self: Ledger, lock: Lock, lease: Lease, seq: int, mode: int, permits: int) -> Hold:
-        counter, key = self.counter, (id(self), lock.tenant.number, lock.name)
-        self.counter = last.get(key, 0)
+        tenant, key = lock.tenant, (id(self), lock.tenant.number, lock.name)
+        token, tenant.last_token = tenant.last_token, last.get(key, 0)
         hold = real(self, lock, lease, seq, mode, permits)
-        last[key], self.counter = self.counter, counter
+        last[key], tenant.last_token = tenant.last_token, token
         return hold
 
     monkeypatch.setattr(Ledger, "grant", grant)
+
+
+@MUTANTS.add
+def tokens_counted_for_all_tenants_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the gaps between its own a tenant could tell how much others do."""
+    real = Ledger.grant
+
+    def grant(self: Ledger, lock: Lock, lease: Lease, seq: int, mode: int, permits: int) -> Hold:
+        lock.tenant.last_token = max(tenant.last_token for tenant in self.tenants.values())
+        return real(self, lock, lease, seq, mode, permits)
+
+    monkeypatch.setattr(Ledger, "grant", grant)
+
+
+@MUTANTS.add
+def clients_counted_for_all_tenants_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Ledger.register
+
+    def register(self: Ledger, tenant: Tenant) -> Client:
+        tenant.last_client = max(other.last_client for other in self.tenants.values())
+        return real(self, tenant)
+
+    monkeypatch.setattr(Ledger, "register", register)
 
 
 @MUTANTS.add

@@ -91,10 +91,12 @@ class Reference(Book):
         if section.client == 0:
             if section.kinds != bytes([Kind.REGISTER]):
                 return [(Status.UNREGISTERED, 0, 0, None)] * len(section.kinds)
-            self.clients.append(Client(self.number(), stamped.tenant, self.clock))
-            return [(Status.OK, self.counter, 0, None)]
-        client = self.client(section.client)
-        if client is None or client.tenant != stamped.tenant:
+            number = 1 + max(self.client_numbers.get(stamped.tenant, [0]))
+            self.client_numbers.setdefault(stamped.tenant, []).append(number)
+            self.clients.append(Client(number, stamped.tenant, self.clock))
+            return [(Status.OK, number, 0, None)]
+        client = self.client(stamped.tenant, section.client)
+        if client is None:
             return [(Status.UNREGISTERED, 0, 0, None)] * len(section.kinds)
         client.seen = self.clock
         client.floor = max(client.floor, section.floor)
@@ -382,13 +384,14 @@ class Reference(Book):
             return (Status.QUOTA_HELD, 0, 0, held_max)
         lease = self._lease_for(client, session, asked)
         permits = options.permits if options.mode == Mode.PERMITS else 1
+        token = self.token(client.tenant)
         self.holds.append(
             Hold(
-                name, lease, asked.seq, self.number(), options.mode, permits, options.capacity, self.clock, self.clock,
+                name, lease, asked.seq, token, options.mode, permits, options.capacity, self.clock, self.clock,
                 options.metadata, options.lock_delay_ms, why, options.request,
             )
         )  # fmt: skip
-        return (Status.OK, self.counter, lease.deadline - self.clock, None)
+        return (Status.OK, token, lease.deadline - self.clock, None)
 
     def _queue(self, name: Name, client: Client, session: Lease | None, asked: Asked, wait: int) -> Answer:
         options, waiters_max = asked.options, self.allotment(client.tenant).waiters

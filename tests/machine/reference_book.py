@@ -20,11 +20,14 @@ class Book:
         self.freed_max = freed_max
         self.freed_left = 0
         self.clock = 0
-        self.counter = 0
+        self.tokens: dict[int, list[int]] = {}
+        """By tenant, each that was ever given."""
+        self.client_numbers: dict[int, list[int]] = {}
+        """Likewise."""
         self.clients: list[Client] = []
         self.leases: list[Lease] = []
         self.holds: list[Hold] = []
-        """In the order of their tokens."""
+        """Those of one tenant in the order of their tokens."""
         self.waiters: list[Waiter] = []
         """Of all names; those of one name in the order of its queue."""
         self.closed: dict[Name, int] = {}
@@ -36,8 +39,8 @@ class Book:
 
     # Questions.
 
-    def client(self, number: int) -> Client | None:
-        return next((client for client in self.clients if client.number == number), None)
+    def client(self, tenant: int, number: int) -> Client | None:
+        return next((client for client in self.clients if (client.tenant, client.number) == (tenant, number)), None)
 
     def lease(self, client: Client, number: int) -> Lease | None:
         return next((lease for lease in self.leases if lease.client is client and lease.number == number), None)
@@ -120,19 +123,19 @@ class Book:
                 client.seen = clock
             else:
                 self.clients.remove(client)
-        single: list[tuple[tuple[int, int, int, int], Hold | Waiter]] = [
-            ((waiter.until, 1, waiter.lease.client.number, waiter.seq), waiter)
+        single: list[tuple[tuple[int, int, int, int, int], Hold | Waiter]] = [
+            ((waiter.until, 1, waiter.name[0], waiter.lease.client.number, waiter.seq), waiter)
             for waiter in self.waiters
             if waiter.until <= clock and waiter not in self.over
         ]
         single += [
-            ((hold.taken[1], 2, hold.lease.client.number, hold.token), hold)
+            ((hold.taken[1], 2, hold.name[0], hold.lease.client.number, hold.token), hold)
             for hold in self.holds
             if hold.taken is not None and hold.taken[1] <= clock and hold not in self.over
         ]
         self.over += [item for _, item in sorted(single, key=lambda pair: pair[0])]
         ended = [lease for lease in self.leases if not lease.dead and lease.deadline <= clock]
-        for lease in sorted(ended, key=lambda lease: (lease.deadline, lease.client.number, lease.number)):
+        for lease in sorted(ended, key=lambda lease: (lease.deadline, *lease.client.known_as, lease.number)):
             self.kill(lease, lease.doomed or Reason.EXPIRED)
         opened = sorted((until, name) for name, until in self.closed.items() if until <= clock)
         for _, name in opened:
@@ -301,8 +304,9 @@ class Book:
         lease = waiter.lease
         self.waiters.remove(waiter)
         hold = Hold(
-            waiter.name, lease, waiter.seq, self.number(), waiter.mode, waiter.permits, waiter.capacity, self.clock,
-            waiter.asked, waiter.metadata, waiter.lock_delay, "stolen" if waiter.steals else "queued", waiter.request,
+            waiter.name, lease, waiter.seq, self.token(waiter.name[0]), waiter.mode, waiter.permits, waiter.capacity,
+            self.clock, waiter.asked, waiter.metadata, waiter.lock_delay, "stolen" if waiter.steals else "queued",
+            waiter.request,
         )  # fmt: skip
         self.holds.append(hold)
         lease.change += 1
@@ -311,9 +315,11 @@ class Book:
 
     # Numbers and events.
 
-    def number(self) -> int:
-        self.counter += 1
-        return self.counter
+    def token(self, tenant: int) -> int:
+        """The next one, of this tenant's alone."""
+        given = self.tokens.setdefault(tenant, [])
+        given.append(1 + max(given, default=0))
+        return given[-1]
 
     def tell(
         self,

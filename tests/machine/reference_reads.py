@@ -16,9 +16,7 @@ class Reads:
         self._book = book
 
     def read(self, tenant: int, section: Section) -> list[Answer]:
-        client = self._book.client(section.client)
-        if client is not None and client.tenant != tenant:
-            client = None
+        client = self._book.client(tenant, section.client)
         return [self._answer(tenant, client, asked) for asked in operations_of(section)]
 
     def _answer(self, tenant: int, client: Client | None, asked: Asked) -> Answer:

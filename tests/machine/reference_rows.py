@@ -20,6 +20,10 @@ class Client:
     ended: list[tuple[int, int, int, str]] = field(default_factory=list)
     """(when, lease or ticket, reason, text)."""
 
+    @property
+    def known_as(self) -> tuple[int, int]:
+        return (self.tenant, self.number)
+
 
 @dataclass(slots=True, eq=False)
 class Lease:

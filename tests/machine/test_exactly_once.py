@@ -120,7 +120,24 @@ def test_a_client_with_a_lease_stays(cluster: Cluster, one: Client) -> None:
     assert cluster.machine.counts()["clients"] == 1
 
 
-def test_client_numbers_and_tokens_never_repeat(cluster: Cluster) -> None:
-    numbers = [cluster.client().number for _ in range(3)]
-    token = cluster.client().acquire("a").token
-    assert len({*numbers, token}) == 4
+def test_client_numbers_and_tokens_never_repeat_and_are_the_tenants_own(cluster: Cluster) -> None:
+    clients = [cluster.client(tenant) for tenant in (1, 2, 1, 1, 2)]
+    assert [client.number for client in clients] == [1, 1, 2, 3, 2]
+    for expected in ([1, 1, 2, 3, 2], [4, 3, 5, 6, 4]):
+        tokens = []
+        for client in clients:
+            tokens.append(client.acquire(f"a{client.number}").token)
+            client.release(f"a{client.number}", tokens[-1])
+        assert tokens == expected
+
+
+def test_clients_of_two_tenants_with_one_number_are_two(cluster: Cluster) -> None:
+    one, other = cluster.client(1), cluster.client(2)
+    assert one.number == other.number
+    first, second = one.acquire("a", ttl=1000), other.acquire("a", ttl=1000)
+    assert (first.status, first.token) == (second.status, second.token) == (Status.OK, 1)
+    assert other.release("a", 1).status == Status.OK
+    assert one.check("a", 1)
+    assert not other.check("a", 1)
+    one.op(Kind.FORCE, "a")
+    assert [(event.tenant, event.client) for event in cluster.take_events(EventKind.LOST)] == [(1, one.number)]

@@ -445,12 +445,13 @@ def test_a_tenant_cannot_allot(cluster: Cluster, one: Client) -> None:
 
 def test_tenants_do_not_meet(cluster: Cluster, one: Client) -> None:
     other = cluster.client(tenant=2)
+    one.acquire("b")
     held = one.acquire("a")
     assert other.acquire("a").status == Status.OK
     assert other.release("a", held.token).status == Status.NOT_HELD
     assert not other.check("a", held.token)
     assert [row[0] for row in other.look(Kind.LIST).detail[0]] == ["a"]
-    stranger = Client(cluster, 2, one.number)
+    stranger = Client(cluster, 2, cluster.client().number)
     assert stranger.acquire("b").status == Status.UNREGISTERED
     assert stranger.look(Kind.HOLDS, lease=1).status == Status.UNREGISTERED
 

@@ -44,7 +44,7 @@ def random_trace(seed: int, length: int = 250) -> list[tuple[int, int, bytes | N
     rng = random.Random(seed)
     cluster = Cluster()
     clients = [cluster.client(rng.choice([1, 1, 2])) for _ in range(4)]
-    tokens, leases, floors = [0], {client.number: [0, 0] for client in clients}, dict.fromkeys(range(100), 1)
+    tokens, leases, floors = [0], {client: [0, 0] for client in clients}, dict.fromkeys(clients, 1)
     for _ in range(length):
         if rng.random() < 0.05:
             cluster.elect()
@@ -66,7 +66,7 @@ def random_trace(seed: int, length: int = 250) -> list[tuple[int, int, bytes | N
                     kind,
                     seq,
                     rng.choice(NAMES),
-                    rng.choice(leases[client.number]),
+                    rng.choice(leases[client]),
                     token,
                     rng.choice([100, 300, 1000, 5000]),
                     rng.choice([0, 200, 3000]),
@@ -74,10 +74,10 @@ def random_trace(seed: int, length: int = 250) -> list[tuple[int, int, bytes | N
                 )
             )
             if kind == Kind.OPEN:
-                leases[client.number].append(seq)
+                leases[client].append(seq)
         if rng.random() < 0.3:
-            floors[client.number] = max(floors[client.number], client.seq - rng.randint(0, 12))
-        answers = client.run(ops, floor=floors[client.number])
+            floors[client] = max(floors[client], client.seq - rng.randint(0, 12))
+        answers = client.run(ops, floor=floors[client])
         tokens += [answer.token for answer in answers if answer.token]
         tokens = tokens[-12:]
     return cluster.log
@@ -298,7 +298,7 @@ def test_the_same_entry_with_another_answer_gives_another_digest() -> None:
     other.client()
     other.machine.restore(one.machine.export())
     # As after a fault of memory: what was granted there is not known here.
-    other.machine._ledger.counter += 1
+    other.machine._ledger.tenant(1).last_token += 1
     body = frame(1, section(client.number, 1, [Op(Kind.ACQUIRE, 1, "a")]))
     one.entry(body)
     other.entry(body)
@@ -389,6 +389,6 @@ def test_a_machine_forgets_what_was_released() -> None:
 
 
 def client_leases(client: Client) -> dict[int, object]:
-    found = client.cluster.machine._ledger.client(client.number)
+    found = client.cluster.machine._ledger.client(client.tenant, client.number)
     assert found is not None
     return dict(found.leases)

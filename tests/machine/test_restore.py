@@ -83,6 +83,6 @@ def test_what_is_over_is_a_row_that_there_is(chunks: list[Chunk], place: dict[st
     globals_row = of_kind(chunks, 0)[2]
     lock_chunk = of_kind(chunks, 2)
     assert isinstance(globals_row, list)
-    row = {"client": 1, "lease": 1, "slot": lock_chunk[1], "name": "a", "token": 0, "seq": 0, **place}
-    globals_row[4] = [list(row.values())]
+    row = {"tenant": 1, "client": 1, "lease": 1, "slot": lock_chunk[1], "name": "a", "token": 0, "seq": 0, **place}
+    globals_row[-1] = [list(row.values())]
     refused([encode(chunk) for chunk in chunks])

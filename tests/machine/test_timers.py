@@ -15,7 +15,7 @@ class Item:
         self.bucket: Bucket | None = None
 
     def due_key(self) -> Key:
-        return (self.due, 0, self.number, 0, "")
+        return (self.due, 0, 0, self.number, 0, "")
 
 
 TIMES = st.one_of(st.integers(0, 300), st.integers(0, 10_000), st.integers(0, 90_000_000))

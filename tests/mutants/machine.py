@@ -32,8 +32,9 @@ def _counts_on_from_what_is_held(self: LockMachine, chunks: Iterable[bytes]) -> 
     """Tokens that were released before the snapshot are given again after it."""
     _RESTORE(self, chunks)
     ledger = self._ledger
-    locks = [lock for table in ledger.tables for names in table.values() for lock in names.values()]
-    ledger.counter = max([hold.token for lock in locks for hold in lock.holders], default=0)
+    for tenant in ledger.tenants.values():
+        locks = [lock for table in ledger.tables for lock in table.get(tenant.number, {}).values()]
+        tenant.last_token = max([hold.token for lock in locks for hold in lock.holders], default=0)
 
 
 def _forgets_permits_taken(self: LockMachine, chunks: Iterable[bytes]) -> None:

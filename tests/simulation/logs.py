@@ -47,7 +47,7 @@ class _Log:
     lead_ms: float = float("-inf")
     """Largest lead of real time, stretched by the drift, over the group clock: it may not shrink."""
     queues: dict[str, list[Place]] = field(default_factory=dict)
-    answers: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    answers: dict[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
     """(status, token) of each operation when it was applied first."""
     tokens: dict[str, set[int]] = field(default_factory=dict)
     """Every token that a name ever had."""
@@ -186,7 +186,10 @@ class Logs:
             for stamped in decode_frame(frame):
                 section = stamped.section
                 names.update(section.names)
-                steals.update((section.client, section.seqs[at]) for at, more in section.options.items() if more.steal)
+                if stamped.tenant == TENANT:
+                    steals.update(
+                        (section.client, section.seqs[at]) for at, more in section.options.items() if more.steal
+                    )
         self._once(group, log, index, parsed[2], result)
         for event in result.events:
             if event.kind == EventKind.GRANTED:
@@ -222,7 +225,7 @@ class Logs:
                     answer = (answers.statuses[at], answers.tokens[at])
                     if not seq or answer[0] == Status.CANCELLED or answer[0] >= Status.UNREGISTERED:
                         continue
-                    first = log.answers.setdefault((section.client, seq), answer)
+                    first = log.answers.setdefault((stamped.tenant, section.client, seq), answer)
                     if first is not answer:
                         self._world.count("state: operation repeated")
                     if first != answer:

@@ -62,12 +62,12 @@ class Expiry:
 
     def _forget(self, client: Client) -> None:
         ledger = self._ledger
-        ledger.touch_client(client)
         if client.leases:
+            ledger.touch_client(client)
             client.seen = ledger.clock
             ledger.timers.add(client, client.due_key()[0])
         else:
-            del ledger.clients_of(client)[client.number]
+            ledger.forget_client(client)
 
     def settle(self) -> None:
         """Free what is over, up to ``FREED_PER_ENTRY_MAX`` holds and waiters for one entry."""

@@ -33,6 +33,7 @@ from .snapshot_rows import (
     LockRow,
     Row,
     SessionRow,
+    TenantRow,
     WaiterRow,
 )
 
@@ -49,8 +50,7 @@ class Export:
         self._ledger = ledger
         self._todo = [True] * (CLIENT_BUCKETS + SLOTS)
         self._early: deque[bytes] = deque()
-        tenants = [tenant.allotment for tenant in ledger.tenants.values()]
-        row = GlobalsRow(head, ledger.clock, ledger.counter, tenants, _dying_rows(ledger))
+        row = GlobalsRow(head, ledger.clock, _tenant_rows(ledger), _dying_rows(ledger))
         self._early.append(encode((GLOBALS, 0, row)))
         ledger.keeper = self
 
@@ -97,20 +97,34 @@ class Export:
                 self._ledger.keeper = None
 
 
+def _tenant_rows(ledger: Ledger) -> list[TenantRow]:
+    return [
+        TenantRow(tenant.allotment, tenant.last_token, tenant.last_client)
+        for _, tenant in sorted(ledger.tenants.items())
+    ]
+
+
 def _dying_rows(ledger: Ledger) -> list[DyingRow]:
     """Without what was freed meanwhile, and can never come back."""
     rows = []
     for item in ledger.dying:
+        lease = item if isinstance(item, Lease) else item.lease
+        client = lease.client
+        row = DyingRow(client.tenant.number, client.number, lease.number)
         if isinstance(item, Lease):
-            if item.client.leases.get(item.number) is item:
-                rows.append(DyingRow(item.client.number, item.number))
+            if client.leases.get(item.number) is item:
+                rows.append(row)
             continue
-        client, lock = item.lease.client, item.lock
+        lock = item.lock
+        row.slot, row.name = lock.slot, lock.name
         if isinstance(item, Hold):
+            row.token = item.token
             if ledger.hold_of(lock, item.token) is item:
-                rows.append(DyingRow(client.number, item.lease.number, lock.slot, lock.name, token=item.token))
-        elif lock.queue is not None and lock.queue.get((client.number, item.seq)) is item:
-            rows.append(DyingRow(client.number, item.lease.number, lock.slot, lock.name, seq=item.seq))
+                rows.append(row)
+        else:
+            row.seq = item.seq
+            if lock.queue is not None and lock.queue.get((client.number, item.seq)) is item:
+                rows.append(row)
     return rows
 
 
@@ -131,8 +145,8 @@ def _sessions(client: Client) -> Iterator[Session]:
 
 def _session_row(lease: Session) -> SessionRow:
     return SessionRow(
-        lease.client.number, lease.number, lease.session, lease.ttl, lease.deadline, lease.change, lease.dead,
-        lease.doomed, lease.text, lease.metadata, lease.lost,
+        lease.client.tenant.number, lease.client.number, lease.number, lease.session, lease.ttl, lease.deadline,
+        lease.change, lease.dead, lease.doomed, lease.text, lease.metadata, lease.lost,
     )  # fmt: skip
 
 
@@ -170,8 +184,7 @@ def _waiter_row(waiter: Waiter) -> WaiterRow:
 
 def canonical(ledger: Ledger) -> Iterator[bytes]:
     """Every row in an order that depends on the state alone."""
-    allotments = [tenant.allotment for _, tenant in sorted(ledger.tenants.items())]
-    yield encode([ledger.clock, ledger.counter, allotments, _dying_rows(ledger)])
+    yield encode([ledger.clock, _tenant_rows(ledger), _dying_rows(ledger)])
     for bucket in ledger.clients:
         for _, client in sorted(bucket.items()):
             row = _client_row(client)

@@ -49,6 +49,11 @@ _SLOT_NUMBERS: Final = tuple(range(SLOTS))
 _token_of = attrgetter("token")
 
 
+def bucket_of(tenant: int, client: int) -> int:
+    """Of the tenant's client. Most tenants have few clients, whose numbers are low: they are not to share a bucket."""
+    return (tenant + client) % CLIENT_BUCKETS
+
+
 class Keeper(Protocol):
     """A snapshot under way: told of each piece just before it changes."""
 
@@ -65,10 +70,9 @@ class Observer(Protocol):
 class Ledger:
     def __init__(self, clock: int = 0) -> None:
         self.clock = clock
-        self.counter = 0
-        """Last token or client number given; both come from it and never repeat."""
         self.tables: list[Table] = [{} for _ in range(SLOTS)]
-        self.clients: list[dict[int, Client]] = [{} for _ in range(CLIENT_BUCKETS)]
+        self.clients: list[dict[tuple[int, int], Client]] = [{} for _ in range(CLIENT_BUCKETS)]
+        """By tenant and number."""
         self.tenants: dict[int, Tenant] = {}
         self.sessions: dict[int, dict[bytes, Session]] = {}
         """Tenant number -> session id -> its part here. Invariant: living leases only."""
@@ -98,24 +102,30 @@ class Ledger:
         tenant.refused[resource] += 1
         self.noteworthy.add(tenant.number)
 
-    def client(self, number: int) -> Client | None:
-        return self.clients[number % CLIENT_BUCKETS].get(number)
+    def client(self, tenant: int, number: int) -> Client | None:
+        return self.clients[bucket_of(tenant, number)].get((tenant, number))
 
     def session(self, tenant: Tenant, session: bytes) -> Session | None:
         """The living part of the tenant's session here, whichever client opened it."""
         return self.sessions.get(tenant.number, {}).get(session)
 
-    def clients_of(self, client: Client) -> dict[int, Client]:
-        """The bucket that the client stands in."""
-        return self.clients[client.number % CLIENT_BUCKETS]
-
     def register(self, tenant: Tenant) -> Client:
-        self.counter += 1
-        client = Client(self.counter, tenant, self.clock)
+        tenant.last_client += 1
+        client = Client(tenant.last_client, tenant, self.clock)
         self.touch_client(client)
-        self.clients_of(client)[client.number] = client
-        self.timers.add(client, client.due_key()[0])
+        self.put_client(client)
         return client
+
+    def put_client(self, client: Client) -> None:
+        tenant = client.tenant.number
+        self.clients[bucket_of(tenant, client.number)][(tenant, client.number)] = client
+        self.timers.add(client, client.due_key()[0])
+
+    def forget_client(self, client: Client) -> None:
+        """It has no lease, and has not been heard of for long."""
+        self.touch_client(client)
+        tenant = client.tenant.number
+        del self.clients[bucket_of(tenant, client.number)][(tenant, client.number)]
 
     def remember(self, client: Client, number: int, reason: int, text: str = "") -> None:
         """Why the lease or ticket ``number`` ended otherwise than its owner said."""
@@ -130,13 +140,13 @@ class Ledger:
 
     def touch_client(self, client: Client) -> None:
         if self.keeper is not None:
-            self.keeper.client(client.number % CLIENT_BUCKETS)
+            self.keeper.client(bucket_of(client.tenant.number, client.number))
 
     def touch_lease(self, lease: Lease) -> None:
         """Plain leases are written with their lock's slot, sessions with their client. Both pieces are due: a plain
         lease that changes may be about to leave its client too."""
         if self.keeper is not None:
-            self.keeper.client(lease.client.number % CLIENT_BUCKETS)
+            self.touch_client(lease.client)
             if lease.only is not None:
                 self.keeper.slot(lease.only.lock.slot)
 
@@ -264,13 +274,14 @@ class Ledger:
         return holders[at] if at < len(holders) and holders[at].token == token else None
 
     def grant(self, lock: Lock, lease: Lease, seq: int, mode: int, permits: int) -> Hold:
-        self.counter = token = self.counter + 1
+        tenant = lock.tenant
+        tenant.last_token = token = tenant.last_token + 1
         hold = Hold(lock, lease, seq, token, mode, permits, self.clock)
         lock.holders.append(hold)
         lock.used += permits
         lease.attach(hold)
         if mode != CACHE:
-            lock.tenant.held += 1
+            tenant.held += 1
         self.show(lock)
         return hold
 

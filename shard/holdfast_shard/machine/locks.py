@@ -23,7 +23,7 @@ from .ledger import Ledger, Observer
 from .operations import NAMED, Operations
 from .rows import Answer, Client, Tenant
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,10 @@ class LockMachine(Envelope):
             return all_answered(count, Status.INVALID)
         if stamped.tenant == 0:
             return self._system(section)
-        tenant = self._ledger.tenant(stamped.tenant)
         if section.client == 0:
-            return self._newcomer(tenant, section)
-        client = self._ledger.client(section.client)
-        if client is None or client.tenant is not tenant:
+            return self._newcomer(stamped.tenant, section)
+        client = self._ledger.client(stamped.tenant, section.client)
+        if client is None:
             return all_answered(count, Status.UNREGISTERED)
         self._ledger.touch_client(client)
         client.seen = self.clock_ms
@@ -143,11 +142,11 @@ class LockMachine(Envelope):
                 details[position] = answer[3]
         return Answers(bytes(statuses), tokens, deadlines, details)
 
-    def _newcomer(self, tenant: Tenant, section: Section) -> Answers:
+    def _newcomer(self, tenant: int, section: Section) -> Answers:
         """Sections without a client number register, nothing else; a repeated one is an idle row that runs out."""
         answers = all_answered(len(section.kinds), Status.UNREGISTERED)
         if section.kinds == bytes([Kind.REGISTER]):
-            client = self._ledger.register(tenant)
+            client = self._ledger.register(self._ledger.tenant(tenant))
             return Answers(bytes([Status.OK]), [client.number], [0], {})
         return answers
 
@@ -206,8 +205,7 @@ class LockMachine(Envelope):
     # Reads.
 
     def knows(self, tenant: int, client: int) -> bool:
-        found = self._ledger.client(client)
-        return found is not None and found.tenant.number == tenant
+        return self._ledger.client(tenant, client) is not None
 
     def _read(self, stamped: Stamped, budget: ReadBudget) -> Answers:
         section = stamped.section
@@ -215,9 +213,7 @@ class LockMachine(Envelope):
         if not whole(stamped) or count > OPERATIONS_PER_SECTION_MAX or stamped.tenant <= 0:
             return all_answered(count, Status.INVALID)
         tenant = self._ledger.tenants.get(stamped.tenant) or Tenant(stamped.tenant)
-        client = self._ledger.client(section.client)
-        if client is not None and client.tenant is not tenant:
-            client = None
+        client = self._ledger.client(stamped.tenant, section.client)
         slots = memoryview(stamped.slots).cast("H")
         answers = [self._look(tenant, client, section, slots[at], at, budget) for at in range(count)]
         return Answers(

@@ -10,7 +10,7 @@ import msgspec
 
 from holdfast.wire.frames import decoder
 
-from .ledger import CLIENT_BUCKETS, Ledger
+from .ledger import Ledger
 from .rows import CACHE, Client, Hold, Lease, Lock, Session, Taken, Waiter
 from .snapshot_rows import (
     CLIENTS,
@@ -82,20 +82,20 @@ class _Import:
 
     def _globals(self, row: GlobalsRow[Any]) -> None:
         ledger = self._ledger = Ledger(row.clock)
-        ledger.counter = row.counter
-        for allotment in row.tenants:
-            ledger.tenant(allotment.tenant).allot(allotment)
+        for told in row.tenants:
+            tenant = ledger.tenant(told.allotment.tenant)
+            tenant.allot(told.allotment)
+            tenant.last_token, tenant.last_client = told.last_token, told.last_client
 
     def _client(self, row: ClientRow) -> None:
         client = Client(row.number, self._ledger.tenant(row.tenant), row.seen)
         client.floor = row.floor
         client.answers = dict(row.answers)
         client.ended = {number: (when, reason, text) for number, when, reason, text in row.ended}
-        self._ledger.clients_of(client)[client.number] = client
-        self._ledger.timers.add(client, client.due_key()[0])
+        self._ledger.put_client(client)
 
     def _session(self, row: SessionRow) -> None:
-        client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]
+        client = self._client_of(row.tenant, row.client)
         lease = Session(client, row.number, row.session, row.ttl, row.deadline)
         lease.change, lease.dead, lease.doomed, lease.text = row.change, row.dead, row.doomed, row.text
         lease.metadata, lease.lost = row.metadata, row.lost
@@ -105,8 +105,14 @@ class _Import:
             self._ledger.sessions.setdefault(client.tenant.number, {})[lease.session] = lease
             self._ledger.timers.add(lease, lease.deadline)
 
-    def _lease(self, row: LeaseRow) -> Lease:
-        client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]
+    def _client_of(self, tenant: int, number: int) -> Client:
+        client = self._ledger.client(tenant, number)
+        if client is None:
+            raise ValueError(f"this snapshot names client {number} of tenant {tenant}, whose row it lacks")
+        return client
+
+    def _lease(self, tenant: int, row: LeaseRow) -> Lease:
+        client = self._client_of(tenant, row.client)
         if row.plain is None:
             return client.leases[row.number]
         deadline, change, dead = row.plain
@@ -130,7 +136,7 @@ class _Import:
             self._waiter(lock, waiter)
 
     def _hold(self, lock: Lock, row: HoldRow) -> None:
-        lease = self._lease(row.lease)
+        lease = self._lease(lock.tenant.number, row.lease)
         hold = Hold(lock, lease, row.seq, row.token, row.mode, row.permits, row.since)
         hold.asked, hold.count, hold.metadata = row.asked, row.count, row.metadata
         hold.lock_delay, hold.why, hold.request = row.lock_delay, row.why, row.request
@@ -147,7 +153,7 @@ class _Import:
             self._ledger.timers.add(hold, hold.taken.until)
 
     def _waiter(self, lock: Lock, row: WaiterRow) -> None:
-        lease = self._lease(row.lease)
+        lease = self._lease(lock.tenant.number, row.lease)
         waiter = Waiter(lock, lease, row.seq, row.asked, row.until)
         waiter.mode, waiter.permits, waiter.capacity = row.mode, row.permits, row.capacity
         waiter.metadata, waiter.lock_delay = row.metadata, row.lock_delay
@@ -162,7 +168,7 @@ class _Import:
             self._ledger.timers.add(waiter, waiter.until)
 
     def _dying(self, row: DyingRow) -> Lease | Hold | Waiter:
-        client = self._ledger.clients[row.client % CLIENT_BUCKETS][row.client]
+        client = self._client_of(row.tenant, row.client)
         if not row.name:
             return client.leases[row.lease]
         lock = self._ledger.tables[row.slot][client.tenant.number][row.name]

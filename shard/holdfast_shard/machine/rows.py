@@ -33,12 +33,16 @@ class Tenant:
     counted, also before its row is gone; cache holds never are."""
 
     __slots__ = (
-        "held", "held_max", "metadata_max", "number", "refused", "sessions", "sessions_max", "ttl_max", "version",
-        "waiters", "waiters_max", "waiters_per_lock",
+        "held", "held_max", "last_client", "last_token", "metadata_max", "number", "refused", "sessions",
+        "sessions_max", "ttl_max", "version", "waiters", "waiters_max", "waiters_per_lock",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.last_token = 0
+        """Invariant: never falls, so that tokens rise for every name. The tenant's own, so that no gap tells it of
+        others; the same of the next."""
+        self.last_client = 0
         self.held = self.waiters = self.sessions = 0
         self.version = 0
         self.held_max = self.waiters_max = self.sessions_max = 0
@@ -69,7 +73,8 @@ class Tenant:
 
 
 class Client:
-    """Invariant: ``answers`` holds exactly the answered operations from ``floor`` on; at most 4,096."""
+    """Known by its tenant and its number. Invariant: ``answers`` holds exactly the answered operations from ``floor``
+    on; at most 4,096."""
 
     __slots__ = ("answers", "bucket", "ended", "floor", "leases", "number", "seen", "tenant")
 
@@ -86,7 +91,7 @@ class Client:
         self.bucket: Bucket | None = None
 
     def due_key(self) -> Key:
-        return (self.seen + CLIENT_IDLE_MS, KIND_CLIENT, self.number, 0, "")
+        return (self.seen + CLIENT_IDLE_MS, KIND_CLIENT, self.tenant.number, self.number, 0, "")
 
 
 class Lease:
@@ -114,7 +119,7 @@ class Lease:
         self.bucket: Bucket | None = None
 
     def due_key(self) -> Key:
-        return (self.deadline, KIND_LEASE, self.client.number, self.number, "")
+        return (self.deadline, KIND_LEASE, self.client.tenant.number, self.client.number, self.number, "")
 
     def holds(self) -> list[Hold]:
         return [self.only] if isinstance(self.only, Hold) else []
@@ -226,7 +231,7 @@ class Lock:
         return self.queue is not None and any(waiter.mode == PERMITS for waiter in self.queue.values())
 
     def due_key(self) -> Key:
-        return (self.closed_until, KIND_CLOSING, self.tenant.number, 0, self.name)
+        return (self.closed_until, KIND_CLOSING, self.tenant.number, 0, 0, self.name)
 
 
 class Waiter:
@@ -254,7 +259,7 @@ class Waiter:
         self.bucket: Bucket | None = None
 
     def due_key(self) -> Key:
-        return (self.until, KIND_WAITER, self.lease.client.number, self.seq, "")
+        return (self.until, KIND_WAITER, self.lock.tenant.number, self.lease.client.number, self.seq, "")
 
 
 class Taken:
@@ -295,4 +300,4 @@ class Hold:
 
     def due_key(self) -> Key:
         until = self.taken.until if self.taken is not None else 0
-        return (until, KIND_HOLD, self.lease.client.number, self.token, "")
+        return (until, KIND_HOLD, self.lock.tenant.number, self.lease.client.number, self.token, "")

@@ -20,9 +20,16 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     pass
 
 
+class TenantRow(Row):
+    allotment: Allotment
+    last_token: int
+    last_client: int
+
+
 class DyingRow(Row):
     """A lease when ``name`` is empty; else its hold or its waiter of that name, by token or by seq."""
 
+    tenant: int
     client: int
     lease: int
     slot: int = 0
@@ -34,12 +41,12 @@ class DyingRow(Row):
 class GlobalsRow(Row, Generic[T]):
     head: T
     clock: int
-    counter: int
-    tenants: list[Allotment]
+    tenants: list[TenantRow]
     dying: list[DyingRow]
 
 
 class SessionRow(Row):
+    tenant: int
     client: int
     number: int
     session: bytes
@@ -63,7 +70,8 @@ class ClientRow(Row):
 
 
 class LeaseRow(Row):
-    """``plain`` is (deadline, change, dead) of a plain lease, which travels with what it has; a session has a row."""
+    """Of the lock's tenant. ``plain`` is (deadline, change, dead) of a plain lease, which travels with what it has; a
+    session has a row."""
 
     client: int
     number: int

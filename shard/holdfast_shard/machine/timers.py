@@ -12,9 +12,9 @@ from heapq import heappop, heappush
 from operator import itemgetter
 from typing import Final, Protocol
 
-Key = tuple[int, int, int, int, str]
-"""(due, kind, …): unique among timed items and made of state alone, so that every replica, restored or not, marks in
-one order. ``due`` never falls while an item is timed."""
+Key = tuple[int, int, int, int, int, str]
+"""(due, kind, tenant, …): unique among timed items and made of state alone, so that every replica, restored or not,
+marks in one order. ``due`` never falls while an item is timed."""
 
 GRAIN_BITS: Final = 7
 """The finest bucket is 128 ms wide."""
