@@ -65,9 +65,8 @@ class Administration:
     async def execute(
         self, principal: Principal, request: AdminRequest, address: str, number: bytes = b""
     ) -> AdminResult:
-        """Do it and say what came of it. ``number`` (16 bytes, or empty) is the same when a request is sent again: what
-        changes tenants or keys is done once. A lock is broken and a session ended each time that it is asked: whoever
-        may have to ask again names the token.
+        """Do it and say what came of it. ``number`` (16 bytes, or empty) is that of a request which may come again: it
+        is done once and answered as at first.
 
         Raises :class:`Forbidden`, :class:`NotFound`, :class:`Conflict`, :class:`InvalidArgument`,
         :class:`Throttled`, :class:`Unavailable` and :class:`OutcomeUnknown`.
@@ -157,7 +156,7 @@ class Administration:
         tenant = self._holder(request.tenant, call)
         _admin(call)
         _names(call, request.name)
-        return await self._inspection.break_lock(call.principal, call.address, tenant, request)
+        return await self._inspection.break_lock(call.principal, call.address, tenant, request, call.number)
 
     async def _sessions(self, request: asked.ListSessions, call: _Call) -> asked.SessionList:
         tenant = self._holder(request.tenant, call)
@@ -168,7 +167,7 @@ class Administration:
         tenant = self._holder(request.tenant, call)
         _admin(call)
         _names(call, "")
-        return await self._inspection.end_session(call.principal, call.address, tenant, request)
+        return await self._inspection.end_session(call.principal, call.address, tenant, request, call.number)
 
     async def _audit(self, request: asked.ListAudit, call: _Call) -> asked.AuditList:
         _admin(call)

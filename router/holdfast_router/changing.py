@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
 from holdfast.wire.changes import CHANGE_ID_BYTES, Action, AuditPage, Change, Changed, Note
-from holdfast.wire.errors import BadMessage, HoldfastError, OutcomeUnknown, Unavailable, error_of
+from holdfast.wire.errors import BadMessage, Conflict, HoldfastError, OutcomeUnknown, Unavailable, error_of
 from holdfast.wire.frames import Answers, Kind, Options, Status, encode
 from holdfast.wire.tenants import Principal
 
@@ -25,6 +26,9 @@ TRY_S: Final = 3.0
 PAUSE_S: Final = 0.05
 TEXT_MAX: Final = 256
 """Of what admins and peers say, in a note."""
+
+Ended = Callable[[str], None]
+"""Says in the audit log how what was noted has ended."""
 
 log = logging.getLogger("holdfast.router")
 
@@ -72,25 +76,42 @@ class Changes:
 
     async def note(
         self, principal: Principal, address: str, tenant: int, action: str, target: str, detail: dict[str, str]
-    ) -> Callable[[str], None]:
+    ) -> Ended:
         """Say in the audit log what is about to be done, and return what says how it ended.
 
         Raises when it could not be written: then it must not be done.
         """
-        note = Note(tenant, action, target, {name: text[:TEXT_MAX] for name, text in detail.items() if text})
-        await self.make(principal, address, note)
+        _, ended = await self.note_once(principal, address, Note(tenant, action, target, detail))
+        return ended
+
+    async def note_once(
+        self, principal: Principal, address: str, note: Note, number: bytes = b""
+    ) -> tuple[dict[int, int], Ended]:
+        """As :meth:`note`, for what may be asked again under the same ``number``: also returns under which clients it
+        is to be done, which are those of the first time.
+
+        Raises :class:`Conflict` when the number was given to something else.
+        """
+        short = {name: text[:TEXT_MAX] for name, text in note.detail.items() if text}
+        note = msgspec.structs.replace(note, detail=short)
+        changed = await self.make(principal, address, note, number=number)
+        if changed.tenant != note.tenant or bool(changed.under) != bool(note.under):
+            raise Conflict("this request id was used for something else: take a new one")
 
         def ended(outcome: str) -> None:
             after = msgspec.structs.replace(note, outcome=outcome[:TEXT_MAX])
-            task = asyncio.get_running_loop().create_task(self._note_end(principal, address, after))
+            task = asyncio.get_running_loop().create_task(self._note_end(principal, address, after, number))
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 
-        return ended
+        return changed.under, ended
 
-    async def _note_end(self, principal: Principal, address: str, note: Note) -> None:
+    async def _note_end(self, principal: Principal, address: str, note: Note, number: bytes) -> None:
+        if number:
+            # Whoever asks again ends it again; the log says it once.
+            number = blake2b(number, digest_size=CHANGE_ID_BYTES, person=b"outcome").digest()
         try:
-            await self.make(principal, address, note)
+            await self.make(principal, address, note, number=number)
         except HoldfastError as error:
             # The log says that it was begun; more cannot be done about it here.
             log.error("how an admin's action ended is not in the audit log", extra={"note": note, "why": str(error)})

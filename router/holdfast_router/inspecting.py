@@ -1,4 +1,9 @@
-"""Locks and sessions of any tenant, for administrators: looked at, and broken or ended with a note before and after."""
+"""Locks and sessions of any tenant, for administrators: looked at, and broken or ended with a note before and after.
+
+What is sent again under one request id is done once. It is done under clients of its own, whose numbers the first note
+keeps: a repetition goes under the same, so that a group answers it as it did the first, also when that comes late, or
+when whoever sent the first died between note and deed.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,7 @@ from holdfast.wire.administration import (
     SessionList,
     ShowLock,
 )
+from holdfast.wire.changes import Note
 from holdfast.wire.errors import (
     BadMessage,
     HoldfastError,
@@ -91,19 +97,26 @@ class Inspection:
         page = _detail(answers, SessionPage)
         return SessionList([_session(group, view) for view in page.sessions], self._next(group, page.cursor))
 
-    async def break_lock(self, principal: Principal, address: str, tenant: Tenant, request: BreakLock) -> Done:
-        """Raises :class:`NotFound` when nobody held it (under that token)."""
+    async def break_lock(
+        self, principal: Principal, address: str, tenant: Tenant, request: BreakLock, number: bytes
+    ) -> Done:
+        """Raises :class:`NotFound` when nobody held it (under that token). ``number`` is the request's id, or empty."""
         check_name(request.name)
         _check_reason(request.reason)
         detail = {
             "token": str(request.token) if request.token else "", "reason": request.reason,
             "now": "yes" if request.now else "",
         }  # fmt: skip
-        ended = await self._changes.note(principal, address, tenant.number, "lock.break", request.name, detail)
+        group, slot = self._place(tenant.number, request.name)
+        mine = {group: await self._register(group, tenant.number)}
+        note = Note(tenant.number, "lock.break", request.name, detail, under=mine)
+        under, ended = await self._changes.note_once(principal, address, note, number)
         try:
-            group, slot = self._place(tenant.number, request.name)
             options = Options(reason=request.reason, now=request.now)
-            status = await self._do(group, tenant.number, Kind.FORCE, options, slot, request.name, request.token)
+            client = under.get(group, mine[group])
+            status = await self._do(
+                group, tenant.number, client, Kind.FORCE, options, slot, request.name, request.token
+            )
             if status == Status.NOT_HELD:
                 raise NotFound(f"lock {request.name!r} is not held{' under that token' if request.token else ''}")
         except HoldfastError as error:
@@ -112,17 +125,18 @@ class Inspection:
         ended("done")
         return Done(request.name)
 
-    async def end_session(self, principal: Principal, address: str, tenant: Tenant, request: EndSession) -> Done:
+    async def end_session(
+        self, principal: Principal, address: str, tenant: Tenant, request: EndSession, number: bytes
+    ) -> Done:
         """In every group that can be reached. Raises :class:`NotFound` when no group knows it, and
         :class:`OutcomeUnknown` when only some could be asked and one of them ended it."""
-        number = _session_id(request.session)
+        options = Options(session=_session_id(request.session), reason=request.reason)
         _check_reason(request.reason)
-        ended = await self._changes.note(
-            principal, address, tenant.number, "session.end", request.session, {"reason": request.reason}
-        )
-        options = Options(session=number, reason=request.reason)
+        mine, trouble = await self._register_everywhere(tenant.number)
+        note = Note(tenant.number, "session.end", request.session, {"reason": request.reason}, under=mine)
+        under, ended = await self._changes.note_once(principal, address, note, number)
         try:
-            if not await self._end_everywhere(tenant.number, options):
+            if not await self._end_everywhere(tenant.number, options, {**mine, **under}, trouble):
                 raise NotFound(f"there is no session {request.session}")
         except HoldfastError as error:
             ended(str(error))
@@ -130,12 +144,26 @@ class Inspection:
         ended("done")
         return Done(request.session)
 
-    async def _end_everywhere(self, tenant: int, options: Options) -> bool:
-        """Whether any group knew the session."""
-        known, trouble = False, None
+    async def _register_everywhere(self, tenant: int) -> tuple[dict[int, int], HoldfastError | None]:
+        """By group, and why one of the others cannot be asked. Raises that when none can."""
+        mine, trouble = {}, None
         for group in self._groups():
             try:
-                known = await self._do(group, tenant, Kind.END, options) == Status.OK or known
+                mine[group] = await self._register(group, tenant)
+            except HoldfastError as error:
+                trouble = error
+        if trouble is not None and not mine:
+            raise trouble
+        return mine, trouble
+
+    async def _end_everywhere(
+        self, tenant: int, options: Options, clients: dict[int, int], trouble: HoldfastError | None
+    ) -> bool:
+        """Whether any group knew the session. ``trouble``: why some have no client here."""
+        known = False
+        for group, client in clients.items():
+            try:
+                known = await self._do(group, tenant, client, Kind.END, options) == Status.OK or known
             except HoldfastError as error:
                 trouble = error
         if trouble is not None and known:
@@ -144,18 +172,30 @@ class Inspection:
             raise trouble
         return known
 
-    async def _do(
-        self, group: int, tenant: int, kind: Kind, options: Options, slot: int = NO_SLOT, name: str = "", token: int = 0
-    ) -> int:
-        """As a client of its own: its row runs out by itself."""
+    async def _register(self, group: int, tenant: int) -> int:
+        """A client for one operation: its row runs out by itself."""
         registered = await self._asker.ask(group, tenant, Kind.REGISTER, wait_s=ASK_S)
         if registered.statuses != bytes([Status.OK]):
             raise Unavailable(f"group {group} registers no client now: status {registered.statuses.hex()}")
+        return registered.tokens[0]
+
+    async def _do(
+        self,
+        group: int,
+        tenant: int,
+        client: int,
+        kind: Kind,
+        options: Options,
+        slot: int = NO_SLOT,
+        name: str = "",
+        token: int = 0,
+    ) -> int:
         answers = await self._asker.ask(
-            group, tenant, kind, wait_s=ASK_S, slot=slot, client=registered.tokens[0], name=name, token=token,
-            options=options,
-        )  # fmt: skip
+            group, tenant, kind, wait_s=ASK_S, slot=slot, client=client, name=name, token=token, options=options
+        )
         status = answers.statuses[0]
+        if status == Status.UNREGISTERED:
+            raise OutcomeUnknown("this was asked before, too long ago for its outcome to be known: look, and ask anew")
         if status not in (Status.OK, Status.NOT_HELD, Status.LEASE_ENDED):
             raise Rejected(f"group {group} refuses with status {status}")
         return status

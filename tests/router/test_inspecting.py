@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.core.client import ClientCore
 from holdfast.wire.administration import EndSession
+from holdfast.wire.changes import Note
 from holdfast.wire.errors import HoldfastError, NotFound, OutcomeUnknown, Unavailable
 from holdfast.wire.frames import Answers, Kind, Options, Status
 from holdfast.wire.tenants import KeyRole, Principal
@@ -38,8 +39,8 @@ class Groups:
             self.asked.append(group)
         return Answers(bytes([OK if kind == Kind.REGISTER else end]), [1], [0], {})
 
-    async def note(self, *args: Any) -> Any:
-        return lambda outcome: setattr(self, "noted", outcome)
+    async def note_once(self, principal: Principal, address: str, note: Note, number: bytes) -> Any:
+        return note.under, lambda outcome: setattr(self, "noted", outcome)
 
     async def end(self) -> None:
         inspection = Inspection(
@@ -50,7 +51,7 @@ class Groups:
         )
         text = key_text("admin")
         principal = Principal(1, "admin", KeyRole.ADMIN)
-        await inspection.end_session(principal, "", tenant_of(1, key_of(text)), EndSession("00" * 16))
+        await inspection.end_session(principal, "", tenant_of(1, key_of(text)), EndSession("00" * 16), b"")
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,8 @@ class Note(Struct, frozen=True, tag="note", forbid_unknown_fields=True):
     detail: dict[str, str] = {}
     outcome: str = ""
     """Empty before it is done. With one, whose key it was is not asked again: it may have been revoked meanwhile."""
+    under: dict[int, int] = {}
+    """Group -> number of the client under which it is done there: a group answers a client's operation once."""
 
 
 Action = (
@@ -108,6 +110,8 @@ class Changed(Struct, array_like=True, frozen=True):
     message: str = ""
     key: str = ""
     """Id of the key that was made: a repeated request tells by it whether the secret it has is the one that counts."""
+    under: dict[int, int] = {}
+    """Of a note, what the first one of this id said: what is repeated is done under the same clients, so once."""
 
 
 class AuditRecord(Struct, array_like=True, frozen=True):

@@ -127,7 +127,8 @@ class Tenancy:
             tenant = self.tenants.get(number)
             gone = version if self._touched_any else 0
             reached = tenant.version if tenant is not None else gone
-            answer = Changed(reached, number, key=_key_made(change.action))
+            under = change.action.under if isinstance(change.action, Note) else {}
+            answer = Changed(reached, number, key=_key_made(change.action), under=under)
         except HoldfastError as error:
             code = error.code if error.code is not None else Code.REJECTED
             answer = Changed(0, 0, int(code), str(error))
