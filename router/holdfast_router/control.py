@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.wire.administration import decode_call
+from holdfast.wire.administration import LOOKS, decode_call
 from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, Throttled, Unavailable
 from holdfast.wire.frames import Kind, Section, Status, decode_answers, encode
 from holdfast.wire.messages import Msg, Refusal, refusal_of
@@ -74,17 +74,21 @@ class Control:
 
     async def _answer(self, caller: Downstream, request: int, body: bytes) -> None:
         assert caller.principal is not None, "only who was welcomed asks"
+        changes = False
         try:
             call = decode_call(body)
+            if changes := not isinstance(call.request, LOOKS):
+                caller.changing += 1
             result = await self.administration.execute(caller.principal, call.request, caller.connection.peer, call.id)
-        except msgspec.ValidationError as error:
-            _reply(caller, request, Msg.REFUSED, Refusal(Code.INVALID, str(error)))
         except msgspec.DecodeError as error:
             _reply(caller, request, Msg.REFUSED, Refusal(Code.BAD_MESSAGE, f"this is no request: {error}"))
         except HoldfastError as error:
             _reply(caller, request, Msg.REFUSED, refusal_of(error))
         else:
             _reply(caller, request, Msg.ADMIN, result)
+        finally:
+            if changes:
+                caller.changed()
 
     async def note(self, principal: Principal, address: str, action: str, target: str, reason: str) -> Ended:
         """Say in the audit log what is about to be done, and with what is returned how it ended.

@@ -56,7 +56,7 @@ log = logging.getLogger("holdfast.router")
 class Downstream:
     """One connection of an SDK."""
 
-    __slots__ = ("admitted", "connection", "is_router", "outstanding", "paused", "principal")
+    __slots__ = ("admitted", "changing", "connection", "is_router", "last_word", "outstanding", "paused", "principal")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -68,6 +68,11 @@ class Downstream:
         self.paused = False
         self.is_router = False
         """Whether it is the router itself, whose callers were admitted before."""
+        self.changing = 0
+        """Administrators' changes of its under way."""
+        self.last_word: Refusal | None = None
+        """Its key ended while a change of its was under way, perhaps by that: it is heard no more, and closed with this
+        when it has been told what came of the change."""
 
     def answered(self) -> None:
         self.outstanding -= 1
@@ -93,6 +98,19 @@ class Downstream:
             return False
         self.connection.send(Msg.WATCHED, group, request, body)
         return True
+
+    def end(self, last_word: Refusal) -> None:
+        """At once, or after the answer to a change that is under way."""
+        self.last_word = last_word
+        if not self.changing:
+            self.refuse(0, 0, last_word)
+            self.connection.close()
+
+    def changed(self) -> None:
+        """A change of its was answered."""
+        self.changing -= 1
+        if self.last_word is not None:
+            self.end(self.last_word)
 
     def unwatched(self, group: int, request: int, refusal: Refusal) -> None:
         self.refuse(group, request, refusal)
@@ -207,7 +225,7 @@ class Front:
 
     def _on_message(self, connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
         caller = self._callers.get(connection)
-        if caller is None:
+        if caller is None or caller.last_word is not None:
             return
         if body is None and caller.principal is None:
             text = f"before HELLO is accepted a message has at most {HELLO_BYTES_MAX} bytes"
@@ -325,7 +343,8 @@ class Front:
         for connection, caller in list(self._callers.items()):
             error = gone.get(caller.principal.key) if caller.principal is not None else None
             if error is not None:
-                self._turn_away(connection, refusal_of(error))
+                self._log_refused(connection, str(error))
+                caller.end(refusal_of(error))
 
     def send_away(self, refusal: Refusal) -> None:
         """Everybody, with the reason."""

@@ -71,19 +71,77 @@ async def test_whoever_hangs_up_leaves_the_queue(http: httpx.AsyncClient, cluste
     await waiters(http, "hung up", 0)
 
 
-async def test_a_revoked_key_ends_what_waits_under_it_and_is_refused(
-    http: httpx.AsyncClient, cluster: LocalCluster
-) -> None:
+# A key that ends.
+
+
+async def short_lived(http: httpx.AsyncClient) -> tuple[str, str]:
+    """Another key of the tenant: its id and itself."""
     made = (await http.post("/v1/admin", json={"type": "key.create", "name": "short-lived"})).json()["result"]
-    await acquired(http, "revoked")
-    async with client_of(cluster, made["api_key"]) as other:
-        waiting = asyncio.create_task(other.post("/v1/acquire", json={"name": "revoked", "wait_ms": 60_000}))
-        await waiters(http, "revoked", 1)
-        revoked = await http.post("/v1/admin", json={"type": "key.revoke", "key": made["key"]["id"]})
-        assert revoked.status_code == 200, revoked.text
-        assert (await waiting).status_code == 503
+    return made["key"]["id"], made["api_key"]
+
+
+async def revoke(http: httpx.AsyncClient, key: str) -> None:
+    revoked = await http.post("/v1/admin", json={"type": "key.revoke", "key": key})
+    assert revoked.status_code == 200, revoked.text
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "waits"}], ids=["plain", "once"])
+async def test_a_revoked_key_ends_what_waits_under_it_and_is_refused(
+    http: httpx.AsyncClient, cluster: LocalCluster, headers: dict[str, str]
+) -> None:
+    held, (number, key) = await acquired(http, "revoked"), await short_lived(http)
+    async with client_of(cluster, key) as other:
+        asked = {"name": "revoked", "wait_ms": 60_000}
+        copies = [asyncio.create_task(other.post("/v1/acquire", json=asked, headers=headers)) for _ in range(2)]
+        await waiters(http, "revoked", 1 if headers else 2)
+        await revoke(http, number)
+        async with asyncio.timeout(5):
+            answers = [await copy for copy in copies]
+        assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(401, "unauthenticated")}
         assert (await other.get("/v1/locks")).status_code == 401
     await waiters(http, "revoked", 0)
+    await http.post("/v1/release", json={"lock_id": held["lock_id"]})
+    await acquired(http, "revoked", ttl_ms=100)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "batch"}], ids=["plain", "once"])
+async def test_what_a_batch_had_already_is_given_back_when_its_key_ends(
+    http: httpx.AsyncClient, cluster: LocalCluster, headers: dict[str, str]
+) -> None:
+    held = await acquired(http, "in the way", ttl_ms=60_000)
+    number, key = await short_lived(http)
+    async with client_of(cluster, key) as other:
+        operations = [{"op": "acquire", "name": "had"}, {"op": "acquire", "name": "in the way", "wait_ms": 60_000}]
+        batch = asyncio.create_task(other.post("/v1/batch", json={"operations": operations}, headers=headers))
+        await waiters(http, "in the way", 1)
+        await until_held(http, "had", held=True)
+        await revoke(http, number)
+        assert (await batch).status_code == 401
+    await until_held(http, "had", held=False)
+    await waiters(http, "in the way", 0)
+    await http.post("/v1/release", json={"lock_id": held["lock_id"]})
+
+
+async def until_held(http: httpx.AsyncClient, name: str, *, held: bool) -> None:
+    async with asyncio.timeout(10):
+        while (await http.get(f"/v1/locks/{name}")).json()["held"] is not held:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_watch_says_that_its_key_has_ended_and_ends(http: httpx.AsyncClient, cluster: LocalCluster) -> None:
+    number, key = await short_lived(http)
+    async with (
+        client_of(cluster, key) as other,
+        other.stream("GET", "/v1/watch", params={"name": "watched"}) as response,
+        asyncio.timeout(10),
+    ):
+        lines = response.aiter_lines()
+        while await anext(lines) != "event: lock":
+            pass
+        await revoke(http, number)
+        last = [line async for line in lines if line]
+    assert last[-2] == "event: problem"
+    assert '"code":"unauthenticated"' in last[-1]
 
 
 # Refusals.

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from holdfast.cluster import LocalCluster
 from holdfast.v1 import admin_pb2 as pb
@@ -52,4 +53,10 @@ async def test_pages_follow_one_another(operator: Api) -> None:
     assert second.records[0].sequence == first.records[0].sequence - 1
     for token in ("x", "-1", "²", "9" * 30):
         answer = await refused(operator.admin("ListAuditRecords", pb.ListAuditRecordsRequest(page_token=token)))
+        assert answer.status == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_number_that_no_message_can_carry_is_invalid(operator: Api) -> None:
+    for quotas in (pb.Quotas(ttl=Duration(seconds=2**63 - 1)), pb.Quotas(rate=2**64 - 1)):
+        answer = await refused(operator.admin("UpdateTenant", pb.UpdateTenantRequest(tenant="default", quotas=quotas)))
         assert answer.status == grpc.StatusCode.INVALID_ARGUMENT

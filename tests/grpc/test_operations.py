@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 import holdfast
 from holdfast.cluster import LocalCluster
+from holdfast.v1 import admin_pb2 as apb
 from holdfast.v1 import locks_pb2 as pb
 from holdfast.v1 import sessions_pb2 as spb
 from holdfast.v1.types_pb2 import LOCK_MODE_PERMITS, LOCK_MODE_SHARED, GrantRef, Lock
@@ -245,3 +246,38 @@ async def test_another_cluster_member_serves_the_same_grants(
     assert await sdk.check(grant.lock_id)
     await sdk.release(grant.lock_id)
     assert not await api.held(grant)
+
+
+async def test_what_is_under_way_with_a_key_ends_with_it_and_leaves_nothing(
+    api: Api, channel: Any, sdk: holdfast.Client, name: str
+) -> None:
+    made = await api.admin("CreateKey", apb.CreateKeyRequest(name="short-lived"))
+    other = Api(channel, made.api_key)
+    async with sdk.lock(name):
+        waiting = asyncio.ensure_future(other.acquire(name, wait=seconds(60)))
+        operations = [
+            pb.BatchOperation(acquire=pb.AcquireRequest(name=f"{name}/had")),
+            pb.BatchOperation(acquire=pb.AcquireRequest(name=name, wait=seconds(60))),
+        ]
+        batch = asyncio.ensure_future(other.locks("Batch", pb.BatchRequest(operations=operations)))
+        watch = other.locks("Watch", pb.WatchRequest(name=name))
+        await watch.read()
+        attached = other.attach()
+        await attached.write(spb.AttachRequest(ttl=seconds(10)))
+        await attached.read()
+        async with asyncio.timeout(10):
+            while (await sdk.get(name)).waiters < 2 or not (await sdk.get(f"{name}/had")).held:
+                await asyncio.sleep(0.01)
+        await api.admin("RevokeKey", apb.RevokeKeyRequest(key=made.key.id))
+        for call in (waiting, batch, read_on(watch), read_on(attached)):
+            async with asyncio.timeout(5):
+                assert (await refused(call)).status == grpc.StatusCode.UNAUTHENTICATED
+        async with asyncio.timeout(10):
+            while (await sdk.get(name)).waiters or (await sdk.get(f"{name}/had")).held:
+                await asyncio.sleep(0.01)
+
+
+async def read_on(call: Any) -> None:
+    """To its end."""
+    while await call.read() is not grpc.aio.EOF:
+        pass

@@ -160,6 +160,9 @@ AdminRequest = (
     | ListAudit
 )
 
+LOOKS = (ListTenants, ShowTenant, ListLocks, ShowLock, ListSessions, ListAudit)
+"""Those that change nothing."""
+
 
 class KeyInfo(Struct, frozen=True):
     id: str

@@ -19,6 +19,7 @@ from holdfast.errors import BadMessage, HoldfastError, InvalidArgument, Unauthen
 
 from ..directory import Directory, Gone
 from ..operations import Caller, Operations
+from ..operations.cancelling import uncancel
 from .statuses import DETAILS, details_of, message_of, status_of
 
 BEARER: Final = "bearer "
@@ -109,7 +110,7 @@ class Calls:
             error = self._ended.get(task)
             if error is None:
                 raise
-            task.uncancel()
+            uncancel()
             raise error from None
         finally:
             self._ended.pop(task, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -66,8 +67,9 @@ class LockService:
         return pb.ForceReleaseResponse()
 
     async def watch(self, caller: Caller, message: pb.WatchRequest) -> AsyncIterator[pb.WatchResponse]:
-        async for lock in await self._operations.watch(caller, translation.watch(message)):
-            yield pb.WatchResponse(lock=translation.lock_of(lock))
+        async with aclosing(await self._operations.watch(caller, translation.watch(message))) as shown:
+            async for lock in shown:
+                yield pb.WatchResponse(lock=translation.lock_of(lock))
 
     async def batch(self, caller: Caller, message: pb.BatchRequest) -> pb.BatchResponse:
         operations = translation.batch(message)

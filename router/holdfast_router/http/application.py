@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import unquote
@@ -26,7 +27,6 @@ from holdfast.errors import (
     InvalidArgument,
     Overloaded,
     TooLarge,
-    Unauthenticated,
     Unavailable,
 )
 from holdfast.wire.errors import Forbidden
@@ -34,9 +34,12 @@ from holdfast.wire.limits import SECTION_BYTES_MAX
 from holdfast.wire.tenants import OPERATOR
 
 from ..admission.verdict import RATE, Standing
+from ..directory import Gone
 from ..metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from ..operations import Caller, Operations
+from ..operations.cancelling import uncancel
 from ..operations.requests import LockState, Watch
+from ..operations.watching import Shown
 from . import docs_page, event_stream, openapi
 from .endpoints import ENDPOINTS, Endpoint
 from .idempotency import FirstAnswers, aged, request_id
@@ -68,8 +71,8 @@ class Application:
         self._first_answers = FirstAnswers(asyncio.get_running_loop().time)
         self._under_way: dict[asyncio.Task[Any], str] = {}
         """Requests, with the id of the API key that each came with."""
-        self._ended: set[asyncio.Task[Any]] = set()
-        """Those of them that were told to end because their key is gone."""
+        self._ended: dict[asyncio.Task[Any], HoldfastError] = {}
+        """Those of them that were told to end because their key is gone, and what they are told."""
         document = openapi.document()
         self._openapi = openapi.encoded(document)
         self._page = docs_page.page(document)
@@ -97,12 +100,12 @@ class Application:
         app.router.redirect_slashes = False
         self.asgi: ASGIApp = _Encoded(app)
 
-    def key_gone(self, keys: Iterable[str]) -> None:
-        """These API keys are valid no more: whatever still waits under one of them ends."""
-        gone = set(keys)
+    def key_gone(self, gone: Gone) -> None:
+        """These API keys are valid no more: whatever is under way under one of them ends, and is told why."""
+        self._first_answers.key_gone(gone)
         for task, key in list(self._under_way.items()):
             if key in gone:
-                self._ended.add(task)
+                self._ended[task] = gone[key]
                 task.cancel()
 
     def close(self) -> None:
@@ -146,23 +149,26 @@ class Application:
         except HoldfastError as error:
             return _problem(details_of(error))
         headers = {**_HEADERS, **_rate_limit(self._operations.standing(caller))}
-        return StreamingResponse(self._shown(caller, states), 200, headers, event_stream.MEDIA_TYPE)
+        return _Events(self._shown(request, caller, states), states, headers)
 
-    async def _shown(self, caller: Caller, states: AsyncIterator[LockState]) -> AsyncIterator[bytes]:
+    async def _shown(self, request: Request, caller: Caller, states: Shown) -> AsyncIterator[bytes]:
         task = asyncio.current_task()
         assert task is not None, "a response is written in a task"
         self._under_way[task] = caller.principal.key
         try:
+            self._operations.caller(_key_of(request))  # which may have ended before this began
             async for piece in event_stream.events(states):
                 yield piece
+        except HoldfastError as error:
+            yield event_stream.event("problem", details_of(error))
         except asyncio.CancelledError:
-            if task not in self._ended:
+            gone = self._ended.get(task)
+            if gone is None:
                 raise
-            task.uncancel()
-            gone = Unauthenticated("this API key is valid no more")
+            uncancel()
             yield event_stream.event("problem", details_of(gone))
         finally:
-            self._ended.discard(task)
+            self._ended.pop(task, None)
             del self._under_way[task]
 
     # Operations.
@@ -189,11 +195,10 @@ class Application:
             response.headers.update(_rate_limit(self._operations.standing(caller)))
             return response
         except asyncio.CancelledError:
-            if task.cancelling():
-                task.uncancel()
-            raise Unavailable("this router stops, or the API key is valid no more: the request was ended") from None
+            uncancel()
+            raise self._ended.get(task) or Unavailable("this router stops: the request was ended") from None
         finally:
-            self._ended.discard(task)
+            self._ended.pop(task, None)
             del self._under_way[task]
 
     async def _answered(self, endpoint: Endpoint, request: Request, caller: Caller) -> Response:
@@ -213,7 +218,7 @@ class Application:
         request = request_id(caller.principal, key)
         mine = msgspec.structs.replace(caller, request=request)
         return await self._first_answers.once(
-            request, endpoint.id, asked, lambda: endpoint.carry_out(self._operations, mine, asked)
+            request, caller.principal.key, endpoint.id, asked, lambda: endpoint.carry_out(self._operations, mine, asked)
         )
 
     async def _carry_out(self, endpoint: Endpoint, request: Request, caller: Caller, asked: Struct) -> Struct:
@@ -224,12 +229,28 @@ class Application:
         listening = asyncio.ensure_future(request.receive())
         try:
             await asyncio.wait((carrying, listening), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
             if not carrying.done():
-                raise Unavailable("nobody waits for this any more")
-            return carrying.result()
+                raise
+            uncancel()  # what was had is told: nobody else would let go of it
         finally:
             listening.cancel()
             carrying.cancel()
+        if not carrying.done():
+            raise Unavailable("nobody waits for this any more")
+        return carrying.result()
+
+
+class _Events(StreamingResponse):
+    """Watches no longer than it is written, and not at all if nobody is there to read the beginning."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], states: Shown, headers: dict[str, str]) -> None:
+        super().__init__(pieces, 200, headers, event_stream.MEDIA_TYPE)
+        self._states = states
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._states):
+            await super().__call__(scope, receive, send)
 
 
 class _Encoded:
@@ -245,6 +266,10 @@ class _Encoded:
 
 
 # Reading.
+
+
+def _address_of(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
 
 
 def _key_of(request: Request) -> str:

@@ -19,6 +19,8 @@ from holdfast.wire.errors import InvalidArgument
 from holdfast.wire.limits import REQUEST_ID_BYTES
 from holdfast.wire.tenants import Principal
 
+from ..directory import Gone
+from ..operations.cancelling import uncancel
 from ..operations.problems import IdempotencyConflict, problem_of
 
 KEPT_S: Final = 600.0
@@ -27,10 +29,13 @@ KEY_CHARS_MAX: Final = 255
 
 
 class _Entry:
-    __slots__ = ("fingerprint", "since", "task")
+    __slots__ = ("ended", "fingerprint", "key", "since", "task")
 
-    def __init__(self, fingerprint: bytes, since: float, task: asyncio.Task[Struct]) -> None:
+    def __init__(self, fingerprint: bytes, key: str, since: float, task: asyncio.Task[Struct]) -> None:
+        self.ended: HoldfastError | None = None
+        """Why it was told to end before it had an answer."""
         self.fingerprint = fingerprint
+        self.key = key
         self.since = since
         self.task = task
 
@@ -43,22 +48,39 @@ class FirstAnswers:
         """Oldest first."""
 
     async def once(
-        self, request: bytes, operation: str, asked: Struct, carry_out: Callable[[], Awaitable[Struct]]
+        self, request: bytes, key: str, operation: str, asked: Struct, carry_out: Callable[[], Awaitable[Struct]]
     ) -> tuple[Struct, float]:
         """The answer, and how many milliseconds ago its request came, 0 for the first. What was refused for the moment
-        only is not kept. Raises :class:`IdempotencyConflict` for a key that another request had."""
+        only is not kept. ``key``: id of the API key that ``request`` was made with. Raises
+        :class:`IdempotencyConflict` for a ``request`` that was another, and what ended its key meanwhile."""
         self._forget_old()
         fingerprint = blake2b(operation.encode() + b"\0" + msgspec.msgpack.encode(asked), digest_size=16).digest()
         entry = self._entries.get(request)
         now = self._clock()
         if entry is None:
             task = asyncio.ensure_future(_awaited(carry_out))
-            entry = self._entries[request] = _Entry(fingerprint, now, task)
+            entry = self._entries[request] = _Entry(fingerprint, key, now, task)
             task.add_done_callback(lambda done: self._ended(request, done))
         elif entry.fingerprint != fingerprint:
             raise IdempotencyConflict("this Idempotency-Key was used for another request: take a new one for this")
         # Whoever began it may have gone: whoever comes again still gets the answer.
-        return await asyncio.shield(entry.task), 1000 * (now - entry.since)
+        try:
+            return await asyncio.shield(entry.task), 1000 * (now - entry.since)
+        except asyncio.CancelledError:
+            if entry.ended is None:
+                raise
+            uncancel()
+        await asyncio.wait((entry.task,))
+        if entry.task.cancelled():
+            raise entry.ended
+        return entry.task.result(), 1000 * (now - entry.since)
+
+    def key_gone(self, gone: Gone) -> None:
+        """End what is under way under these API keys; whoever waits for its answer is told why."""
+        for entry in self._entries.values():
+            if entry.key in gone and not entry.task.done():
+                entry.ended = gone[entry.key]
+                entry.task.cancel()
 
     def _ended(self, request: bytes, task: asyncio.Task[Struct]) -> None:
         error = None if task.cancelled() else task.exception()

@@ -83,6 +83,10 @@ class LockOperations:
             raise
         return answer.until_ms
 
+    def give_back(self, caller: Caller, grant: Grant) -> None:
+        """Of what was had for a caller who is not there to be told."""
+        self._core_of(caller.tenant).group_of(grant.name).give_back(grant.name, grant.token)
+
     async def release(self, caller: Caller, asked: Release) -> Done:
         """Raises ``NotHeld`` when the grant holds nothing any more."""
         name, token = self._named(caller, asked)

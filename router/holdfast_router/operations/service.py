@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from holdfast.clock import boottime_ms
 from holdfast.core.client import ClientCore
 from holdfast.core.watch import Watch as CoreWatch
 from holdfast.errors import HoldfastError
-from holdfast.wire.administration import AdminRequest, AdminResult
+from holdfast.wire.administration import LOOKS, AdminRequest, AdminResult
 from holdfast.wire.changes import CHANGE_ID_BYTES
 from holdfast.wire.errors import Forbidden
 from holdfast.wire.frames import encode
@@ -24,6 +24,7 @@ from ..administration import Administration
 from ..admission.verdict import Standing
 from . import watching
 from .callers import Caller
+from .cancelling import uncancel
 from .local_link import Exchange, Links
 from .locks import LockOperations
 from .opaque import Seals
@@ -129,9 +130,9 @@ class Operations:
     async def break_lock(self, caller: Caller, asked: Break) -> Done:
         return await self._admitted(caller, asked, self._break)
 
-    async def watch(self, caller: Caller, asked: Watch) -> AsyncIterator[LockState]:
-        """An iterator without an end: iterate it, and close it or cancel who iterates. Charged once, as a look."""
-        return watching.shown(await self._admitted(caller, asked, self._begin_watch))
+    async def watch(self, caller: Caller, asked: Watch) -> watching.Shown:
+        """Charged once, as a look."""
+        return watching.Shown(await self._admitted(caller, asked, self._begin_watch))
 
     async def _begin_watch(self, caller: Caller, asked: Watch) -> CoreWatch:
         return watching.begin(self._core_of(caller.tenant), caller, asked)
@@ -155,10 +156,19 @@ class Operations:
     async def administer(self, caller: Caller, asked: AdminRequest) -> AdminResult:
         """What administrators may do; it says itself who may do what, and how often.
 
-        A request sent again under one id is known again; another one under that id is another.
+        A request sent again under one id is known again; another one under that id is another. A change that was begun
+        is finished, and told to who still listens: he may have taken away his own key by it.
         """
         number = caller.request and blake2b(caller.request + encode(asked), digest_size=CHANGE_ID_BYTES).digest()
-        return await self._administration.execute(caller.principal, asked, caller.address, number)
+        executing = asyncio.ensure_future(self._administration.execute(caller.principal, asked, caller.address, number))
+        try:
+            return await asyncio.shield(executing)
+        except asyncio.CancelledError:
+            if isinstance(asked, LOOKS):
+                executing.cancel()
+                raise
+            uncancel()
+            return await executing
 
     async def _noted(
         self, caller: Caller, action: str, asked: Acquire | Break, carry_out: Callable[[], Awaitable[R]]
@@ -212,8 +222,17 @@ class Operations:
 
     async def _batch(self, caller: Caller, asked: Batch) -> list[Result | HoldfastError]:
         callers = [caller.part(at) for at in range(len(asked.operations))]
-        tasks = [self._carry_out(mine, one) for mine, one in zip(callers, asked.operations, strict=True)]
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = [
+            asyncio.ensure_future(self._carry_out(mine, one))
+            for mine, one in zip(callers, asked.operations, strict=True)
+        ]
+        try:
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        except asyncio.CancelledError:
+            for task in tasks:
+                if not task.cancelled() and task.exception() is None and isinstance(grant := task.result(), Grant):
+                    self._locks.give_back(caller, grant)
+            raise
         results: list[Result | HoldfastError] = []
         for result in ended:
             if isinstance(result, BaseException) and not isinstance(result, HoldfastError):

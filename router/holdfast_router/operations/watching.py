@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from holdfast.arguments import prefix_of
 from holdfast.core.client import ClientCore
@@ -29,15 +28,25 @@ def begin(core: ClientCore, caller: Caller, asked: Watch) -> CoreWatch:
     return CoreWatch(core, target, prefix=asked.prefix is not None)
 
 
-async def shown(watch: CoreWatch) -> AsyncIterator[LockState]:
-    """How the names look, now and after every change; several in quick succession may be shown as one. Ends with its
-    caller, or raises what ended the watch: ``Forbidden``, ``Overloaded`` when the tenant has as many as it may."""
-    try:
-        while True:
+class Shown:
+    """How the names look, now and after every change; several in quick succession may be shown as one. Without an end:
+    to be closed by whom it was made for. No generator, for one that nobody has begun to iterate cannot be closed.
+
+    Raises what ended the watch: ``Forbidden``, ``Overloaded`` when the tenant has as many as it may."""
+
+    def __init__(self, watch: CoreWatch) -> None:
+        self._watch = watch
+
+    def __aiter__(self) -> Shown:
+        return self
+
+    async def __anext__(self) -> LockState:
+        watch = self._watch
+        while not watch.changed:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             watch.wait(waiter)
             await waiter
-            while watch.changed:
-                yield lock_state(watch.changed.pop(next(iter(watch.changed))))
-    finally:
-        watch.end()
+        return lock_state(watch.changed.pop(next(iter(watch.changed))))
+
+    async def aclose(self) -> None:
+        self._watch.end()
