@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from hashlib import blake2b
 from typing import Any, Final
-from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
@@ -16,43 +13,30 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from holdfast.errors import (
-    BadMessage,
-    HoldfastError,
-    InvalidArgument,
-    Overloaded,
-    TooLarge,
-    Unavailable,
-)
+from holdfast.errors import HoldfastError, Overloaded, Unavailable
 from holdfast.wire.errors import Forbidden
-from holdfast.wire.limits import SECTION_BYTES_MAX
 from holdfast.wire.tenants import OPERATOR
 
-from ..admission.verdict import RATE, Standing
 from ..directory import Gone
 from ..metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from ..operations import Caller, Operations
 from ..operations.cancelling import uncancel
-from ..operations.requests import LockState, Watch
+from ..operations.requests import Watch
 from ..operations.watching import Shown
-from . import docs_page, event_stream, openapi
+from . import docs_page, event_stream, openapi, reading, responses
 from .endpoints import ENDPOINTS, Endpoint
 from .idempotency import FirstAnswers, aged, request_id
-from .problem_details import MEDIA_TYPE, ProblemDetails, details_of, plain_problem
+from .problem_details import details_of
 
-BODY_BYTES_MAX: Final = SECTION_BYTES_MAX
-BODY_S: Final = 10.0
-"""Within which a body has to have come."""
 REQUESTS_MAX: Final = 16_384
 """Under way at once; waiting for a lock counts."""
 BUSY_RETRY_MS: Final = 1000
 
-_HEADERS: Final = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
@@ -95,7 +79,7 @@ class Application:
         app = Starlette(
             routes=routes,
             middleware=[cors] if origins else [],
-            exception_handlers={HTTPException: _on_http_exception, Exception: _on_failure},
+            exception_handlers={HTTPException: responses.on_http_exception, Exception: responses.on_failure},
         )
         app.router.redirect_slashes = False
         self.asgi: ASGIApp = _Encoded(app)
@@ -114,41 +98,43 @@ class Application:
     # Probes and pages.
 
     async def _healthz(self, request: Request) -> Response:
-        return _json({"ok": True})
+        return responses.json_of({"ok": True})
 
     async def _readyz(self, request: Request) -> Response:
         if self._ready():
-            return _json({"ok": True})
-        return _problem(details_of(Unavailable("this router does not reach its whole cluster")))
+            return responses.json_of({"ok": True})
+        return responses.refused(Unavailable("this router does not reach its whole cluster"))
 
     async def _exposition(self, request: Request) -> Response:
         """They tell of all tenants: the operator's keys alone see them."""
         try:
-            if self._operations.caller(_key_of(request), _address_of(request)).tenant != OPERATOR:
+            if self._operations.caller(reading.key_of(request), reading.address_of(request)).tenant != OPERATOR:
                 raise Forbidden("metrics tell of all tenants: use a key of the operator")
         except HoldfastError as error:
-            return _problem(details_of(error))
-        return Response(await asyncio.to_thread(self._metrics), media_type=METRICS_MEDIA_TYPE, headers=_HEADERS)
+            return responses.refused(error)
+        return Response(
+            await asyncio.to_thread(self._metrics), media_type=METRICS_MEDIA_TYPE, headers=responses.HEADERS
+        )
 
     async def _document(self, request: Request) -> Response:
-        return Response(self._openapi, media_type="application/json", headers=_HEADERS)
+        return Response(self._openapi, media_type="application/json", headers=responses.HEADERS)
 
     async def _docs(self, request: Request) -> Response:
-        return HTMLResponse(self._page, headers={**_HEADERS, "content-security-policy": _PAGE_POLICY})
+        return HTMLResponse(self._page, headers={**responses.HEADERS, "content-security-policy": _PAGE_POLICY})
 
     # Watching.
 
     async def _watch(self, request: Request) -> Response:
         try:
-            caller = self._operations.caller(_key_of(request), _address_of(request))
-            asked = _converted(_query(request), Watch)
+            caller = self._operations.caller(reading.key_of(request), reading.address_of(request))
+            asked = reading.query(request, Watch)
             assert isinstance(asked, Watch)
             if len(self._under_way) >= REQUESTS_MAX:
                 raise Overloaded(f"this router has {REQUESTS_MAX} requests under way", BUSY_RETRY_MS)
             states = await self._operations.watch(caller, asked)
         except HoldfastError as error:
-            return _problem(details_of(error))
-        headers = {**_HEADERS, **_rate_limit(self._operations.standing(caller))}
+            return responses.refused(error)
+        headers = {**responses.HEADERS, **responses.rate_limit(self._operations.standing(caller))}
         return _Events(self._shown(request, caller, states), states, headers)
 
     async def _shown(self, request: Request, caller: Caller, states: Shown) -> AsyncIterator[bytes]:
@@ -156,7 +142,7 @@ class Application:
         assert task is not None, "a response is written in a task"
         self._under_way[task] = caller.principal.key
         try:
-            self._operations.caller(_key_of(request))  # which may have ended before this began
+            self._operations.caller(reading.key_of(request))  # which may have ended before this began
             async for piece in event_stream.events(states):
                 yield piece
         except HoldfastError as error:
@@ -179,7 +165,7 @@ class Application:
             try:
                 return await self._serve(endpoints[method], request)
             except HoldfastError as error:
-                return _problem(details_of(error))
+                return responses.refused(error)
 
         return serve
 
@@ -188,11 +174,11 @@ class Application:
             raise Overloaded(f"this router has {REQUESTS_MAX} requests under way", BUSY_RETRY_MS)
         task = asyncio.current_task()
         assert task is not None, "a request is served in a task"
-        caller = self._operations.caller(_key_of(request), _address_of(request))
+        caller = self._operations.caller(reading.key_of(request), reading.address_of(request))
         self._under_way[task] = caller.principal.key
         try:
             response = await self._answered(endpoint, request, caller)
-            response.headers.update(_rate_limit(self._operations.standing(caller)))
+            response.headers.update(responses.rate_limit(self._operations.standing(caller)))
             return response
         except asyncio.CancelledError:
             uncancel()
@@ -203,16 +189,16 @@ class Application:
 
     async def _answered(self, endpoint: Endpoint, request: Request, caller: Caller) -> Response:
         try:
-            asked = await _asked(endpoint, request)
+            asked = await reading.typed(endpoint, request)
             key = request.headers.get("idempotency-key") if endpoint.changes else None
             if key is not None:
                 answer, age_ms = await self._once(endpoint, caller, key, asked)
-                return _answer(endpoint, request, aged(answer, age_ms), replayed=age_ms > 0)
-            return _answer(endpoint, request, await self._carry_out(endpoint, request, caller, asked))
+                return responses.answer(endpoint, request, aged(answer, age_ms), replayed=age_ms > 0)
+            return responses.answer(endpoint, request, await self._carry_out(endpoint, request, caller, asked))
         except HoldfastError as error:
-            return _problem(details_of(error))
+            return responses.refused(error)
         except HTTPException as error:
-            return await _on_http_exception(request, error)
+            return await responses.on_http_exception(request, error)
 
     async def _once(self, endpoint: Endpoint, caller: Caller, key: str, asked: Struct) -> tuple[Struct, float]:
         request = request_id(caller.principal, key)
@@ -263,146 +249,3 @@ class _Encoded:
         if scope["type"] == "http":
             scope = {**scope, "path": scope["raw_path"].decode("ascii", "replace")}
         await self._app(scope, receive, send)
-
-
-# Reading.
-
-
-def _address_of(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
-
-
-def _key_of(request: Request) -> str:
-    """The API key; empty, which is nobody's, when there is none."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
-
-
-def _address_of(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
-
-
-async def _asked(endpoint: Endpoint, request: Request) -> Struct:
-    fields: dict[str, Any] = {}
-    if endpoint.query is not None:
-        fields |= _fields(_converted(_query(request), endpoint.query, strict=False))
-    if endpoint.body is not None:
-        body = await _body(request)
-        try:
-            said: Struct = msgspec.json.decode(body or b"{}", type=endpoint.body)
-        except msgspec.ValidationError as error:
-            raise InvalidArgument(str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadMessage(f"the body is no JSON: {error}") from None
-        if endpoint.body is endpoint.asked:
-            return said
-        fields |= _fields(said)
-    try:
-        fields |= {name: unquote(text, errors="strict") for name, text in request.path_params.items()}
-    except UnicodeDecodeError:
-        raise InvalidArgument("a name in a path is percent-encoded UTF-8") from None
-    return _converted(fields, endpoint.asked)
-
-
-def _query(request: Request) -> dict[str, str]:
-    given = request.query_params
-    if len(given.multi_items()) != len(given):
-        raise InvalidArgument("each parameter of the query may be given once")
-    return dict(given)
-
-
-def _fields(value: Struct) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__struct_fields__}
-
-
-def _converted(fields: dict[str, Any], kind: type[Struct], *, strict: bool = True) -> Struct:
-    try:
-        return msgspec.convert(fields, kind, strict=strict)
-    except msgspec.ValidationError as error:
-        raise InvalidArgument(str(error)) from None
-
-
-async def _body(request: Request) -> bytes:
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, "a body is not compressed")
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                size += len(part)
-                if size > BODY_BYTES_MAX:
-                    raise TooLarge(f"a body has at most {BODY_BYTES_MAX} bytes")
-                parts.append(part)
-    except TimeoutError:
-        raise HTTPException(408, f"a body comes within {BODY_S:g} s") from None
-    except ClientDisconnect:
-        raise BadMessage("the connection ended before the body was whole") from None
-    if parts and any(parts):
-        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media != "application/json":
-            raise HTTPException(415, "a body is application/json: say so with Content-Type")
-    return b"".join(parts)
-
-
-# Writing.
-
-
-def _answer(endpoint: Endpoint, request: Request, answer: Struct, *, replayed: bool = False) -> Response:
-    headers = {"idempotent-replayed": "true"} if replayed else {}
-    if isinstance(answer, LockState):
-        tag = headers["etag"] = _tag(answer)
-        if request.method == "GET" and tag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers={**_HEADERS, **headers})
-    return _json(answer, endpoint.status, headers)
-
-
-def _rate_limit(standing: Standing) -> dict[str, str]:
-    """The ``RateLimit`` header fields (draft-ietf-httpapi-ratelimit-headers), in operations."""
-    window_s = max(math.ceil(standing.burst / standing.limit), 1) if standing.limit else 1
-    return {
-        "ratelimit-policy": f'"{RATE}";q={standing.burst};w={window_s}',
-        "ratelimit": f'"{RATE}";r={max(standing.remaining, 0)};t={math.ceil(standing.reset_s)}',
-    }
-
-
-def _tag(state: LockState) -> str:
-    """Weak: of all but what passes by itself, ages and remaining times."""
-    lasting = [
-        [state.name, state.holder_count, state.waiters, state.capacity, state.closed_ms > 0],
-        [[one.token, one.mode, one.permits, one.leaving, one.count] for one in state.holders],
-    ]
-    return f'W/"{blake2b(msgspec.msgpack.encode(lasting), digest_size=12).hexdigest()}"'
-
-
-def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    body = msgspec.json.encode(value)
-    return Response(body, status, {**_HEADERS, **(headers or {})}, media_type="application/json")
-
-
-def _problem(details: ProblemDetails, headers: dict[str, str] | None = None) -> Response:
-    given = {**_HEADERS, **details.headers, **(headers or {})}
-    return Response(msgspec.json.encode(details), details.status, given, media_type=MEDIA_TYPE)
-
-
-_SLUGS: Final = {
-    404: ("not-found", "There is no such path"),
-    405: ("method-not-allowed", "This path has other methods"),
-    408: ("request-timeout", "The body came too slowly"),
-    415: ("unsupported-media-type", "A body is application/json"),
-}
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    slug, title = _SLUGS.get(error.status_code, ("bad-request", "The request cannot be read"))
-    detail = error.detail if error.status_code not in (404, 405) else f"{title}: see /openapi.json"
-    return _problem(plain_problem(error.status_code, slug, title, detail), dict(error.headers or {}))
-
-
-async def _on_failure(request: Request, error: Exception) -> Response:
-    """What was not foreseen; it goes on to the log."""
-    title = "This request failed in a way that was not foreseen"
-    detail = "the router's log says how; whether anything happened is not known"
-    problem = plain_problem(500, "internal", title, detail)
-    return _problem(msgspec.structs.replace(problem, definite=False))

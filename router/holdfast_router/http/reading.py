@@ -1,0 +1,101 @@
+"""What a request says: who asks, from where, and what, as the type that its endpoint takes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Struct
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from holdfast.errors import BadMessage, InvalidArgument, TooLarge
+from holdfast.wire.limits import SECTION_BYTES_MAX
+
+from .endpoints import Endpoint
+
+BODY_BYTES_MAX: Final = SECTION_BYTES_MAX
+BODY_S: Final = 10.0
+"""Within which a body has to have come."""
+
+
+def address_of(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
+
+
+def key_of(request: Request) -> str:
+    """The API key; empty, which is nobody's, when there is none."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+async def typed(endpoint: Endpoint, request: Request) -> Struct:
+    """What path, query and body say together. Raises ``InvalidArgument``, ``BadMessage``, ``TooLarge``, and
+    ``HTTPException`` for what only HTTP knows."""
+    fields: dict[str, Any] = {}
+    if endpoint.query is not None:
+        fields |= _fields(_converted(_query_of(request), endpoint.query, strict=False))
+    if endpoint.body is not None:
+        body = await _body(request)
+        try:
+            said: Struct = msgspec.json.decode(body or b"{}", type=endpoint.body)
+        except msgspec.ValidationError as error:
+            raise InvalidArgument(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadMessage(f"the body is no JSON: {error}") from None
+        if endpoint.body is endpoint.asked:
+            return said
+        fields |= _fields(said)
+    try:
+        fields |= {name: unquote(text, errors="strict") for name, text in request.path_params.items()}
+    except UnicodeDecodeError:
+        raise InvalidArgument("a name in a path is percent-encoded UTF-8") from None
+    return _converted(fields, endpoint.asked)
+
+
+def query(request: Request, kind: type[Struct]) -> Struct:
+    """Raises ``InvalidArgument``."""
+    return _converted(_query_of(request), kind)
+
+
+def _query_of(request: Request) -> dict[str, str]:
+    given = request.query_params
+    if len(given.multi_items()) != len(given):
+        raise InvalidArgument("each parameter of the query may be given once")
+    return dict(given)
+
+
+def _fields(value: Struct) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__struct_fields__}
+
+
+def _converted(fields: dict[str, Any], kind: type[Struct], *, strict: bool = True) -> Struct:
+    try:
+        return msgspec.convert(fields, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(str(error)) from None
+
+
+async def _body(request: Request) -> bytes:
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "a body is not compressed")
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > BODY_BYTES_MAX:
+                    raise TooLarge(f"a body has at most {BODY_BYTES_MAX} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise HTTPException(408, f"a body comes within {BODY_S:g} s") from None
+    except ClientDisconnect:
+        raise BadMessage("the connection ended before the body was whole") from None
+    if parts and any(parts):
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media != "application/json":
+            raise HTTPException(415, "a body is application/json: say so with Content-Type")
+    return b"".join(parts)
