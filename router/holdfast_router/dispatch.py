@@ -80,6 +80,8 @@ class GroupDispatch:
         self._asking = False
         """Whether the leader said that it does not lead, and nobody has said otherwise since."""
         self._now = 0.0
+        self._of: dict[object, dict[Item, None]] = {}
+        """By caller, what is not done, in the order in which it came."""
         self._first_deadline = inf
         """No section that is not done has an earlier one."""
         self.frames: list[Frame] = []
@@ -105,6 +107,7 @@ class GroupDispatch:
         if not self.busy:
             self.breaker.asked(item.arrived)
         lane.push(item)
+        self._of.setdefault(item.caller, {})[item] = None
         self._first_deadline = min(self._first_deadline, item.deadline)
 
     def _broken(self, item: Item) -> Refusal | None:
@@ -253,14 +256,16 @@ class GroupDispatch:
             self.breaker.look(now)
         if now < self._first_deadline:
             return
-        items = self._items()
+        items = [item for mine in self._of.values() for item in mine]
         for item in items:
             self._expire(item, now)
-        self._sweep()
+        for item in items:
+            if item.done:
+                self.lanes[item.kind].remove(item)
         self._first_deadline = min((item.deadline for item in items if not item.done), default=inf)
 
     def _expire(self, item: Item, now: float) -> None:
-        if item.done or item.deadline > now:
+        if item.deadline > now:
             return
         if item.copies:
             text = f"group {self.group} did not answer in time; send the same operations again under their numbers"
@@ -273,22 +278,9 @@ class GroupDispatch:
 
     def drop_caller(self, caller: object) -> None:
         """Nobody waits for these answers any more; what has left is not called back."""
-        for item in self._items():
-            if item.caller is caller:
-                item.done = True
-        self._sweep()
-
-    def _items(self) -> list[Item]:
-        """Waiting or under way."""
-        items = [item for lane in self.lanes.values() for item in lane.items]
-        for flight in self._flights.values():
-            items += flight.items
-        return items
-
-    def _sweep(self) -> None:
-        for lane in self.lanes.values():
-            if any(item.done for item in lane.items):
-                lane.sweep()
+        for item in self._of.pop(caller, ()):
+            item.done = True
+            self.lanes[item.kind].remove(item)
 
     @property
     def busy(self) -> bool:
@@ -336,6 +328,11 @@ class GroupDispatch:
             item.done = True
             if refusal is not None:
                 self.refusals[refusal.code] += item.operations
+            mine = self._of.get(item.caller)
+            if mine is not None and item in mine:
+                del mine[item]
+                if not mine:
+                    del self._of[item.caller]
             self.outcomes.append(Outcome(item, answers, refusal))
 
 

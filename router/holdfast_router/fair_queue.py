@@ -8,9 +8,8 @@ that always have something waiting share by weight.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from heapq import heapify, heappop, heappush, heapreplace
+from collections import OrderedDict
+from heapq import heappop, heappush, heapreplace
 from typing import Final
 
 from .item import Item
@@ -22,15 +21,18 @@ QUEUE_SECTIONS_MAX: Final = 65_536
 class _Flow:
     """One tenant's sections, first come first served."""
 
-    __slots__ = ("bytes", "items", "operations", "tag", "weight")
+    __slots__ = ("bytes", "in_heap", "items", "operations", "order", "tag", "weight")
 
     def __init__(self, tag: float) -> None:
-        self.items: deque[Item] = deque()
+        self.items: OrderedDict[Item, None] = OrderedDict()
         self.bytes = 0
         self.operations = 0
         self.weight = 1
         self.tag = tag
         """Start tag of the first that waits; while none does, the finish tag of the last that left."""
+        self.order = 0
+        """When the first got there, among those with the same tag."""
+        self.in_heap = False
 
 
 class FairQueue:
@@ -40,8 +42,9 @@ class FairQueue:
         self._flows: dict[int, _Flow] = {}
         """Of the tenants heard since the last rest."""
         self._heap: list[tuple[float, int, int]] = []
-        """(start tag, when it got there, tenant), once for each tenant with something waiting."""
-        self._returned: deque[Item] = deque()
+        """(start tag, order, tenant), once for each tenant with something waiting. When something of a tenant was taken
+        out, it may stand here with nothing, or with an earlier tag than its own."""
+        self._returned: OrderedDict[Item, None] = OrderedDict()
         """What left and came back: it has had its turn, and goes first."""
         self._virtual_time = 0.0
         self._order = 0
@@ -53,11 +56,6 @@ class FairQueue:
 
     def __len__(self) -> int:
         return self.sections
-
-    def __iter__(self) -> Iterator[Item]:
-        yield from self._returned
-        for flow in self._flows.values():
-            yield from flow.items
 
     def has_room(self, item: Item) -> bool:
         """Whether the tenant's part stays at or below what is free (dynamic thresholds: Choudhury and Hahne, 1998).
@@ -86,69 +84,86 @@ class FairQueue:
             flow.weight = item.weight
             self._weight += item.weight
             self._order += 1
-            heappush(self._heap, (flow.tag, self._order, item.tenant))
-        flow.items.append(item)
+            flow.order = self._order
+            if not flow.in_heap:
+                flow.in_heap = True
+                heappush(self._heap, (flow.tag, flow.order, item.tenant))
+        flow.items[item] = None
         flow.bytes += len(item.body)
         flow.operations += item.operations
         self._count(item, 1)
 
     def put_back(self, item: Item) -> None:
         """In front of everything: call in the reverse of the order in which they left."""
-        self._returned.appendleft(item)
+        self._returned[item] = None
+        self._returned.move_to_end(item, last=False)
         self._count(item, 1)
 
     def head(self) -> Item | None:
         """The next to leave."""
         if self._returned:
-            return self._returned[0]
-        return self._flows[self._heap[0][2]].items[0] if self._heap else None
+            return next(iter(self._returned))
+        flow = self._first()
+        return next(iter(flow.items)) if flow is not None else None
 
     def pop(self) -> Item:
+        """What :meth:`head` says; there is one."""
         if self._returned:
-            item = self._returned.popleft()
+            item, _ = self._returned.popitem(last=False)
+            self._count(item, -1)
+            return item
+        flow = self._first()
+        assert flow is not None, "nothing waits"
+        item = next(iter(flow.items))
+        self._virtual_time = flow.tag
+        flow.tag += item.operations / item.weight
+        self._order += 1
+        flow.order = self._order
+        self._take(flow, item)
+        if flow.items:
+            heapreplace(self._heap, (flow.tag, flow.order, item.tenant))
         else:
-            tag, _, tenant = self._heap[0]
-            flow = self._flows[tenant]
-            item = flow.items.popleft()
-            flow.bytes -= len(item.body)
-            flow.operations -= item.operations
-            self._virtual_time = tag
-            flow.tag = tag if item.done else tag + item.operations / item.weight
-            if flow.items:
-                self._order += 1
-                heapreplace(self._heap, (flow.tag, self._order, tenant))
-            else:
-                heappop(self._heap)
-                self._weight -= flow.weight
-        self._count(item, -1)
+            heappop(self._heap)
+            flow.in_heap = False
         return item
 
-    def sweep(self) -> None:
-        """Let go of what is done."""
-        self._returned = deque(item for item in self._returned if not item.done)
-        self.sections, self.bytes, self.operations, self._weight = 0, 0, 0, 0
-        for item in self._returned:
-            self._count(item, 1)
-        for flow in self._flows.values():
-            if flow.items:
-                self._sweep(flow)
-        self._heap = [entry for entry in self._heap if self._flows[entry[2]].items]
-        heapify(self._heap)
+    def _first(self) -> _Flow | None:
+        """The tenant whose turn it is, whose place in the heap is right then."""
+        while self._heap:
+            tag, order, tenant = self._heap[0]
+            flow = self._flows[tenant]
+            if not flow.items:
+                heappop(self._heap)
+                flow.in_heap = False
+            elif (tag, order) != (flow.tag, flow.order):
+                heapreplace(self._heap, (flow.tag, flow.order, tenant))
+            else:
+                return flow
+        return None
 
-    def _sweep(self, flow: _Flow) -> None:
-        flow.items = deque(item for item in flow.items if not item.done)
-        flow.bytes = sum(len(item.body) for item in flow.items)
-        flow.operations = sum(item.operations for item in flow.items)
-        self.sections += len(flow.items)
-        self.bytes += flow.bytes
-        self.operations += flow.operations
-        if flow.items:
-            self._weight += flow.weight
+    def remove(self, item: Item) -> None:
+        """Let go of it, free of charge, wherever it stands here; what is not here is under way."""
+        if item in self._returned:
+            del self._returned[item]
+            self._count(item, -1)
+            return
+        flow = self._flows.get(item.tenant)
+        if flow is not None and item in flow.items:
+            self._take(flow, item)
+
+    def _take(self, flow: _Flow, item: Item) -> None:
+        del flow.items[item]
+        flow.bytes -= len(item.body)
+        flow.operations -= item.operations
+        if not flow.items:
+            self._weight -= flow.weight
+        self._count(item, -1)
 
     def rest(self) -> None:
         """Nothing waits and nothing is being served: who had how much before counts no more."""
         assert not self.sections
         self._flows.clear()
+        self._heap.clear()
         self._virtual_time = 0.0
 
     def _count(self, item: Item, sign: int) -> None:

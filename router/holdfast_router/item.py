@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Item:
-    """A stamped section under way. ``caller`` and ``request`` say whom to answer; times are of the loop's clock."""
+    """A stamped section under way; equal to itself alone.
+
+    ``caller`` and ``request`` say whom to answer; times are of the loop's clock.
+    """
 
     caller: object
     request: int

@@ -43,11 +43,6 @@ class Lane:
         """Waiting."""
         return self._exempt.operations + self._others.operations
 
-    @property
-    def items(self) -> list[Item]:
-        """Waiting."""
-        return [*self._exempt, *self._others]
-
     # In.
 
     def refusal(self, item: Item) -> Refusal | None:
@@ -106,9 +101,8 @@ class Lane:
             if items and (size + len(item.body) > FRAME_BYTES_MAX - 8 or operations > room):
                 break
             self._pop(queue)
-            if not item.done:
-                size += len(item.body)
-                items.append(item)
+            size += len(item.body)
+            items.append(item)
         return items
 
     def _next(self) -> FairQueue | None:
@@ -125,10 +119,9 @@ class Lane:
         else:
             self._exempt_lead -= item.operations * EXEMPT_SHARE
 
-    def sweep(self) -> None:
-        """Let go of what is done."""
-        self._exempt.sweep()
-        self._others.sweep()
+    def remove(self, item: Item) -> None:
+        """Let go of it if it waits here."""
+        self._queue(item).remove(item)
         self.settle()
 
     def settle(self) -> None:

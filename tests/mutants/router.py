@@ -85,7 +85,7 @@ _ROLE = GroupDispatch.role
 
 def _one_for_all(self: FairQueue, item: Item) -> None:
     """One queue for all tenants, first come first served."""
-    self._returned.append(item)
+    self._returned[item] = None
     self._count(item, 1)
 
 

@@ -258,6 +258,32 @@ def test_a_caller_that_is_gone_is_neither_answered_nor_sent() -> None:
     assert not dispatch.busy
 
 
+class Untouched(Item):
+    """Whatever reads or writes it is noted."""
+
+    touched = 0
+
+    def __getattribute__(self, name: str) -> object:
+        Untouched.touched += 1
+        return super().__getattribute__(name)
+
+
+def test_a_caller_that_goes_costs_what_it_had_and_not_what_all_have() -> None:
+    dispatch = led()
+    for request in range(1000):
+        each = item(request, tenant=request % 10)
+        dispatch.submit(Untouched("another", request, each.kind, each.body, each.deadline, tenant=each.tenant))
+        if request % 100 == 0:
+            dispatch.submit(item(request, tenant=11))
+            sent(dispatch)
+    waiting = len(dispatch.lanes[Msg.OPS])
+    Untouched.touched = 0
+    dispatch.drop_caller("sdk")
+    assert Untouched.touched == 0
+    assert 0 < waiting - len(dispatch.lanes[Msg.OPS]) <= 10
+    assert list(dispatch._of) == ["another"]
+
+
 def test_a_refusal_after_a_copy_that_may_live_is_unknown() -> None:
     dispatch = led(1)
     dispatch.submit(item())

@@ -56,7 +56,7 @@ def test_what_was_taken_is_remembered_while_others_are_served() -> None:
         queue.push(item(1, 10))
     taken = {1: 0, 2: 0}
     for _ in range(200):
-        if not any(each.tenant == 2 for each in queue):
+        if not queue.ahead(2, 1):
             queue.push(item(2, 10))
         taken[queue.pop().tenant] += 1
     assert abs(taken[1] - taken[2]) <= 2
@@ -114,29 +114,59 @@ def test_however_many_flood_a_newcomer_finds_room() -> None:
         assert queue.has_room(item(9, size=size))
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(1, 9)), max_size=80))
-def test_its_counts_are_those_of_what_waits(steps: list[tuple[int, bool, int]]) -> None:
+STEPS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["push", "pop", "back", "remove"]), st.integers(1, 9)))
+
+
+@given(STEPS)
+def test_its_counts_are_those_of_what_waits(steps: list[tuple[int, str, int]]) -> None:
     queue = FairQueue()
     waiting: list[Item] = []
-    for tenant, push, cost in steps:
-        if push:
+    for tenant, step, cost in steps:
+        if step == "push":
             queue.push(each := item(tenant, cost, size=cost))
             waiting.append(each)
-        elif waiting:
-            waiting.remove(queue.pop())
-        elif tenant:
+        elif not waiting:
             assert queue.head() is None
-    for each in waiting[::2]:
-        each.done = True
-    queue.sweep()
-    waiting = [each for each in waiting if not each.done]
-    assert {id(each) for each in queue} == {id(each) for each in waiting}
-    assert (queue.sections, queue.operations) == (len(waiting), sum(each.operations for each in waiting))
-    assert queue.bytes == sum(len(each.body) for each in waiting)
+        elif step == "remove":
+            queue.remove(gone := waiting.pop(cost % len(waiting)))
+            queue.remove(gone)
+        else:
+            head = queue.head()
+            taken = queue.pop()
+            assert taken is head
+            if step == "back":
+                queue.put_back(taken)
+            else:
+                waiting.remove(taken)
+        assert (queue.sections, queue.operations) == (len(waiting), sum(each.operations for each in waiting))
+        assert queue.bytes == sum(len(each.body) for each in waiting)
     while waiting:
         assert queue.head() is not None
         waiting.remove(queue.pop())
     assert (queue.head(), len(queue)) == (None, 0)
+
+
+@given(st.permutations(range(12)), st.integers(1, 11))
+def test_what_is_taken_out_costs_its_tenant_nothing(order: list[int], taken: int) -> None:
+    """Whatever leaves the queue so, and whenever: those that stay share as if the others had never come."""
+    queue = FairQueue()
+    items = [item(tenant=1 + request % 2, operations=10, request=request) for request in range(12)]
+    for each in items:
+        queue.push(each)
+    first = queue.pop()
+    for at in order[:taken]:
+        queue.remove(items[at])
+    kept = [each for at, each in enumerate(items) if at not in order[:taken] and each is not first]
+    served_to = {1: 0, 2: 0}
+    served_to[first.tenant] += 1
+    mine = {tenant: [each.request for each in kept if each.tenant == tenant] for tenant in (1, 2)}
+    while len(queue):
+        both = all(mine.values())
+        each = queue.pop()
+        assert each.request == mine[each.tenant].pop(0)
+        served_to[each.tenant] += 1
+        assert not both or abs(served_to[1] - served_to[2]) <= 1
+    assert not any(mine.values())
 
 
 def test_the_work_ahead_is_the_tenants_own_by_its_share() -> None:
