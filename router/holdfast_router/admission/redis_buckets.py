@@ -29,6 +29,8 @@ TELL_EVERY_S: Final = 0.05
 PROBE_EVERY_S: Final = 1.0
 CONNECT_S_MAX: Final = 1.0
 """For a new connection and, on it, a first answer, while nobody waits."""
+HANG_UP_S_MAX: Final = 0.5
+"""For closing a connection: TLS waits for the peer's goodbye, and bytes for a peer that reads."""
 ROWS_MAX: Final = 512
 """Tenants in one call."""
 _SCRIPT: Final = resources.files(__package__).joinpath("bucket.lua").read_text()
@@ -182,8 +184,9 @@ class RedisBuckets:
 
     async def _hang_up(self) -> None:
         """An answer that comes late must not be taken for another's."""
-        with contextlib.suppress(RedisError, OSError):
-            await self._redis.connection_pool.disconnect()
+        with contextlib.suppress(RedisError, OSError):  # of which TimeoutError is one
+            async with asyncio.timeout(HANG_UP_S_MAX):
+                await self._redis.connection_pool.disconnect()
 
     # Changes of mind.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import trustme
 from redis import Redis
 
 from holdfast.wire.tenants import Quotas
@@ -217,6 +221,88 @@ async def test_a_restart_that_nobody_noticed_costs_nothing(server: RedisServer) 
         denied = await ask(router, 1)
         assert denied is not None, "the bucket is made anew with what the router knows of it"
         assert router.shared
+
+
+class Mute:
+    """Accepts connections, with TLS or without, and says nothing: neither an answer nor goodbye."""
+
+    def __init__(self, tls: bool) -> None:
+        self.context: ssl.SSLContext | None = None
+        if tls:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            trustme.CA().issue_cert("127.0.0.1").configure_cert(self.context)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.accepted: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        host, port = self._listener.getsockname()
+        return f"rediss://{host}:{port}?ssl_cert_reqs=none" if self.context else f"redis://{host}:{port}"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                accepted, _ = self._listener.accept()
+                self.accepted.append(accepted)
+                if self.context is not None:
+                    self.accepted[-1] = self.context.wrap_socket(accepted, server_side=True)
+            except OSError:
+                if self._listener.fileno() < 0:
+                    return
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+        for each in self.accepted:
+            each.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_who_accepts_and_says_nothing_is_called_again_and_holds_nobody_up(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    monkeypatch.setattr(redis_buckets, "CONNECT_S_MAX", 0.2)
+    mute = Mute(tls)
+    router = buckets_of(server, mute.url)
+    router.start()
+    try:
+        async with asyncio.timeout(10):
+            while len(mute.accepted) < 3:
+                assert await ask(router, 1) is None
+                await asyncio.sleep(0.01)
+        assert not router.shared
+    finally:
+        async with asyncio.timeout(5):
+            await router.close()
+        mute.close()
+
+
+async def test_a_connection_that_does_not_close_keeps_nobody_from_the_way_back(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with TLS, when the peer has fallen silent."""
+    async with routers_of(server) as (router,):
+        pool = router._redis.connection_pool
+        closing = 0
+
+        async def closes_never() -> None:
+            nonlocal closing
+            closing += 1
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "disconnect", closes_never)
+            server.freeze()
+            assert await ask(router, 1) is None
+            server.thaw()
+            await until_shared(router)
+            assert closing == 1
+            async with asyncio.timeout(5):
+                await router.close()
+        assert closing > 1
 
 
 async def test_refused_authentication_and_an_unknown_host_leave_the_share(
