@@ -198,6 +198,7 @@ def test_a_tenants_id_outside_its_rules_is_refused(meta: Meta, name: str) -> Non
     [
         SetTenant("tenant1", display="ä" * 65),
         SetTenant("tenant1", display="a\x00"),
+        SetTenant("tenant1", plan="ä" * 33),
         SetTenant("tenant1", weight=0),
         SetTenant("tenant1", weight=1_001),
         SetTenant("tenant1", quotas={"rate": 0}),

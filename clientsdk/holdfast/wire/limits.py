@@ -130,10 +130,12 @@ DEADLINE_MS_MAX: Final = 60_000
 
 TENANTS_MAX: Final = 10_000
 KEYS_MAX: Final = 30_000
-"""Of all tenants: with them the whole meta record fits one message."""
+"""Of all tenants: with them the whole meta record fits one message. A place is kept for the first key of every tenant
+there may be, so that others' second and later ones keep nobody out."""
 KEYS_PER_TENANT_MAX: Final = 100
 TENANT_ID_CHARS_MAX: Final = 63
 DISPLAY_BYTES_MAX: Final = 128
+PLAN_BYTES_MAX: Final = 64
 KEY_NAME_BYTES_MAX: Final = 64
 KEY_PREFIX_BYTES_MAX: Final = 128
 WEIGHT_MAX: Final = 1_000

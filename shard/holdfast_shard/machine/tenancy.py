@@ -40,7 +40,7 @@ from holdfast.wire.limits import (
 from holdfast.wire.tenants import OPERATOR, ApiKey, KeyRole, Tenant, TenantState
 
 from .audit import Audit, View, view_of, view_of_key
-from .tenant_rules import check_display, check_key, check_quotas, check_tenant_id, check_weight
+from .tenant_rules import check_display, check_key, check_plan, check_quotas, check_tenant_id, check_weight
 
 replace = msgspec.structs.replace
 ID_SHOWN: Final = 64
@@ -193,12 +193,13 @@ class Tenancy:
     def _create_tenant(self, action: CreateTenant, tenant: Tenant | None, making: _Making) -> None:
         check_tenant_id(action.id)
         check_display(action.display)
+        check_plan(action.plan)
         check_weight(action.weight)
         check_quotas(action.quotas)
         if action.id in self._by_id:
             raise Conflict(f"tenant {action.id} exists already")
         if len(self.tenants) >= TENANTS_MAX:
-            raise Conflict(f"there are {TENANTS_MAX} tenants already")
+            raise Conflict(f"there are {TENANTS_MAX} tenants already: delete one that is not used")
         keys: tuple[ApiKey, ...] = ()
         if action.key is not None:
             self._check_new(action.key)
@@ -225,6 +226,7 @@ class Tenancy:
             quotas=replace(tenant.quotas, **action.quotas),
         )
         check_display(after.display)
+        check_plan(after.plan)
         check_weight(after.weight)
         check_quotas(after.quotas)
         self._replace(tenant, after, making)
@@ -252,6 +254,8 @@ class Tenancy:
         self._check_prefix(making.key, action.key.prefix)
         if len(tenant.keys) >= KEYS_PER_TENANT_MAX:
             raise Conflict(f"tenant {tenant.id} has {KEYS_PER_TENANT_MAX} keys already: revoke one")
+        if tenant.keys and self._more_keys >= KEYS_MAX - TENANTS_MAX:
+            raise Conflict("this cluster keeps no more keys beside each tenant's first: revoke one that is not used")
         if tenant.number == OPERATOR and (action.key.role == KeyRole.LOCKS or action.key.prefix):
             raise InvalidArgument("the operator's keys take no locks: their role is admin or read, without a prefix")
         self._put(self._touched(replace(tenant, keys=(*tenant.keys, action.key)), making))
@@ -287,8 +291,11 @@ class Tenancy:
         check_key(key)
         if key.id in self._by_key:
             raise Conflict("this key id is taken: make another key")
-        if len(self._by_key) >= KEYS_MAX:
-            raise Conflict(f"there are {KEYS_MAX} keys already")
+
+    @property
+    def _more_keys(self) -> int:
+        """Keys beside each tenant's first."""
+        return sum(len(tenant.keys) - 1 for tenant in self.tenants.values() if tenant.keys)
 
     def _check_prefix(self, actor: ApiKey | None, prefix: str) -> None:
         if actor is not None and not prefix.startswith(actor.prefix):

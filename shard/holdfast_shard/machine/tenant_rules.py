@@ -12,6 +12,7 @@ from holdfast.wire.limits import (
     KEY_NAME_BYTES_MAX,
     KEY_PREFIX_BYTES_MAX,
     METADATA_BYTES_MAX,
+    PLAN_BYTES_MAX,
     QUOTA_MAX,
     TENANT_ID_CHARS_MAX,
     TTL_MS_MAX,
@@ -49,6 +50,11 @@ def check_text(what: str, text: str, bytes_max: int) -> None:
 
 def check_display(text: str) -> None:
     check_text("a tenant's display name", text, DISPLAY_BYTES_MAX)
+
+
+def check_plan(text: str) -> None:
+    """Which plans there are is the routers' business."""
+    check_text("a plan's name", text, PLAN_BYTES_MAX)
 
 
 def check_weight(weight: int) -> None:
