@@ -22,7 +22,7 @@ from .breaker import Breaker
 from .flight_limit import Launch
 from .item import Item
 from .lane import Lane
-from .retry_budget import RetryBudget
+from .resend_budget import ResendBudget
 
 RETRY_S = 0.02
 """Pause before asking again a leader that refuses and names no other."""
@@ -72,7 +72,7 @@ class GroupDispatch:
         """Highest term in which anybody was seen to serve."""
         self.lanes = {int(Msg.OPS): Lane(group), int(Msg.READ): Lane(group)}
         self.breaker = Breaker()
-        self._budget = RetryBudget()
+        self._budget = ResendBudget()
         self._flights: dict[int, _Flight] = {}
         self._too_often = f"group {group} loses its leader too often"
         self._next_request = 1

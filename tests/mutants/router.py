@@ -17,7 +17,7 @@ from holdfast_router.fair_queue import QUEUE_BYTES_MAX, QUEUE_SECTIONS_MAX, Fair
 from holdfast_router.flight_limit import FlightLimit, Launch
 from holdfast_router.item import Item
 from holdfast_router.lane import Lane
-from holdfast_router.retry_budget import RetryBudget
+from holdfast_router.resend_budget import ResendBudget
 from holdfast_router.routes import Routes
 from holdfast_router.stamping import Stamper
 
@@ -121,7 +121,7 @@ def _lets_all_through(self: Breaker, now: float) -> float:
     return self._probe_at - now if self.open and now < self._probe_at else 0.0
 
 
-def _no_budget(self: RetryBudget, now: float) -> bool:
+def _no_budget(self: ResendBudget, now: float) -> bool:
     return True
 
 
@@ -218,7 +218,7 @@ MUTANTS = (
         patch(Breaker, "admits_in_s", _lets_all_through), (_BREAKER,),
     ),
     Mutant(
-        "sending again without a budget", Promise.COUNTED, patch(RetryBudget, "take", _no_budget),
+        "sending again without a budget", Promise.COUNTED, patch(ResendBudget, "take", _no_budget),
         (_DISPATCH,),
     ),
     Mutant(

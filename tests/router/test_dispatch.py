@@ -17,7 +17,7 @@ from holdfast_router.fair_queue import QUEUE_BYTES_MAX
 from holdfast_router.flight_limit import FRAMES_IN_FLIGHT_MAX, LIMIT_MAX, LIMIT_MIN
 from holdfast_router.item import Item
 from holdfast_router.lane import MARGIN, WAIT_S_MAX
-from holdfast_router.retry_budget import FLOOR
+from holdfast_router.resend_budget import FLOOR
 
 ANSWER = encode(Answers(b"\x00", [1], [0], {}))
 

@@ -22,7 +22,7 @@ from .group import GroupClient
 from .hold import Hold
 from .lane import Receiver
 from .lease import Lease
-from .retry_budget import RetryBudget
+from .retry_pace import RetryPace
 from .watch import Watch
 from .wheel import Wheel
 
@@ -73,7 +73,7 @@ class ClientCore:
         self._role = self._prefix = ""
         """As the router told; empty before that."""
         self.trouble = "there is no connection"
-        self.retries = RetryBudget(self.now_ms)
+        self.retries = RetryPace(self.now_ms)
         self.table_version = 0
         self.leases: Wheel[Lease] = Wheel(self.wake)
         self.waits: Wheel[Hold] = Wheel(self.wake)

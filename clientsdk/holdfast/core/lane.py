@@ -20,7 +20,7 @@ from holdfast.wire.limits import DEADLINE_MS_MAX
 from holdfast.wire.messages import Msg, Refusal, Request
 
 from .batch import NOBODY, RETRY_MS_MAX, Batch, Caller
-from .retry_budget import RetryBudget
+from .retry_pace import RetryPace
 
 SECTIONS_IN_FLIGHT_MAX: Final = 2
 """One on its way and one being answered: more would only cut the same operations into smaller sections."""
@@ -66,7 +66,7 @@ class Post(Protocol):
     connected: bool
     trouble: str
     """The last thing that went wrong on the way, for error messages."""
-    retries: RetryBudget
+    retries: RetryPace
 
     def clock(self) -> float: ...
     def wake(self, due_ms: float) -> None: ...

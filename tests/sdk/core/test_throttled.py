@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.core.call import Call
 from holdfast.core.lane import THROTTLE_JITTER
-from holdfast.core.retry_budget import RETRIES_PER_S, RETRIES_PER_SEND, RETRIES_SAVED_MAX, RetryBudget
+from holdfast.core.retry_pace import RETRIES_PER_S, RETRIES_PER_SEND, RETRIES_SAVED_MAX, RetryPace
 from holdfast.core.state import State
 from holdfast.errors import HoldfastError, OutcomeUnknown, SessionLost, Throttled
 from holdfast.wire.errors import Code
@@ -323,7 +323,7 @@ def test_any_pattern_of_refusals_cuts_and_losses_keeps_every_promise(seed: int) 
 
 
 def test_a_budget_lets_few_retries_through_and_loses_none() -> None:
-    budget = RetryBudget(0.0)
+    budget = RetryPace(0.0)
     assert [budget.spend(0.0) for _ in range(int(RETRIES_SAVED_MAX))] == [0.0] * int(RETRIES_SAVED_MAX)
     assert budget.spend(0.0) == pytest.approx(1000 / RETRIES_PER_S)
     assert budget.spend(0.0) == pytest.approx(2000 / RETRIES_PER_S)

@@ -1,4 +1,7 @@
-"""How much a client sends again: a service in trouble is not asked more than one that is well."""
+"""How soon a client sends again what was refused: a service in trouble is not asked more than one that is well.
+
+A pace and no limit, other than a router's budget (``holdfast_router.resend_budget``): nothing is given up for it.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ RETRIES_PER_S: Final = 10.0
 RETRIES_SAVED_MAX: Final = 20.0
 
 
-class RetryBudget:
-    """For what was refused and will be asked again; nothing is dropped, it waits. Not asked for what a used-up quota
-    refused, for it comes when it was told to, nor for what was lost with a connection: whoever carried that has not
-    been heard to be in trouble."""
+class RetryPace:
+    """For what was refused and will be asked again; it waits. Not asked for what a used-up quota refused, for it comes
+    when it was told to, nor for what was lost with a connection: whoever carried that has not been heard to be in
+    trouble."""
 
     __slots__ = ("_at_ms", "_left")
 

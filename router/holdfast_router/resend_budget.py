@@ -1,4 +1,11 @@
-"""How much may be sent again: a part of what is sent anyway, so that trouble is not answered with more load."""
+"""How much of what came back from a lost leader may be sent to another: a part of what is sent anyway, so that trouble
+is not answered with more load.
+
+A router can say no, for whoever asked still has the section and may send it again: what is beyond the budget is
+answered at once. An SDK cannot, for the numbers it gave out have to be answered one day: it waits
+(``holdfast.core.retry_pace``). And what comes back comes at once, as much as was under way, so that the budget follows
+what was sent lately rather than being saved up to a fixed store.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +18,8 @@ FLOOR: Final = 1_024
 MEMORY_S: Final = 10.0
 
 
-class RetryBudget:
-    """Sections sent and sent again, each fading with the time constant ``MEMORY_S``."""
+class ResendBudget:
+    """Of a group: sections sent and sent again, each fading with the time constant ``MEMORY_S``."""
 
     def __init__(self) -> None:
         self._sent = 0.0

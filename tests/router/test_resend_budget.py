@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from holdfast_router.retry_budget import FLOOR, MEMORY_S, RATIO, RetryBudget
+from holdfast_router.resend_budget import FLOOR, MEMORY_S, RATIO, ResendBudget
 
 
-def taken(budget: RetryBudget, now: float) -> int:
+def taken(budget: ResendBudget, now: float) -> int:
     count = 0
     while budget.take(now):
         count += 1
@@ -13,18 +13,18 @@ def taken(budget: RetryBudget, now: float) -> int:
 
 
 def test_who_sends_little_may_send_a_floor_again() -> None:
-    budget = RetryBudget()
+    budget = ResendBudget()
     assert taken(budget, 0.0) == FLOOR
 
 
 def test_who_sends_much_may_send_a_tenth_again() -> None:
-    budget = RetryBudget()
+    budget = ResendBudget()
     budget.sent(100_000, 0.0)
     assert taken(budget, 0.0) == FLOOR + RATIO * 100_000
 
 
 def test_it_is_a_rate_and_not_a_store() -> None:
-    budget = RetryBudget()
+    budget = ResendBudget()
     budget.sent(100_000, 0.0)
     assert taken(budget, 20 * MEMORY_S) == FLOOR
     assert not budget.take(20 * MEMORY_S)
