@@ -14,6 +14,7 @@ def check(machine: LockMachine) -> None:
         for tenant, names in table.items():
             for name, lock in names.items():
                 assert (lock.slot, lock.tenant.number, lock.name) == (slot, tenant, name)
+                assert ledger.tenants[tenant] is lock.tenant
                 assert lock.holders or lock.queue or lock.closed_until > ledger.clock, "a free lock leaves no row"
                 tokens = [hold.token for hold in lock.holders]
                 assert tokens == sorted(set(tokens))
@@ -41,11 +42,17 @@ def check(machine: LockMachine) -> None:
         assert tenant_row.sessions == len(ledger.sessions.get(number, {}))
         assert tenant_row.held <= tenant_row.held_max
         assert tenant_row.waiters <= tenant_row.waiters_max
+    clients: dict[int, int] = {}
     for bucket in ledger.clients:
         for key, client in bucket.items():
             assert key == (client.tenant.number, client.number)
+            assert ledger.tenants[client.tenant.number] is client.tenant
+            clients[client.tenant.number] = clients.get(client.tenant.number, 0) + 1
             assert 0 < client.number <= client.tenant.last_client
             assert all(seq >= client.floor for seq in client.answers)
             for lease in client.leases.values():
                 assert lease.dead or lease.deadline > ledger.clock, "what has run out is marked"
                 assert lease.session or lease.size() == 1, "a plain lease goes with what it has"
+    for number, tenant_row in ledger.tenants.items():
+        assert tenant_row.clients == clients.get(number, 0)
+        assert (tenant_row.bucket is not None) == tenant_row.is_gone

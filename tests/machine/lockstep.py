@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.wire.frames import Allotment, HoldsView, Kind, Options, Stamped, Status, decode_answer_list, encode
+from holdfast.wire.frames import GONE, Allotment, HoldsView, Kind, Options, Stamped, Status, decode_answer_list, encode
 from holdfast.wire.limits import FREED_PER_ENTRY_MAX, SLOTS
 from holdfast_shard.machine import EntryResult, Genesis, LockMachine, build_entry
 from tests.machine.beliefs import Belief, Beliefs
@@ -25,6 +25,7 @@ from tests.machine.steps import (
     TENANTS,
     Again,
     Allot,
+    Delete,
     Do,
     Elect,
     Export,
@@ -103,6 +104,8 @@ class World:
                 self._elect(step)
             case Allot():
                 self._allot(step)
+            case Delete():
+                self._tell(Allotment(step.tenant, GONE, 0, 0, 0, 0, 0, 0))
             case Join():
                 self._join(step)
             case Stray():
@@ -194,7 +197,9 @@ class World:
 
     def _allot(self, step: Allot) -> None:
         self.version += step.newer
-        allotment = Allotment(step.tenant, self.version, step.held, step.waiters, step.sessions, *step.limits)
+        self._tell(Allotment(step.tenant, self.version, step.held, step.waiters, step.sessions, *step.limits))
+
+    def _tell(self, allotment: Allotment) -> None:
         op = Op(Kind.ALLOT, options=Options(allotment=allotment))
         self.pending.append(stamped(0, section(0, 0, [op])))
         self._close()
@@ -297,6 +302,8 @@ class World:
         for caller in self.callers:
             for tenant in (1, 2):
                 assert machine.knows(tenant, caller.number) == (reference.client(tenant, caller.number) is not None)
+        known = {*reference.allotted, *reference.client_numbers}
+        assert set(machine.tenant_numbers()) == known, "a tenant that is gone leaves no row"
         due, true = machine.due_ms(), reference.due()
         assert (due is None) == (true is None)
         assert due is None or true is None or reference.clock < due <= true, "the next deadline is never slept through"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.wire.frames import Allotment, EventKind, Options, Reason, Status
+from holdfast.wire.frames import Allotment, Answers, EventKind, Options, Reason, Section, Status
+from holdfast_shard.machine import LockMachine
 from holdfast_shard.machine.acquire import Acquire
 from holdfast_shard.machine.answering import OK, refused
 from holdfast_shard.machine.ledger import Ledger
@@ -313,6 +314,23 @@ def older_allotment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, allotment)
 
     monkeypatch.setattr(Tenant, "allot", allot)
+
+
+@MUTANTS.add
+def deleted_tenant_leaves_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "forget_tenant", lambda self, tenant: None)
+
+
+@MUTANTS.add
+def deleted_tenant_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = LockMachine._newcomer
+
+    def newcomer(self: LockMachine, tenant: int, section: Section) -> Answers:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Tenant, "is_gone", False)
+            return real(self, tenant, section)
+
+    monkeypatch.setattr(LockMachine, "_newcomer", newcomer)
 
 
 @MUTANTS.add

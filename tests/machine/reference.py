@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from holdfast.wire.errors import InvalidName
-from holdfast.wire.frames import Allotment, Kind, Mode, Options, Reason, Section, Stamped, Status
+from holdfast.wire.frames import GONE, Allotment, Kind, Mode, Options, Reason, Section, Stamped, Status
 from holdfast.wire.limits import (
     ANSWERS_PER_CLIENT_MAX,
     CACHE_TTL_MS_MAX,
@@ -91,6 +91,8 @@ class Reference(Book):
         if section.client == 0:
             if section.kinds != bytes([Kind.REGISTER]):
                 return [(Status.UNREGISTERED, 0, 0, None)] * len(section.kinds)
+            if self.allotment(stamped.tenant).version == GONE:
+                return [(Status.UNREGISTERED, 0, 0, None)]
             number = 1 + max(self.client_numbers.get(stamped.tenant, [0]))
             self.client_numbers.setdefault(stamped.tenant, []).append(number)
             self.clients.append(Client(number, stamped.tenant, self.clock))
@@ -113,6 +115,8 @@ class Reference(Book):
     def _allot(self, allotment: Allotment) -> None:
         if allotment.version > self.allotment(allotment.tenant).version:
             self.allotted[allotment.tenant] = Allotted(*msgspec.structs.astuple(allotment)[1:])
+            if allotment.version == GONE:
+                self.gone[allotment.tenant] = self.clock
 
     def _once(self, client: Client, asked: Asked) -> Answer:
         if asked.seq in client.answers:

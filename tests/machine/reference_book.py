@@ -33,6 +33,8 @@ class Book:
         self.closed: dict[Name, int] = {}
         """Lock delays: until when nobody gets the name."""
         self.allotted: dict[int, Allotted] = {}
+        self.gone: dict[int, int] = {}
+        """Tenants that were deleted -> when that was said, or was looked last whether anything is left."""
         self.over: list[Lease | Hold | Waiter] = []
         """Marked, and to be freed in this order."""
         self.events: list[tuple[int, int, int, int, int, str, int, int, int, int, str]] = []
@@ -104,6 +106,7 @@ class Book:
     def due(self) -> int | None:
         """When the next thing runs out."""
         times = [client.seen + CLIENT_IDLE_MS for client in self.clients]
+        times += [when + CLIENT_IDLE_MS for when in self.gone.values()]
         times += [lease.deadline for lease in self.leases if not lease.dead]
         times += [waiter.until for waiter in self.waiters if waiter.until > self.clock]
         times += [hold.taken[1] for hold in self.holds if hold.taken is not None and hold.taken[1] > self.clock]
@@ -123,6 +126,12 @@ class Book:
                 client.seen = clock
             else:
                 self.clients.remove(client)
+        for tenant in [tenant for tenant, when in self.gone.items() if when + CLIENT_IDLE_MS <= clock]:
+            if any(client.tenant == tenant for client in self.clients):
+                self.gone[tenant] = clock
+            else:
+                for rows in (self.gone, self.allotted, self.tokens, self.client_numbers):
+                    rows.pop(tenant, None)
         single: list[tuple[tuple[int, int, int, int, int], Hold | Waiter]] = [
             ((waiter.until, 1, waiter.name[0], waiter.lease.client.number, waiter.seq), waiter)
             for waiter in self.waiters

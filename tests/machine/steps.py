@@ -71,6 +71,13 @@ class Allot:
 
 
 @dataclass(frozen=True, slots=True)
+class Delete:
+    """The tenant was deleted, and the group is told so."""
+
+    tenant: int
+
+
+@dataclass(frozen=True, slots=True)
 class Join:
     tenant: int
 
@@ -106,4 +113,4 @@ class Stray:
     allotment: Allotment | None = None
 
 
-Step = Do | Pass | Again | Elect | Allot | Join | Look | Swap | Export | Stray
+Step = Do | Pass | Again | Elect | Allot | Delete | Join | Look | Swap | Export | Stray

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from holdfast.wire.frames import Allotment
+from holdfast.wire.frames import GONE, Allotment
 from holdfast.wire.tenants import Quotas
 from holdfast_shard.machine.allotments import Allotments, Report, ShareRow, Use, even_split, max_min_fair
 
@@ -96,7 +96,7 @@ class World:
         """Another meta leader, from a snapshot; what was under way is lost."""
         self.network.clear()
         tenants = {TENANT: quotas(self.total)}
-        self.meta = Allotments.restored(self.numbers, tenants, self.meta.export())
+        self.meta = Allotments.restored(self.numbers, tenants, 2, self.meta.export())
 
     def set_total(self, total: int) -> None:
         self.total = total
@@ -246,10 +246,40 @@ def test_a_new_tenant_is_told_everywhere_until_all_have_said_so() -> None:
     assert [[allotment.held for allotment in meta.unreported(group)] for group in (1, 2, 3)] == [[4], [3], [3]]
     meta.report(Report(2, [Use(TENANT, 1, (0, 0, 0), (0, 0, 0))]))
     assert [len(list(meta.unreported(group))) for group in (1, 2, 3)] == [1, 0, 1]
+
+
+def test_a_deleted_tenant_is_told_everywhere_and_forgotten_when_all_have_said_so() -> None:
+    meta = Allotments((1, 2), {TENANT: quotas(10)})
     meta.remove(TENANT)
-    assert [len(list(meta.unreported(group))) for group in (1, 2, 3)] == [0, 0, 0]
-    meta.report(Report(1, [Use(TENANT, 1, (4, 0, 0), (0, 0, 0))]))
-    assert meta.export() == []
+    gone = Allotment(TENANT, GONE, 0, 0, 0, 0, 0, 0)
+    copy = Allotments.restored((1, 2), {}, 2, meta.export())
+    for each in (meta, copy):
+        assert [list(each.unreported(group)) for group in (1, 2)] == [[gone], [gone]]
+        said = Use(TENANT, GONE, (4, 0, 0), (0, 0, 0))
+        late = Use(TENANT, 1, (4, 0, 0), (0, 0, 0))
+        assert each.is_news(1, said)
+        assert not each.is_news(1, late), "it is being told already"
+        each.report(Report(1, [late, said]))
+        assert [list(each.unreported(group)) for group in (1, 2)] == [[], [gone]]
+        assert not each.is_news(1, said)
+        each.report(Report(2, [said]))
+        assert each.export() == []
+        assert each.is_news(1, late), "a late word has made a row of it again"
+        each.report(Report(1, [late]))
+        assert list(each.unreported(1)) == [gone]
+
+
+def test_numbers_that_were_never_given_are_not_gone() -> None:
+    meta = Allotments((1, 2), {TENANT: quotas(10)})
+    for number in (-1, 0, TENANT + 1):
+        use = Use(number, 0, (0, 0, 0), (0, 0, 0))
+        assert not meta.is_news(1, use)
+        meta.report(Report(1, [use]))
+    meta.report(Report(9, [Use(TENANT, 0, (0, 0, 0), (0, 0, 0))]))
+    assert [list(meta.unreported(group)) for group in (1, 2, 9)] == [[], [], []]
+    row = ShareRow(TENANT + 1, 1, GONE, 0, *[(0, 0, 0)] * 4)
+    with pytest.raises(ValueError, match="share"):
+        Allotments.restored((1, 2), {TENANT: quotas(10)}, TENANT + 1, [*meta.export(), row])
 
 
 def test_other_limits_are_told_without_moving_a_share() -> None:
@@ -279,14 +309,14 @@ def test_a_snapshot_says_it_all_and_one_of_other_tenants_is_refused() -> None:
     for _ in range(300):
         move(world)
     rows = world.meta.export()
-    copy = Allotments.restored(world.numbers, {TENANT: quotas(10)}, rows)
+    copy = Allotments.restored(world.numbers, {TENANT: quotas(10)}, 2, rows)
     assert copy.export() == rows
     for group in world.numbers:
         assert list(copy.unreported(group)) == list(world.meta.unreported(group))
     bad: list[list[ShareRow]] = [rows[1:], [*rows, rows[0]]]
     for wrong in bad:
         with pytest.raises(ValueError, match="share"):
-            Allotments.restored(world.numbers, {TENANT: quotas(10)}, wrong)
+            Allotments.restored(world.numbers, {TENANT: quotas(10)}, 2, wrong)
 
 
 def test_splits() -> None:

@@ -11,7 +11,22 @@ from dataclasses import dataclass
 from random import Random
 
 from holdfast.wire.frames import Allotment, Kind, Mode, Options
-from tests.machine.steps import SESSIONS, WIDE, Again, Allot, Do, Elect, Export, Join, Look, Pass, Step, Stray, Swap
+from tests.machine.steps import (
+    SESSIONS,
+    WIDE,
+    Again,
+    Allot,
+    Delete,
+    Do,
+    Elect,
+    Export,
+    Join,
+    Look,
+    Pass,
+    Step,
+    Stray,
+    Swap,
+)
 
 REQUESTS = (b"r" * 16, b"q" * 16, b"short")
 LOOKS = (Kind.GET, Kind.CHECK, Kind.LIST, Kind.HOLDS, Kind.TICKETS, Kind.SESSIONS)
@@ -32,6 +47,8 @@ class Leaning:
     narrow: bool
     behalf: float
     """How often something is asked for on a session's behalf, or under a request id."""
+    deleted: bool
+    """Whether tenants may be deleted, and come back by late words of them."""
 
 
 def trace(rng: Random, length: int) -> list[Step]:
@@ -69,6 +86,7 @@ def _leaning(rng: Random) -> Leaning:
         sloppy=rng.choice([0.0, 0.05, 0.2]),
         narrow=rng.random() < 0.3,
         behalf=rng.choice([0.0, 0.0, 0.3]),
+        deleted=rng.random() < 0.1,
     )
 
 
@@ -146,6 +164,8 @@ def _rare(rng: Random, leaning: Leaning) -> Step:
         Elect(rng.random() < 0.4), Elect(), Swap(), Export(rng.choice([1, 100, 1000, 4000])),
         Join(rng.choice([1, 2, 3])), _allot(rng) if leaning.narrow else Swap(), _stray(rng), _stray(rng),
     ]  # fmt: skip
+    if leaning.deleted:
+        rare += [Delete(rng.choice([1, 2, 2])), Delete(2), Pass(600_000), Pass(600_000)]
     return rng.choice(rare)
 
 

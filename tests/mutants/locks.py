@@ -24,6 +24,8 @@ _BREAKS = {
     "clock_moves_back": Promise.FULL_TIME,
     "count_not_decremented": Promise.COUNTED,
     "deadline_slept_through": Promise.ANSWERED,
+    "deleted_tenant_leaves_its_row": Promise.NOTHING_LEFT,
+    "deleted_tenant_registers": Promise.REJECTED,
     "ended_session_frees_at_once": Promise.ONE_HOLDER,
     "ended_session_gets_its_ticket": Promise.NOTHING_LEFT,
     "epoch_check_off": Promise.REJECTED,

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from holdfast.wire.frames import Allotment, Kind, Options, Status
+from holdfast.wire.frames import GONE, Allotment, Kind, Options, Status
+from holdfast.wire.limits import CLIENT_IDLE_MS
 from holdfast_shard.machine import Genesis, LockMachine
 from holdfast_shard.machine.allotments import Report, Use
 from holdfast_shard.node.use_reporter import PROMPT_S, SCAN_S, WANTED_S, UseReporter
@@ -126,6 +127,22 @@ async def test_another_allotment_is_confirmed_at_once(reporting: Reporting) -> N
     await reporting.begin()
     reporting.allot(2, 5)
     assert reporting.look() == [use(2, 0, version=2)]
+
+
+async def test_a_tenant_that_is_gone_is_confirmed_and_forgotten(reporting: Reporting) -> None:
+    await reporting.begin()
+    client = reporting.cluster.client(2)
+    client.acquire("a", ttl=1000)
+    reporting.allot(GONE, 0)
+    assert reporting.look() == [use(2, 1, version=GONE)]
+    reporting.cluster.pass_time(1000)
+    assert await reporting.scan() == [use(2, 0, version=GONE)]
+    for _ in range(3):
+        reporting.cluster.pass_time(CLIENT_IDLE_MS)
+    assert await reporting.scan() == []
+    (group,) = reporting.reporter._groups.values()
+    assert set(group._told) == {1}
+    assert await reporting.begin() == [use(1, 0)]
 
 
 async def test_only_a_leader_that_serves_knows_and_another_office_tells_all(reporting: Reporting) -> None:

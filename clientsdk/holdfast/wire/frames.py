@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -115,6 +115,10 @@ class EventKind(enum.IntEnum):
     """A hold was or is being taken: ``lease``, ``name``, ``token``, ``reason``, ``change``."""
     RECALL = 4
     """Somebody queues for a cached name: let go of ``token``."""
+
+
+GONE: Final = 2**53 - 1
+"""Version of the last allotment of a tenant, which was deleted."""
 
 
 class Allotment(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from holdfast.wire.frames import Allotment, decoder
+from holdfast.wire.frames import GONE, Allotment, decoder
 from holdfast.wire.tenants import Quotas
 
 GENESIS_VERSION = 1
@@ -38,7 +38,7 @@ class Report(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
 
 
 class ShareRow(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """One share in a snapshot of the meta machine."""
+    """One share in a snapshot of the meta machine; with version ``GONE``, that the group is still to be told so."""
 
     tenant: int
     group: int
@@ -72,13 +72,17 @@ class Share:
 
 
 class Allotments:
-    def __init__(self, groups: Iterable[int], tenants: Mapping[int, Quotas]) -> None:
-        """``tenants`` stand with their even shares in the genesis of every group."""
+    def __init__(self, groups: Iterable[int], tenants: Mapping[int, Quotas], next_number: int = 1) -> None:
+        """``tenants`` stand with their even shares in the genesis of every group. Numbers below ``next_number`` were
+        given before."""
         self.groups = tuple(sorted(groups))
+        self._next_number = next_number
         self._quotas: dict[int, Quotas] = {}
         self._shares: dict[int, dict[int, Share]] = {}
         self._unreported: dict[int, dict[int, None]] = {group: {} for group in self.groups}
         """Group -> tenants whose newest version it has not said to have, oldest first."""
+        self._leaving: dict[int, dict[int, None]] = {group: {} for group in self.groups}
+        """Group -> tenants that are gone, while it has not said to know that. Nothing else is kept of those."""
         for number, quotas in tenants.items():
             self.set_quotas(number, quotas)
             for group, share in self._shares[number].items():
@@ -91,6 +95,7 @@ class Allotments:
         """A new tenant, or other quotas of one. A lowered total takes nothing away."""
         known, self._quotas[tenant] = self._quotas.get(tenant), quotas
         if known is None:
+            self._next_number = max(self._next_number, tenant + 1)
             rows = zip(*(even_split(total, len(self.groups)) for total in _totals(quotas)), strict=True)
             self._shares[tenant] = {group: Share(row) for group, row in zip(self.groups, rows, strict=True)}
             for group in self.groups:
@@ -99,19 +104,34 @@ class Allotments:
             self._rebalance(tenant, told=_told(known) != _told(quotas), anew=_totals(known) != _totals(quotas))
 
     def remove(self, tenant: int) -> None:
-        """It is gone, and its number is never used again."""
+        """It is gone, and its number is never used again. Its groups are told, and forget it when nothing is left."""
         if self._quotas.pop(tenant, None) is not None:
             del self._shares[tenant]
-            for tenants in self._unreported.values():
-                tenants.pop(tenant, None)
+            for group in self.groups:
+                self._unreported[group].pop(tenant, None)
+                self._leaving[group][tenant] = None
 
     def report(self, report: Report) -> None:
         """A group has said what it uses. Any report may come late, twice or never."""
         for use in report.uses:
             share = self._shares.get(use.tenant, {}).get(report.group)
-            if share is not None and use.version <= share.version:
+            if share is None:
+                self._note_gone(report.group, use)
+            elif use.version <= share.version:
                 self._note(share, report.group, use)
                 self._rebalance(use.tenant)
+
+    def _note_gone(self, group: int, use: Use) -> None:
+        """A group that speaks of a tenant that is gone, as if it were not, is told: a late word may have made a row."""
+        if not self._is_gone(group, use.tenant):
+            return
+        if use.version == GONE:
+            self._leaving[group].pop(use.tenant, None)
+        else:
+            self._leaving[group][use.tenant] = None
+
+    def _is_gone(self, group: int, tenant: int) -> bool:
+        return group in self._leaving and tenant not in self._quotas and 0 < tenant < self._next_number
 
     def _note(self, share: Share, group: int, use: Use) -> None:
         share.used, share.wanted = list(use.used), list(use.wanted)
@@ -130,6 +150,8 @@ class Allotments:
         """What the group has to be told, until it says that it was."""
         for tenant in self._unreported.get(group, ()):
             yield self.allotment(tenant, group)
+        for tenant in self._leaving.get(group, ()):
+            yield Allotment(tenant, GONE, *NOTHING, waiters_per_lock=0, ttl_ms=0, metadata_bytes=0)
 
     def allotment(self, tenant: int, group: int) -> Allotment:
         share, quotas = self._shares[tenant][group], self._quotas[tenant]
@@ -142,7 +164,9 @@ class Allotments:
     def is_news(self, group: int, use: Use) -> bool:
         """Whether a report of it would change anything here."""
         share = self._shares.get(use.tenant, {}).get(group)
-        if share is None or use.version > share.version:
+        if share is None:
+            return self._is_gone(group, use.tenant) and (use.version == GONE) == (use.tenant in self._leaving[group])
+        if use.version > share.version:
             return False
         same = tuple(share.used) == use.used and tuple(share.wanted) == use.wanted
         return not same or share.reported < use.version == share.version
@@ -163,7 +187,8 @@ class Allotments:
     # Snapshots.
 
     def export(self) -> list[ShareRow]:
-        return [
+        leaving = sorted((tenant, group) for group, tenants in self._leaving.items() for tenant in tenants)
+        rows = [
             ShareRow(
                 tenant, group, share.version, share.reported, _amounts(share.target), _amounts(share.promised),
                 _amounts(share.used), _amounts(share.wanted),
@@ -171,13 +196,20 @@ class Allotments:
             for tenant, shares in sorted(self._shares.items())
             for group, share in sorted(shares.items())
         ]  # fmt: skip
+        nothing = (NOTHING, NOTHING, NOTHING, NOTHING)
+        return rows + [ShareRow(tenant, group, GONE, 0, *nothing) for tenant, group in leaving]
 
     @classmethod
-    def restored(cls, groups: Iterable[int], tenants: Mapping[int, Quotas], rows: Iterable[ShareRow]) -> Allotments:
+    def restored(
+        cls, groups: Iterable[int], tenants: Mapping[int, Quotas], next_number: int, rows: Iterable[ShareRow]
+    ) -> Allotments:
         """Of a snapshot. Raises ``ValueError`` when the rows are not those of these tenants and groups."""
-        made = cls(groups, tenants)
+        made = cls(groups, tenants, next_number)
         wanted = {(tenant, group) for tenant in made._shares for group in made.groups}
         for row in rows:
+            if row.version == GONE and made._is_gone(row.group, row.tenant):
+                made._leaving[row.group][row.tenant] = None
+                continue
             if (row.tenant, row.group) not in wanted:
                 raise ValueError(f"a share of tenant {row.tenant} in group {row.group} is none, or stands there twice")
             wanted.remove((row.tenant, row.group))

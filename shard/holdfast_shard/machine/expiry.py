@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdfast.wire import limits
 
 from .ledger import EXPIRED, TIMED_OUT, Ledger
-from .rows import CACHE, Client, Hold, Lease, Lock, Waiter
+from .rows import CACHE, Client, Hold, Lease, Lock, Tenant, Waiter
 from .timers import Timed
 
 
@@ -30,6 +30,7 @@ class Expiry:
         ledger = self._ledger
         opened: list[Lock] = []
         leases: list[Lease] = []
+        gone: list[Tenant] = []
         for item in due:
             if isinstance(item, Lease):
                 leases.append(item)
@@ -39,6 +40,8 @@ class Expiry:
                 self._mark_waiter(item)
             elif isinstance(item, Lock):
                 opened.append(item)
+            elif isinstance(item, Tenant):
+                gone.append(item)
             else:
                 assert isinstance(item, Client)
                 self._forget(item)
@@ -49,6 +52,12 @@ class Expiry:
             ledger.touch_slot(lock.slot)
             ledger.show(lock)
             ledger.pass_on(lock)
+        # After its clients and its names.
+        for tenant in gone:
+            if tenant.clients:
+                ledger.watch_gone(tenant, ledger.clock)
+            else:
+                ledger.forget_tenant(tenant)
 
     def _mark_hold(self, hold: Hold) -> None:
         if hold.mode != CACHE and not hold.lease.dead:

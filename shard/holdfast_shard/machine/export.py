@@ -99,7 +99,7 @@ class Export:
 
 def _tenant_rows(ledger: Ledger) -> list[TenantRow]:
     return [
-        TenantRow(tenant.allotment, tenant.last_token, tenant.last_client)
+        TenantRow(tenant.allotment, tenant.last_token, tenant.last_client, tenant.seen)
         for _, tenant in sorted(ledger.tenants.items())
     ]
 

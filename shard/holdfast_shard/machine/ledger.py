@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from operator import attrgetter
 from typing import Final, Protocol
 
-from holdfast.wire.frames import Event, EventKind, Reason
+from holdfast.wire.frames import Allotment, Event, EventKind, Reason
 from holdfast.wire.limits import ENDED_REASON_MS, HOLDERS_PER_LOCK_MAX, SLOTS
 
 from .rows import (
@@ -97,6 +97,24 @@ class Ledger:
             found = self.tenants[number] = Tenant(number)
         return found
 
+    def allot(self, allotment: Allotment) -> None:
+        tenant = self.tenant(allotment.tenant)
+        tenant.allot(allotment)
+        self.noteworthy.add(tenant.number)
+        if tenant.is_gone and tenant.bucket is None:
+            # Kept for as long as a late word of it may come, so that none finds counters that begin anew.
+            self.watch_gone(tenant, self.clock)
+
+    def watch_gone(self, tenant: Tenant, seen: int) -> None:
+        tenant.seen = seen
+        self.timers.add(tenant, tenant.due_key()[0])
+
+    def forget_tenant(self, tenant: Tenant) -> None:
+        """It is gone, and nothing of it is left."""
+        del self.tenants[tenant.number]
+        self.sessions.pop(tenant.number, None)
+        self.noteworthy.discard(tenant.number)
+
     def note_refusal(self, tenant: Tenant, resource: int) -> None:
         """The tenant's share of ``resource`` is used up here: more of it may lie unused in another group."""
         tenant.refused[resource] += 1
@@ -119,6 +137,7 @@ class Ledger:
     def put_client(self, client: Client) -> None:
         tenant = client.tenant.number
         self.clients[bucket_of(tenant, client.number)][(tenant, client.number)] = client
+        client.tenant.clients += 1
         self.timers.add(client, client.due_key()[0])
 
     def forget_client(self, client: Client) -> None:
@@ -126,6 +145,7 @@ class Ledger:
         self.touch_client(client)
         tenant = client.tenant.number
         del self.clients[bucket_of(tenant, client.number)][(tenant, client.number)]
+        client.tenant.clients -= 1
 
     def remember(self, client: Client, number: int, reason: int, text: str = "") -> None:
         """Why the lease or ticket ``number`` ended otherwise than its owner said."""

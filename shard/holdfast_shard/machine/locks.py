@@ -144,11 +144,11 @@ class LockMachine(Envelope):
 
     def _newcomer(self, tenant: int, section: Section) -> Answers:
         """Sections without a client number register, nothing else; a repeated one is an idle row that runs out."""
-        answers = all_answered(len(section.kinds), Status.UNREGISTERED)
         if section.kinds == bytes([Kind.REGISTER]):
-            client = self._ledger.register(self._ledger.tenant(tenant))
-            return Answers(bytes([Status.OK]), [client.number], [0], {})
-        return answers
+            row = self._ledger.tenant(tenant)
+            if not row.is_gone:
+                return Answers(bytes([Status.OK]), [self._ledger.register(row).number], [0], {})
+        return all_answered(len(section.kinds), Status.UNREGISTERED)
 
     def _system(self, section: Section) -> Answers:
         """Tenant 0 is the service itself."""
@@ -156,8 +156,7 @@ class LockMachine(Envelope):
         for position, kind in enumerate(section.kinds):
             allotment = section.options.get(position, PLAIN_OPTIONS).allotment
             if kind == Kind.ALLOT and allotment is not None and allotment.tenant > 0:
-                self._ledger.tenant(allotment.tenant).allot(allotment)
-                self._ledger.noteworthy.add(allotment.tenant)
+                self._ledger.allot(allotment)
                 statuses.append(Status.OK)
             else:
                 statuses.append(Status.INVALID)

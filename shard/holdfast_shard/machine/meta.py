@@ -188,7 +188,8 @@ class MetaMachine(Envelope):
         return {"held": 0, "waiters": 0, "sessions": 0, "clients": 0, "slots": 0}
 
 
-def _shared_out(record: MetaRecord, tenancy: Tenancy) -> tuple[list[int], dict[int, Quotas]]:
-    """The groups, and the tenants whose totals are split over them; the operator takes no locks."""
+def _shared_out(record: MetaRecord, tenancy: Tenancy) -> tuple[list[int], dict[int, Quotas], int]:
+    """The groups, the tenants whose totals are split over them, and the next tenant's number; the operator takes no
+    locks."""
     quotas = {number: tenant.quotas for number, tenant in tenancy.tenants.items() if number != OPERATOR}
-    return [entry.group for entry in record.groups if entry.group != META_GROUP], quotas
+    return [entry.group for entry in record.groups if entry.group != META_GROUP], quotas, tenancy.next_number

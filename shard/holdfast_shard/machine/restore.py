@@ -86,6 +86,8 @@ class _Import:
             tenant = ledger.tenant(told.allotment.tenant)
             tenant.allot(told.allotment)
             tenant.last_token, tenant.last_client = told.last_token, told.last_client
+            if tenant.is_gone:
+                ledger.watch_gone(tenant, told.seen)
 
     def _client(self, row: ClientRow) -> None:
         client = Client(row.number, self._ledger.tenant(row.tenant), row.seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Final
 
-from holdfast.wire.frames import Allotment, Mode
+from holdfast.wire.frames import GONE, Allotment, Mode
 from holdfast.wire.limits import CLIENT_IDLE_MS, METADATA_BYTES_MAX, TTL_MS_MAX, WAITERS_PER_LOCK_MAX
 
 from .timers import Bucket, Key
@@ -18,6 +18,7 @@ KIND_WAITER: Final = 1
 KIND_HOLD: Final = 2
 KIND_CLOSING: Final = 3
 KIND_CLIENT: Final = 4
+KIND_TENANT: Final = 5
 
 EXCLUSIVE, SHARED, PERMITS, CACHE = (int(mode) for mode in (Mode.EXCLUSIVE, Mode.SHARED, Mode.PERMITS, Mode.CACHE))
 
@@ -33,8 +34,8 @@ class Tenant:
     counted, also before its row is gone; cache holds never are."""
 
     __slots__ = (
-        "held", "held_max", "last_client", "last_token", "metadata_max", "number", "refused", "sessions",
-        "sessions_max", "ttl_max", "version", "waiters", "waiters_max", "waiters_per_lock",
+        "bucket", "clients", "held", "held_max", "last_client", "last_token", "metadata_max", "number", "refused",
+        "seen", "sessions", "sessions_max", "ttl_max", "version", "waiters", "waiters_max", "waiters_per_lock",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -44,6 +45,13 @@ class Tenant:
         others; the same of the next."""
         self.last_client = 0
         self.held = self.waiters = self.sessions = 0
+        self.clients = 0
+        """Rows of clients. Invariant: when there are none, nothing else is left: a client outlives what it had, and a
+        lock delay is shorter than that."""
+        self.seen = 0
+        """Of one that is gone: when it was told so, or had clients last."""
+        self.bucket: Bucket | None = None
+        """Timed only when it is gone."""
         self.version = 0
         self.held_max = self.waiters_max = self.sessions_max = 0
         self.waiters_per_lock = WAITERS_PER_LOCK_MAX
@@ -63,6 +71,14 @@ class Tenant:
         self.waiters_per_lock = min(allotment.waiters_per_lock, WAITERS_PER_LOCK_MAX)
         self.ttl_max = min(allotment.ttl_ms, TTL_MS_MAX)
         self.metadata_max = min(allotment.metadata_bytes, METADATA_BYTES_MAX)
+
+    @property
+    def is_gone(self) -> bool:
+        """Deleted: it gets nothing any more, and its row goes when nothing is left of it."""
+        return self.version == GONE
+
+    def due_key(self) -> Key:
+        return (self.seen + CLIENT_IDLE_MS, KIND_TENANT, self.number, 0, 0, "")
 
     @property
     def allotment(self) -> Allotment:

@@ -24,6 +24,7 @@ class TenantRow(Row):
     allotment: Allotment
     last_token: int
     last_client: int
+    seen: int
 
 
 class DyingRow(Row):

@@ -66,7 +66,9 @@ class UseReporter:
         for group in self._groups.values():
             if group.leads():
                 group.machine.take_noteworthy()
-                self._report(group, group.machine.tenant_numbers(), began)
+                numbers = group.machine.tenant_numbers()
+                self._report(group, numbers, began)
+                group.keep(numbers)
         if self._listened:
             self._arm(max(SCAN_S, (self._now() - began) / SCAN_SHARE))
 
@@ -101,6 +103,12 @@ class _Group:
 
     def forget(self) -> None:
         self._told.clear()
+
+    def keep(self, tenants: list[int]) -> None:
+        """These are all that there are: nothing is remembered of others, which are gone."""
+        if len(self._told) > len(tenants):
+            self._told = {number: self._told[number] for number in tenants if number in self._told}
+            self._wishes = {number: self._wishes[number] for number in tenants if number in self._wishes}
 
     def leads(self) -> bool:
         """Only of a leader that has applied all that was committed before it: others know too little."""
