@@ -10,13 +10,14 @@ from typing import Any
 from holdfast import clock
 from holdfast.absence import AbsenceCache
 from holdfast.core import belief
-from holdfast.core.batch import NOBODY, Batch
+from holdfast.core.batch import NOBODY, Batch, fail
 from holdfast.core.client import ClientCore
 from holdfast.core.group import GroupClient
 from holdfast.core.hold import Hold
 from holdfast.core.lane import Lane
 from holdfast.core.lease import Lease
 from holdfast.core.plain_lease import PlainLease
+from holdfast.core.release import Release
 from holdfast.core.state import State
 from holdfast.core.write_lane import WriteLane
 from holdfast.errors import HoldfastError, LockTimeout
@@ -192,10 +193,10 @@ def _leaves_its_ticket(self: Hold) -> None:
         _GIVE_UP(self)
 
 
-def _forgets_a_release_without_an_answer(self: Hold, kind: int, error: HoldfastError) -> None:
-    if kind == Kind.RELEASE:
-        self.state = State.IDLE
-    _FAILED(self, kind, error)
+def _forgets_a_release_without_an_answer(self: Release, kind: int, error: HoldfastError) -> None:
+    fail(self._waiter, error)
+    self._waiter = None
+    self._hold.state = State.IDLE
 
 
 def _keeps_a_grant_that_came_too_late(self: GroupClient, name: str, token: int) -> None:
@@ -212,7 +213,7 @@ def _never_gives_up(self: Lane, now_ms: float) -> None:
     """Whoever waits for an answer waits for ever."""
 
 
-_GIVE_UP, _FAILED = Hold.give_up, Hold.failed
+_GIVE_UP = Hold.give_up
 
 
 def _keeps_what_it_lost(self: Hold, reason: Reason, text: str = "") -> None:
@@ -327,7 +328,7 @@ MUTANTS = (
     ),
     Mutant(
         "a release refused is not tried again", Promise.NOTHING_LEFT,
-        patch(Hold, "failed", _forgets_a_release_without_an_answer), (_EXCHANGE, _SIMULATION),
+        patch(Release, "failed", _forgets_a_release_without_an_answer), (_EXCHANGE, _SIMULATION),
     ),
     Mutant(
         "a forgotten client believes what it had", Promise.ONE_HOLDER,

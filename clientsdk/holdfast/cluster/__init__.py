@@ -6,8 +6,9 @@ The one place that starts servers: for ``holdfast up``, tests and benchmarks. Se
 
 from __future__ import annotations
 
+from .forming import ClusterError, Shape
 from .guardian_client import Guardian
-from .local import ClusterError, LocalCluster, Shape
+from .local import LocalCluster
 from .server_process import ServerProcess
 from .status import ClusterStatus, GroupStatus, NodeStatus, fetch_status
 

@@ -2,71 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
 import shutil
 import signal
-import socket
 import ssl
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from holdfast.address import Address
 from holdfast.wire.errors import HoldfastError
-from holdfast.wire.hiding import shown
 from holdfast.wire.tls import CA_VARIABLE
 
+from .forming import ClusterError, Known, Shape, cluster_of, formed, free_ports, opened
 from .guardian_client import Guardian
 from .server_process import ServerFailed, ServerProcess
 from .status import ClusterStatus, fetch_status
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
-PORTS = range(20_000, 32_000)
-"""Below the range from which systems take ports for outgoing connections, so that a stopped node's stays free."""
-
-FORM_TIMEOUT_S = 30.0
 ROUTER = "router"
-
-
-class ClusterError(Exception):
-    """The local cluster cannot be had; the message says why and what to do. ``port_taken``: another listens there."""
-
-    def __init__(self, message: str, *, port_taken: bool = False) -> None:
-        super().__init__(message)
-        self.port_taken = port_taken
-
-
-class Shape(msgspec.Struct, frozen=True):
-    """How many nodes, lock groups, and replicas of each lock group."""
-
-    nodes: int = 3
-    groups: int = 2
-    replicas: int = 3
-
-
-class _Local(msgspec.Struct):
-    """``local.json`` of the directory: what only the one who formed the cluster knows."""
-
-    api_key: str
-    operator_key: str
-    shape: Shape
-    formation: str = "formation.json"
-
-    def __repr__(self) -> str:
-        return shown(self, "api_key", "operator_key")
-
-
-class _Formed(msgspec.Struct):
-    cluster: str
 
 
 class LocalCluster:
@@ -100,7 +56,7 @@ class LocalCluster:
         self._guardian: Guardian | None = None
         self._nodes: dict[int, ServerProcess] = {}
         self._router: ServerProcess | None = None
-        self._local: _Local | None = None
+        self._known: Known | None = None
 
     # What others need to know.
 
@@ -183,7 +139,7 @@ class LocalCluster:
         """
         deadline = time.monotonic() + timeout_s
         try:
-            self._local = self._open() or self._form()
+            self._known = opened(self.directory, self._shape) or self._form()
             if self._tls:
                 self._certify()
             self._guardian = Guardian()
@@ -280,7 +236,7 @@ class LocalCluster:
 
     def node_addresses(self, count: int) -> list[str]:
         """Where the nodes of a new cluster will listen. May be overridden, to put nodes elsewhere on this machine."""
-        return [f"127.0.0.1:{port}" for port in _free_ports(count)]
+        return [f"127.0.0.1:{port}" for port in free_ports(count)]
 
     def node_prefix(self, number: int) -> list[str]:
         """What goes before a node's command line; must become the node (exec). May be overridden."""
@@ -294,9 +250,13 @@ class LocalCluster:
         """What goes on a router's command line besides. May be overridden."""
         return []
 
-    def _formed(self) -> _Local:
-        assert self._local is not None, "the cluster was never started"
-        return self._local
+    def _formed(self) -> Known:
+        assert self._known is not None, "the cluster was never started"
+        return self._known
+
+    def _form(self) -> Known:
+        shape = self._shape or Shape()
+        return formed(self.directory, shape, self.node_addresses(shape.nodes))
 
     def _processes(self) -> list[ServerProcess]:
         return [*([self._router] if self._router is not None else []), *self._nodes.values()]
@@ -332,71 +292,10 @@ class LocalCluster:
         except ImportError:
             raise ClusterError("TLS needs cryptography: pip install 'holdfast[server]'") from None
         try:
-            cluster = msgspec.json.decode(self.formation.read_bytes(), type=_Formed).cluster
+            cluster = cluster_of(self.formation)
             make_certificates(self._certificates, cluster, range(1, self.shape.nodes + 1), hosts=[self._host])
         except (OSError, AuthorityUnusable) as error:
             raise ClusterError(f"cannot make certificates: {error}") from None
 
     def _log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"
-
-    def _open(self) -> _Local | None:
-        path = self.directory / "local.json"
-        try:
-            local = msgspec.json.decode(path.read_bytes(), type=_Local)
-        except FileNotFoundError:
-            if (self.directory / "formation.json").exists():
-                raise ClusterError(
-                    f"{self.directory} holds a cluster, but not one that 'holdfast up' made ({path.name} is missing): "
-                    "run its processes with 'holdfast node' and 'holdfast router'; or, if 'holdfast up' was cut short "
-                    "while it formed the cluster, empty the directory"
-                ) from None
-            return None
-        except (OSError, msgspec.DecodeError) as error:
-            raise ClusterError(f"cannot read {path}: {error}") from None
-        if self._shape is not None and self._shape != local.shape:
-            raise ClusterError(
-                f"{self.directory} holds a cluster of {_say(local.shape)}, not of {_say(self._shape)}; "
-                "leave the numbers out, or choose another directory"
-            )
-        return local
-
-    def _form(self) -> _Local:
-        shape = self._shape or Shape()
-        addresses = ",".join(self.node_addresses(shape.nodes))
-        command = [sys.executable, "-m", "holdfast_shard", "form", "--nodes", addresses]
-        command += ["--groups", str(shape.groups), "--replicas", str(shape.replicas), "--out", str(self.directory)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=FORM_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
-        )
-        if done.returncode != 0:
-            raise ClusterError(done.stderr.strip() or f"forming the cluster ended with code {done.returncode}")
-        said = json.loads(done.stdout)
-        local = _Local(said["api_key"], said["operator_key"], shape)
-        part = self.directory / "local.json.part"
-        with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(local))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.directory / "local.json")
-        return local
-
-
-def _say(shape: Shape) -> str:
-    return f"{shape.nodes} nodes, {shape.groups} groups, {shape.replicas} replicas"
-
-
-def _free_ports(count: int) -> list[int]:
-    found: list[int] = []
-    choices = random.SystemRandom().sample(PORTS, len(PORTS))
-    for port in choices:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise ClusterError(f"fewer than {count} of the ports {PORTS.start} to {PORTS.stop} are free")

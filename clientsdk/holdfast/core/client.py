@@ -20,8 +20,8 @@ from holdfast.wire.tenants import OPERATOR
 from .batch import Waiter, fail, settle
 from .group import GroupClient
 from .hold import Hold
-from .lane import Receiver
 from .lease import Lease
+from .post import Receiver
 from .retry_pace import RetryPace
 from .watch import Watch
 from .wheel import Wheel

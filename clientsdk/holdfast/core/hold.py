@@ -6,8 +6,6 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import msgspec
-
 from holdfast.errors import (
     ClientClosed,
     HoldfastError,
@@ -18,13 +16,15 @@ from holdfast.errors import (
     Throttled,
     Unavailable,
 )
-from holdfast.wire.frames import Kind, Options, Reason, Status, TicketRow
+from holdfast.wire.frames import Kind, Options, Reason, Status
 from holdfast.wire.limits import WAIT_MS_MAX
 
-from .batch import RETRY_MS_MAX, Batch, Waiter, fail, settle
+from .batch import Batch, Waiter, fail, settle
+from .inquiry import Inquiry
 from .lease import ELSEWHERE_MS, Lease, reason_of
 from .plain_lease import PlainLease
 from .refusals import refusal, share_pause_ms
+from .release import Release
 from .state import State
 from .wheel import UNTIMED
 
@@ -33,13 +33,8 @@ if TYPE_CHECKING:
     from .session import SessionCore
 
 ACQUIRE: Final = int(Kind.ACQUIRE)
-RELEASE: Final = int(Kind.RELEASE)
-TICKETS: Final = int(Kind.TICKETS)
 OK: Final = int(Status.OK)
 QUEUED: Final = int(Status.QUEUED)
-LEASE_ENDED: Final = int(Status.LEASE_ENDED)
-MOVED: Final = int(Status.MOVED)
-UNREGISTERED: Final = int(Status.UNREGISTERED)
 
 TICKET_GRACE_MS: Final = 500.0
 """How much longer than the service we wait for a ticket's end, should the word of it be lost."""
@@ -55,9 +50,9 @@ class Hold:
     belief in its lease."""
 
     __slots__ = (
-        "_asking", "_at", "_batch", "_out_of_share", "_release_until_ms", "_release_waiter", "_wait_until_ms",
-        "_waiter", "bucket", "core", "group", "lease", "listener", "name", "options", "reason", "renews", "seq",
-        "session", "state", "text", "token", "ttl_ms", "wait_ms",
+        "_asking", "_at", "_batch", "_out_of_share", "_wait_until_ms", "_waiter", "bucket", "core", "group", "lease",
+        "listener", "name", "options", "reason", "renews", "seq", "session", "state", "text", "token", "ttl_ms",
+        "wait_ms",
     )  # fmt: skip
 
     def __init__(
@@ -92,7 +87,6 @@ class Hold:
         self._batch: Batch | None = None
         """The acquire under way: whose answer we wait for."""
         self._waiter: Waiter | None = None
-        self._release_waiter: Waiter | None = None
 
     # Asking.
 
@@ -182,29 +176,25 @@ class Hold:
     def answered(
         self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
     ) -> None:
-        if kind == ACQUIRE:
-            assert self.state == State.ASKED, "what is given up hears no more of it"
-            self._batch = None
-            self.seq = seq
-            if status == OK:
-                if self.session is None:
-                    self.lease = PlainLease(self, seq, sent_ms, deadline_ms)
-                self._held(token)
-            elif status == QUEUED:
-                self._queued(seq, sent_ms, deadline_ms)
-            elif status in (MOVED, UNREGISTERED):
-                self.core.after(ELSEWHERE_MS if status == MOVED else 0.0, partial(self._ask_later, self._asking))
-            else:
-                self._refused(status, detail)
-            if self.group.has_early:
-                self.group.replay(seq)
-        elif kind == RELEASE:
-            self._released(status)
-        elif kind == TICKETS:
-            self._ticket(status, detail)
+        """What the group says of the acquire."""
+        assert self.state == State.ASKED, "what is given up hears no more of it"
+        self._batch = None
+        self.seq = seq
+        if status == OK:
+            if self.session is None:
+                self.lease = PlainLease(self, seq, sent_ms, deadline_ms)
+            self._held(token)
+        elif status == QUEUED:
+            self._queued(seq, sent_ms, deadline_ms)
+        elif status in (Status.MOVED, Status.UNREGISTERED):
+            self.core.after(ELSEWHERE_MS if status == Status.MOVED else 0.0, partial(self._ask_later, self._asking))
+        else:
+            self._refused(status, detail)
+        if self.group.has_early:
+            self.group.replay(seq)
 
     def _refused(self, status: int, detail: Any) -> None:
-        if status == LEASE_ENDED and self.lease is not None:
+        if status == Status.LEASE_ENDED and self.lease is not None:
             self.lease.end(*reason_of(detail))
         if self.state == State.ASKED and not self._ask_for_a_share(status):
             self.refuse(refusal(status, detail, self.name, self.wait_s))
@@ -235,19 +225,11 @@ class Hold:
             waiter.set_result(None)
 
     def failed(self, kind: int, error: HoldfastError) -> None:
-        if kind == ACQUIRE:
-            if not isinstance(error, Rejected):
-                self._fail(Unavailable(f"lock {self.name!r} was not had, and what was asked is taken back: {error}"))
-            else:
-                self._batch = None
-                self.refuse(error)
-        elif kind == RELEASE:
-            fail(self._release_waiter, error)
-            self._release_waiter = None
-            if isinstance(error, Rejected):
-                self.core.after(RETRY_MS_MAX, self._release_again)
-        elif kind == TICKETS and self.state == State.WAITING:
-            self.core.after(RETRY_MS_MAX, self._ask_ticket_again)
+        if not isinstance(error, Rejected):
+            self._fail(Unavailable(f"lock {self.name!r} was not had, and what was asked is taken back: {error}"))
+        else:
+            self._batch = None
+            self.refuse(error)
 
     # Tickets.
 
@@ -294,29 +276,9 @@ class Hold:
             self.state = State.ASKED
             self.ask_again()
 
-    def _ticket(self, status: int, detail: Any) -> None:
-        """What the group says of our ticket."""
-        if self.state == State.WAITING and status == MOVED:
-            self.core.after(ELSEWHERE_MS, self._ask_ticket_again)
-        if self.state != State.WAITING or status != OK:
-            return
-        row = msgspec.convert(detail, TicketRow)
-        if row.seq != self.seq or row.status == QUEUED:
-            return
-        if row.status == OK:
-            self.granted(row.token)
-            if row.reason:
-                self.lose(Reason(row.reason))
-        else:
-            self.ticket_ended(Reason(row.reason))
-
     def ask_ticket(self) -> None:
         """Ask what has become of the ticket."""
-        self.group.reads.call(self, TICKETS, self.name, self.lease_number, self.seq)
-
-    def _ask_ticket_again(self) -> None:
-        if self.state == State.WAITING and not self.core.closed:
-            self.ask_ticket()
+        Inquiry(self)
 
     def wait_over(self) -> None:
         """Nobody has told us what became of the ticket, and its time is over."""
@@ -430,24 +392,11 @@ class Hold:
         assert self.state == State.HELD
         assert self.lease is not None
         self.state = State.RELEASING
-        self._release_until_ms = self.lease.until_ms
-        self._release_waiter = waiter
+        until_ms = self.lease.until_ms
         self._leave()
-        self.group.writes.call(self, RELEASE, self.name, 0, self.token)
+        Release(self, until_ms, waiter)
 
-    def _release_again(self) -> None:
-        if self.state == State.RELEASING:
-            if self.core.closed or self.core.clock() >= self._release_until_ms:
-                self._released(OK)
-            else:
-                self.group.writes.call(self, RELEASE, self.name, 0, self.token)
-
-    def _released(self, status: int) -> None:
-        if status == MOVED:
-            self.group = self.core.group_of(self.name)
-            self.core.after(ELSEWHERE_MS, self._release_again)
-            return
-        if self.state == State.RELEASING:
-            self.state = State.IDLE
-        waiter, self._release_waiter = self._release_waiter, None
-        settle(waiter)
+    def released(self) -> None:
+        """It has been let go, or nobody can believe in it any more."""
+        assert self.state == State.RELEASING
+        self.state = State.IDLE

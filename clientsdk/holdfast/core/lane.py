@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from math import inf
-from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -20,7 +19,7 @@ from holdfast.wire.limits import DEADLINE_MS_MAX
 from holdfast.wire.messages import Msg, Refusal, Request
 
 from .batch import NOBODY, RETRY_MS_MAX, Batch, Caller
-from .retry_pace import RetryPace
+from .post import Post
 
 SECTIONS_IN_FLIGHT_MAX: Final = 2
 """One on its way and one being answered: more would only cut the same operations into smaller sections."""
@@ -49,29 +48,6 @@ _FATAL: Final = frozenset(
 _FOR_OTHERS: Final = frozenset({Code.OVERLOADED, Code.UNAVAILABLE})
 """Refusals that may be of a part of the section only."""
 _ELSEWHERE: Final = frozenset({Code.MOVED, Code.NO_SUCH_GROUP})
-
-
-class Receiver(Protocol):
-    """Who gets the answer to a request."""
-
-    def answered(self, request: int, body: bytes) -> None: ...
-    def refused(self, request: int, refusal: Refusal) -> None: ...
-
-
-class Post(Protocol):
-    """What a lane needs of the client it belongs to."""
-
-    rng: Random
-    timeout_ms: float
-    connected: bool
-    trouble: str
-    """The last thing that went wrong on the way, for error messages."""
-    retries: RetryPace
-
-    def clock(self) -> float: ...
-    def wake(self, due_ms: float) -> None: ...
-    def flush_soon(self) -> None: ...
-    def transmit(self, receiver: Receiver, kind: int, group: int, body: bytes) -> int: ...
 
 
 class Lane:

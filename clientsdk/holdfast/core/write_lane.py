@@ -11,7 +11,8 @@ from holdfast.wire.limits import ANSWERS_PER_CLIENT_MAX
 from holdfast.wire.messages import Msg
 
 from .batch import Batch
-from .lane import Lane, Post
+from .lane import Lane
+from .post import Post
 
 _UNREGISTERED = int(Status.UNREGISTERED)
 
