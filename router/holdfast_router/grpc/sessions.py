@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-import msgspec
-
 from holdfast.clock import boottime_ms
 from holdfast.errors import InvalidArgument, OutcomeUnknown, Overloaded, Unavailable
 from holdfast.v1 import sessions_pb2 as pb
@@ -62,6 +60,8 @@ class SessionService:
         first = await anext(messages, None)
         if first is None:
             raise InvalidArgument("the first message of Attach says which session")
+        # A stream may be opened long before anything is said on it.
+        caller = caller.heard()
         if first.session:
             session = await self._operations.keep_session(caller, translation.keep_session(first.session))
         else:
@@ -112,7 +112,7 @@ class _Attached:
         if message.session not in ("", self._session):
             raise InvalidArgument("a stream keeps one session alive: open another stream for another")
         self._number = message.number
-        self._caller = msgspec.structs.replace(self._caller, arrived_ms=boottime_ms())
+        self._caller = self._caller.heard()
 
     async def _keep(self) -> bool:
         """Whether it was extended. What may pass is waited out, for as long as the session may still live."""

@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from holdfast.clock import boottime_ms
 from holdfast.wire.errors import Forbidden
 from holdfast.wire.tenants import KeyRole, Principal
 
@@ -26,6 +27,11 @@ class Caller(Struct, frozen=True):
     @property
     def tenant(self) -> int:
         return self.principal.tenant
+
+    def heard(self) -> Caller:
+        """The same caller, whose request has come only now: of what comes in pieces the last one counts, for nobody can
+        have taken a later moment for that of sending."""
+        return replace(self, arrived_ms=boottime_ms())
 
     def part(self, at: int) -> Caller:
         """The same caller for one operation of a batch, whose copies are told from those of the others."""
