@@ -52,7 +52,7 @@ class Application:
         self._operations = operations
         self._ready = ready
         self._metrics = metrics
-        self._first_answers = FirstAnswers(asyncio.get_running_loop().time)
+        self._first_answers = FirstAnswers()
         self._under_way: dict[asyncio.Task[Any], str] = {}
         """Requests, with the id of the API key that each came with."""
         self._ended: dict[asyncio.Task[Any], HoldfastError] = {}
@@ -190,6 +190,7 @@ class Application:
     async def _answered(self, endpoint: Endpoint, request: Request, caller: Caller) -> Response:
         try:
             asked = await reading.typed(endpoint, request)
+            caller = caller.heard()
             key = request.headers.get("idempotency-key") if endpoint.changes else None
             if key is not None:
                 answer, age_ms = await self._once(endpoint, caller, key, asked)
@@ -201,10 +202,9 @@ class Application:
             return await responses.on_http_exception(request, error)
 
     async def _once(self, endpoint: Endpoint, caller: Caller, key: str, asked: Struct) -> tuple[Struct, float]:
-        request = request_id(caller.principal, key)
-        mine = msgspec.structs.replace(caller, request=request)
+        mine = msgspec.structs.replace(caller, request=request_id(caller.principal, key))
         return await self._first_answers.once(
-            request, caller.principal.key, endpoint.id, asked, lambda: endpoint.carry_out(self._operations, mine, asked)
+            mine, endpoint.id, asked, lambda: endpoint.carry_out(self._operations, mine, asked)
         )
 
     async def _carry_out(self, endpoint: Endpoint, request: Request, caller: Caller, asked: Struct) -> Struct:

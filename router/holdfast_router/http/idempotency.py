@@ -8,64 +8,82 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from holdfast.errors import HoldfastError
-from holdfast.wire.errors import InvalidArgument
+from holdfast.wire.errors import InvalidArgument, Overloaded
 from holdfast.wire.limits import REQUEST_ID_BYTES
 from holdfast.wire.tenants import Principal
 
 from ..directory import Gone
+from ..operations import Caller
 from ..operations.cancelling import uncancel
 from ..operations.problems import IdempotencyConflict, problem_of
+from .batches import BatchAnswer
 
-KEPT_S: Final = 600.0
+KEPT_MS: Final = 600_000.0
 KEPT_MAX: Final = 100_000
+"""Of all tenants; who has none kept may still have one beyond."""
+KEPT_PER_TENANT_MAX: Final = 10_000
+"""The oldest makes room: no tenant's answers are forgotten for those of another."""
+UNDER_WAY_PER_TENANT_MAX: Final = 4_096
+"""They go on when their callers have hung up, and so are counted apart from requests."""
+BUSY_RETRY_MS: Final = 1000
 KEY_CHARS_MAX: Final = 255
 
 
 class _Entry:
-    __slots__ = ("ended", "fingerprint", "key", "since", "task")
+    __slots__ = ("arrived_ms", "ended", "fingerprint", "key", "task", "tenant")
 
-    def __init__(self, fingerprint: bytes, key: str, since: float, task: asyncio.Task[Struct]) -> None:
+    def __init__(self, caller: Caller, fingerprint: bytes, task: asyncio.Task[Struct]) -> None:
+        self.tenant = caller.tenant
+        self.key = caller.principal.key
+        self.arrived_ms = caller.arrived_ms
+        self.fingerprint = fingerprint
+        self.task = task
         self.ended: HoldfastError | None = None
         """Why it was told to end before it had an answer."""
-        self.fingerprint = fingerprint
-        self.key = key
-        self.since = since
-        self.task = task
+
+
+class _OfTenant:
+    """Invariant: an entry is under way, or stands in ``answered``, oldest answer first."""
+
+    __slots__ = ("answered", "under_way")
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.answered: OrderedDict[bytes, None] = OrderedDict()
 
 
 class FirstAnswers:
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """``clock``: seconds, monotonic."""
-        self._clock = clock
+    def __init__(self) -> None:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
-        """Oldest first."""
+        """In the order in which they came."""
+        self._tenants: dict[int, _OfTenant] = {}
 
     async def once(
-        self, request: bytes, key: str, operation: str, asked: Struct, carry_out: Callable[[], Awaitable[Struct]]
+        self, caller: Caller, operation: str, asked: Struct, carry_out: Callable[[], Awaitable[Struct]]
     ) -> tuple[Struct, float]:
-        """The answer, and how many milliseconds ago its request came, 0 for the first. What was refused for the moment
-        only is not kept. ``key``: id of the API key that ``request`` was made with. Raises
-        :class:`IdempotencyConflict` for a ``request`` that was another, and what ended its key meanwhile."""
-        self._forget_old()
+        """The answer to ``caller.request``, and how many milliseconds before this copy the first one came; 0 for the
+        first. What was refused for the moment only is not kept. Raises :class:`IdempotencyConflict` for a key that
+        another request had, :class:`Overloaded` when the tenant has too many under way, and what ended the API key
+        meanwhile."""
+        self._forget_old(caller.arrived_ms)
         fingerprint = blake2b(operation.encode() + b"\0" + msgspec.msgpack.encode(asked), digest_size=16).digest()
-        entry = self._entries.get(request)
-        now = self._clock()
+        entry = self._entries.get(caller.request)
         if entry is None:
-            task = asyncio.ensure_future(_awaited(carry_out))
-            entry = self._entries[request] = _Entry(fingerprint, key, now, task)
-            task.add_done_callback(lambda done: self._ended(request, done))
+            entry = self._begin(caller, fingerprint, carry_out)
         elif entry.fingerprint != fingerprint:
             raise IdempotencyConflict("this Idempotency-Key was used for another request: take a new one for this")
         # Whoever began it may have gone: whoever comes again still gets the answer.
+        age_ms = caller.arrived_ms - entry.arrived_ms
         try:
-            return await asyncio.shield(entry.task), 1000 * (now - entry.since)
+            return await asyncio.shield(entry.task), age_ms
         except asyncio.CancelledError:
             if entry.ended is None:
                 raise
@@ -73,7 +91,21 @@ class FirstAnswers:
         await asyncio.wait((entry.task,))
         if entry.task.cancelled():
             raise entry.ended
-        return entry.task.result(), 1000 * (now - entry.since)
+        return entry.task.result(), age_ms
+
+    def _begin(self, caller: Caller, fingerprint: bytes, carry_out: Callable[[], Awaitable[Struct]]) -> _Entry:
+        mine = self._tenants.setdefault(caller.tenant, _OfTenant())
+        if mine.under_way >= UNDER_WAY_PER_TENANT_MAX:
+            text = f"{UNDER_WAY_PER_TENANT_MAX} requests with an Idempotency-Key are under way for this tenant"
+            raise Overloaded(text, BUSY_RETRY_MS)
+        if mine.answered and (len(mine.answered) >= KEPT_PER_TENANT_MAX or len(self._entries) >= KEPT_MAX):
+            self._forget(next(iter(mine.answered)))
+            mine = self._tenants.setdefault(caller.tenant, mine)
+        mine.under_way += 1
+        task = asyncio.ensure_future(_awaited(carry_out))
+        entry = self._entries[caller.request] = _Entry(caller, fingerprint, task)
+        task.add_done_callback(partial(self._ended, caller.request, mine))
+        return entry
 
     def key_gone(self, gone: Gone) -> None:
         """End what is under way under these API keys; whoever waits for its answer is told why."""
@@ -82,19 +114,28 @@ class FirstAnswers:
                 entry.ended = gone[entry.key]
                 entry.task.cancel()
 
-    def _ended(self, request: bytes, task: asyncio.Task[Struct]) -> None:
+    def _ended(self, request: bytes, mine: _OfTenant, task: asyncio.Task[Struct]) -> None:
+        mine.under_way -= 1
+        mine.answered[request] = None
         error = None if task.cancelled() else task.exception()
         passing = isinstance(error, HoldfastError) and problem_of(error).http in (429, 503, 504)
         if task.cancelled() or passing or (error is not None and not isinstance(error, HoldfastError)):
-            self._entries.pop(request, None)
+            self._forget(request)
 
-    def _forget_old(self) -> None:
-        entries, now = self._entries, self._clock()
-        while entries:
-            first = next(iter(entries.values()))
-            if not first.task.done() or (now - first.since < KEPT_S and len(entries) < KEPT_MAX):
+    def _forget(self, request: bytes) -> None:
+        """One that is answered."""
+        tenant = self._entries.pop(request).tenant
+        mine = self._tenants[tenant]
+        del mine.answered[request]
+        if not mine.answered and not mine.under_way:
+            del self._tenants[tenant]
+
+    def _forget_old(self, now_ms: float) -> None:
+        while self._entries:
+            request, first = next(iter(self._entries.items()))
+            if now_ms - first.arrived_ms < KEPT_MS or request not in self._tenants[first.tenant].answered:
                 return
-            entries.popitem(last=False)
+            self._forget(request)
 
     def close(self) -> None:
         for entry in self._entries.values():
@@ -115,6 +156,19 @@ def request_id(principal: Principal, key: str) -> bytes:
 
 def aged(answer: Struct, age_ms: float) -> Struct:
     """An answer given before, as it is to be understood by who asks now: what expires does so sooner."""
-    if age_ms and hasattr(answer, "expires_in_ms"):
-        return msgspec.structs.replace(answer, expires_in_ms=max(int(answer.expires_in_ms - age_ms), 0))
+    if isinstance(answer, BatchAnswer):
+        results = [msgspec.structs.replace(one, result=_sooner(one.result, age_ms)) for one in answer.results]
+        return BatchAnswer(results=results)
+    if hasattr(answer, "expires_in_ms"):
+        return msgspec.structs.replace(answer, expires_in_ms=_left(answer.expires_in_ms, age_ms))
     return answer
+
+
+def _sooner(result: dict[str, Any] | UnsetType, age_ms: float) -> dict[str, Any] | UnsetType:
+    if isinstance(result, UnsetType) or "expires_in_ms" not in result:
+        return result
+    return {**result, "expires_in_ms": _left(result["expires_in_ms"], age_ms)}
+
+
+def _left(expires_in_ms: int, age_ms: float) -> int:
+    return max(int(expires_in_ms - age_ms), 0)
