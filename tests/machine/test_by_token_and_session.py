@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.wire.frames import EventKind, Kind, Options, Reason, Status
+from holdfast_shard.machine import Lock
 from tests.machine.driver import Answer, Client, Cluster
 
 S, T, R = b"s" * 16, b"t" * 16, b"r" * 16
@@ -161,6 +162,37 @@ def test_what_is_being_taken_away_is_not_handed_over(one: Client, two: Client) -
     token = two.acquire("a", session=S).token
     one.op(Kind.FORCE, "a")
     assert hand_over(two, "a", token).status == Status.CHANGED
+
+
+def test_what_is_being_taken_away_from_its_session_is_not_promised_for_longer(
+    cluster: Cluster, one: Client, two: Client
+) -> None:
+    """Whoever asks again to hand over what was handed over is told no more than the session was."""
+    lease = one.open(S, ttl=10_000)
+    token = two.acquire("a", session=S).token
+    hand_over(two, "a", token)
+    one.op(Kind.FORCE, "a")
+    cluster.pass_time(4000)
+    one.keepalive(lease)
+    again = hand_over(two, "a", token)
+    assert (again.status, again.deadline) == (Status.CHANGED, 6000)
+
+
+def test_who_watches_sees_under_which_session_a_lock_is_held(cluster: Cluster, one: Client, two: Client) -> None:
+    one.open(S)
+    token = two.acquire("a", session=S).token
+    seen: list[str] = []
+    cluster.machine.observe(Notes(seen))
+    hand_over(two, "a", token)
+    assert seen == ["a"]
+
+
+class Notes:
+    def __init__(self, seen: list[str]) -> None:
+        self._seen = seen
+
+    def touched(self, lock: Lock) -> None:
+        self._seen.append(lock.name)
 
 
 # Request ids.

@@ -27,7 +27,8 @@ def look(machine: LockMachine, name: str) -> tuple[Any, ...]:
     """A name without what runs by itself."""
     view: LockView = machine.view(1, slot_of(1, name), name, ReadBudget())
     holders = [
-        (row.token, row.mode, row.permits, row.metadata, row.why, row.leaving, row.count) for row in view.holders
+        (row.token, row.mode, row.permits, row.session, row.metadata, row.why, row.leaving, row.count)
+        for row in view.holders
     ]
     return (view.capacity, view.waiters, view.closed_ms > 0, view.held, holders)
 
@@ -51,6 +52,7 @@ STEPS = st.lists(
                 "end",
                 "end another's",
                 "keepalive",
+                "hand over",
                 "time",
             ]
         ),
@@ -72,6 +74,9 @@ def step(clients: list[Client], what: str, who: int, name: str, number: int, tok
             return
         case "release":
             client.op(Kind.RELEASE, name, token=token)
+            return
+        case "hand over":
+            client.op(Kind.RENEW, name, token=token, options=Options(session=bytes([1 + number % 3]) * 16))
             return
         case "cancel":
             client.op(Kind.CANCEL, name, token=1 + number % max(client.seq, 1))

@@ -317,6 +317,7 @@ class Ledger:
         session.deadline = max(session.deadline, lease.deadline)
         session.attach(hold)
         session.change += 1
+        self.show(hold.lock)
 
     def free(self, hold: Hold, reason: int) -> None:
         """End a hold; the lock is not yet passed on."""

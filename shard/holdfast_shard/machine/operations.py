@@ -186,11 +186,12 @@ class Operations:
         session = ledger.session(client.tenant, session_id)
         if session is None or session.doomed:
             return lease_ended(client, 0, session)
-        if hold.lease is not session:
-            if hold.lease.session:
-                return invalid("another session holds it")
-            if hold.taken is not None:
-                return (CHANGED, 0, hold.taken.until - ledger.clock, [hold.taken.reason, hold.taken.text])
+        mine = hold.lease is session
+        if hold.lease.session and not mine:
+            return invalid("another session holds it")
+        if hold.taken is not None:
+            return (CHANGED, 0, hold.taken.until - ledger.clock, [hold.taken.reason, hold.taken.text])
+        if not mine:
             if session.size() >= LOCKS_PER_SESSION_MAX:
                 return refused(Status.TOO_MANY_LOCKS, LOCKS_PER_SESSION_MAX)
             ledger.hand_over(hold, session)
