@@ -136,9 +136,10 @@ def _check_prefix(prefix: str, section: Section) -> None:
     for at, name in enumerate(section.names):
         if not name.startswith(prefix) and (name or kinds[at] == Kind.LIST):
             raise Forbidden(f"this key is for names that begin with {prefix!r}")
-    if Kind.SESSIONS in kinds or any(_ends_anothers(kinds, at, options) for at, options in section.options.items()):
+    if Kind.SESSIONS in kinds or any(_is_of_session(kinds, at, options) for at, options in section.options.items()):
         raise Forbidden(f"sessions may hold more than what this key, for names that begin with {prefix!r}, may see")
 
 
-def _ends_anothers(kinds: bytes, at: int, options: Options) -> bool:
-    return bool(options.session) and 0 <= at < len(kinds) and kinds[at] == Kind.END
+def _is_of_session(kinds: bytes, at: int, options: Options) -> bool:
+    """Whether it ends another's session, or looks into one."""
+    return bool(options.session) and 0 <= at < len(kinds) and kinds[at] in (Kind.END, Kind.HOLDS)

@@ -177,6 +177,12 @@ async def test_a_session_holds_and_ends(api: Api, sdk: holdfast.Client, name: st
     assert (await sdk.get(name)).holders[0].session == created.id
     kept = await api.sessions("KeepAlive", spb.KeepAliveRequest(session=created.session))
     assert 0 < kept.expires_in.seconds < 20
+    assert [(lock.name, lock.token) for lock in kept.held.locks] == [(name, grant.token)]
+    same = await api.sessions("KeepAlive", spb.KeepAliveRequest(session=created.session, seen=kept.seen))
+    assert (same.seen, same.HasField("held")) == (kept.seen, False)
+    await api.locks("ForceRelease", pb.ForceReleaseRequest(name=name))
+    lost = await api.sessions("KeepAlive", spb.KeepAliveRequest(session=created.session, seen=kept.seen))
+    assert (lost.HasField("held"), len(lost.held.locks)) == (True, 0)
     parts = (await api.sessions("ListSessions", spb.ListSessionsRequest())).parts
     mine = [part for part in parts if part.id == created.id]
     assert sum(part.held for part in mine) == 1
@@ -216,7 +222,15 @@ async def test_a_session_is_attached_again_and_ended_through_its_stream(
     grant = await api.acquire(name, session=created.session)
     stream = api.attach()
     await stream.write(spb.AttachRequest(session=created.session))
-    assert (await stream.read()).session == created.session
+    attached = await stream.read()
+    assert attached.session == created.session
+    assert [lock.name for lock in attached.held.locks] == [name]
+    await stream.write(spb.AttachRequest(number=1))
+    assert not (await stream.read()).HasField("held")
+    await api.locks("ForceRelease", pb.ForceReleaseRequest(name=name))
+    await stream.write(spb.AttachRequest(number=2))
+    lost = await stream.read()
+    assert (lost.number, lost.HasField("held"), len(lost.held.locks)) == (2, True, 0)
     await stream.write(spb.AttachRequest(end=True))
     assert await stream.read() is grpc.aio.EOF
     assert not await api.held(grant)

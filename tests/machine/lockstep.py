@@ -317,6 +317,7 @@ class World:
             op.token = back_in(tokens, step.back)
         elif step.kind == Kind.HOLDS:
             op.lease = back_in(caller.leases, step.back)
+            op.options = Options(session=SESSIONS[step.name % 3] if step.limit else b"")
         elif step.kind == Kind.TICKETS:
             op.token = max(caller.seq - step.back, 0)
             op.lease = 0 if step.limit else back_in(caller.sessions, 0)

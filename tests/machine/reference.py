@@ -229,15 +229,15 @@ class Reference(Book):
             session = self.session(client.tenant, by_id)
             if session is None or session.doomed:
                 return self._ended(client, 0, session)
-            if lease is session:
+            if lease is session and not hold.taken:
                 return (Status.OK, hold.token, session.deadline - self.clock, None)
-            if not lease.session and not hold.taken:
+            if lease is not session and not lease.session and not hold.taken:
                 hold.lease, hold.seq = session, 0
                 session.deadline = max(session.deadline, lease.deadline)
                 self.bury(lease)
                 session.change += 1
                 return (Status.OK, hold.token, session.deadline - self.clock, None)
-        if lease.session:
+        if lease.session and not (by_id and lease.session == by_id):
             return INVALID
         if hold.taken:
             return (Status.CHANGED, 0, hold.taken[1] - self.clock, [hold.taken[0], hold.taken_text])
@@ -260,7 +260,7 @@ class Reference(Book):
         if hold.count > 1:
             hold.count -= 1
             return DONE
-        if hold.lease.client is not client:
+        if hold.lease.client is not client or hold.seq == 0:
             self.lose(hold, Reason.RELEASED)
         self.free(hold, Reason.RELEASED)
         self.pass_on(name)

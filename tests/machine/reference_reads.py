@@ -6,7 +6,7 @@ from holdfast.wire.frames import Kind, Mode, Reason, Section, Status
 from holdfast.wire.limits import ENDED_REASON_MS, LIST_PAGE_MAX
 from holdfast.wire.names import slot_of
 from tests.machine.reference import Answer, Asked, Reference, operations_of
-from tests.machine.reference_rows import Client, Hold, Name
+from tests.machine.reference_rows import Client, Hold, Lease, Name
 
 NO_SUCH: Answer = (Status.INVALID, 0, 0, None)
 
@@ -33,9 +33,14 @@ class Reads:
                 return self._list(tenant, asked)
             case Kind.SESSIONS:
                 return self._sessions(tenant, asked)
+            case Kind.HOLDS if asked.options.session:
+                return (Status.OK, 0, 0, self._held(self._book.session(tenant, asked.options.session), []))
         if client is None:
             return (Status.UNREGISTERED, 0, 0, None)
-        return (Status.OK, 0, 0, self._held(client, asked) if asked.kind == Kind.HOLDS else self._ticket(client, asked))
+        if asked.kind == Kind.TICKETS:
+            return (Status.OK, 0, 0, self._ticket(client, asked))
+        known = [row for row in client.ended if row[1] == asked.lease]
+        return (Status.OK, 0, 0, self._held(self._book.lease(client, asked.lease), known))
 
     def _holders(self, name: Name) -> list[Hold]:
         return self._book.holders(name)
@@ -85,12 +90,12 @@ class Reads:
         ]  # fmt: skip
         return (Status.OK, 0, 0, [rows, found[limit - 1].session.hex() if len(found) > limit else ""])
 
-    def _held(self, client: Client, asked: Asked) -> list[object]:
+    def _held(self, lease: Lease | None, known: list[tuple[int, int, int, str]]) -> list[object]:
+        """``known``: why it ended, when it has."""
         book = self._book
-        lease = book.lease(client, asked.lease)
         if lease is None:
-            known = next((row for row in client.ended if row[1] == asked.lease), (0, 0, Reason.RELEASED, ""))
-            return [0, int(known[2]), [], [], [], known[3]]
+            reason, text = (int(known[0][2]), known[0][3]) if known else (int(Reason.RELEASED), "")
+            return [0, reason, [], [], [], text]
         held = [
             [hold.name[1], hold.token, hold.seq, book.ends(hold) - hold.asked, self._holder(hold)[10]]
             for hold in book.holds_of(lease)

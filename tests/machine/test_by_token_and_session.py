@@ -128,6 +128,21 @@ def test_the_sessions_owner_learns_of_what_was_handed_over(one: Client, two: Cli
     assert [row[:3] for row in held] == [["a", token, 0]]
 
 
+def test_whoever_has_its_id_sees_what_a_session_holds(one: Client, two: Client, other: Client) -> None:
+    lease = one.open(S)
+    token = two.acquire("a", session=S).token
+    hand_over(two, "a", token)
+    own = one.acquire("b", lease=lease).token
+    seen = two.look(Kind.HOLDS, options=Options(session=S)).detail
+    assert (seen[0], [row[:2] for row in seen[2]]) == (1, [["a", token], ["b", own]])
+    assert seen == one.holds(lease)
+    two.op(Kind.RELEASE, "b", token=own)
+    one.op(Kind.RELEASE, "a", token=token)
+    assert two.look(Kind.HOLDS, options=Options(session=S)).detail[0] == 3, "who opened it may act for many"
+    for client, session in ((other, S), (two, T)):
+        assert client.look(Kind.HOLDS, options=Options(session=session)).detail[1] == Reason.RELEASED
+
+
 def test_a_session_gets_no_name_twice_and_nothing_of_anothers(one: Client, two: Client) -> None:
     one.open(S)
     one.open(T)

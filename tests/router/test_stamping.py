@@ -134,6 +134,8 @@ def test_a_prefix_is_asked_of_every_name_and_of_what_lists() -> None:
     assert refused(narrow, Kind.LIST, "")
     assert refused(narrow, Kind.SESSIONS, "")
     assert refused(narrow, Kind.END, "", Options(session=bytes(16)))
+    assert refused(narrow, Kind.HOLDS, "", Options(session=bytes(16)))
+    assert not refused(narrow, Kind.HOLDS, "")
     assert not refused(narrow, Kind.END, "")
     assert not refused(narrow, Kind.HOLDS, "")
 

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from holdfast.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -28,16 +29,22 @@ class CreateResponse(_message.Message):
     def __init__(self, session: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., id: _Optional[str] = ...) -> None: ...
 
 class KeepAliveRequest(_message.Message):
-    __slots__ = ("session",)
+    __slots__ = ("session", "seen")
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     session: str
-    def __init__(self, session: _Optional[str] = ...) -> None: ...
+    seen: str
+    def __init__(self, session: _Optional[str] = ..., seen: _Optional[str] = ...) -> None: ...
 
 class KeepAliveResponse(_message.Message):
-    __slots__ = ("expires_in",)
+    __slots__ = ("expires_in", "seen", "held")
     EXPIRES_IN_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     expires_in: _duration_pb2.Duration
-    def __init__(self, expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    seen: str
+    held: _types_pb2.HeldLocks
+    def __init__(self, expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., seen: _Optional[str] = ..., held: _Optional[_Union[_types_pb2.HeldLocks, _Mapping]] = ...) -> None: ...
 
 class AttachRequest(_message.Message):
     __slots__ = ("session", "ttl", "metadata", "number", "end")
@@ -54,14 +61,16 @@ class AttachRequest(_message.Message):
     def __init__(self, session: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., metadata: _Optional[str] = ..., number: _Optional[int] = ..., end: _Optional[bool] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
-    __slots__ = ("session", "expires_in", "number")
+    __slots__ = ("session", "expires_in", "number", "held")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_IN_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     session: str
     expires_in: _duration_pb2.Duration
     number: int
-    def __init__(self, session: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
+    held: _types_pb2.HeldLocks
+    def __init__(self, session: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., number: _Optional[int] = ..., held: _Optional[_Union[_types_pb2.HeldLocks, _Mapping]] = ...) -> None: ...
 
 class EndRequest(_message.Message):
     __slots__ = ("session",)
@@ -90,21 +99,19 @@ class ListSessionsResponse(_message.Message):
     def __init__(self, parts: _Optional[_Iterable[_Union[SessionPart, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SessionPart(_message.Message):
-    __slots__ = ("session", "group", "ttl", "remaining", "held", "waiting", "metadata", "id")
-    SESSION_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("id", "group", "ttl", "remaining", "held", "waiting", "metadata")
+    ID_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     REMAINING_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
-    ID_FIELD_NUMBER: _ClassVar[int]
-    session: str
+    id: str
     group: int
     ttl: _duration_pb2.Duration
     remaining: _duration_pb2.Duration
     held: int
     waiting: int
     metadata: bytes
-    id: str
-    def __init__(self, session: _Optional[str] = ..., group: _Optional[int] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., remaining: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., held: _Optional[int] = ..., waiting: _Optional[int] = ..., metadata: _Optional[bytes] = ..., id: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., group: _Optional[int] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., remaining: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., held: _Optional[int] = ..., waiting: _Optional[int] = ..., metadata: _Optional[bytes] = ...) -> None: ...

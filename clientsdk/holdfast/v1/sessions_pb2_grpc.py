@@ -74,7 +74,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def KeepAlive(self, request, context):
-        """Extend a session's lease. NOT_FOUND with reason SESSION_LOST when it has ended.
+        """Extend a session's lease, and with it what is held through it, as far as it is still held: see `held` of the
+        response. NOT_FOUND with reason SESSION_LOST when it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,23 +25,27 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17holdfast/v1/types.proto\x12\x0bholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\"u\n\x05Grant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x0f\n\x07lock_id\x18\x03 \x01(\t\x12-\n\nexpires_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07session\x18\x05 \x01(\t\"8\n\x08GrantRef\x12\x0f\n\x07lock_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\x04\"\x93\x02\n\x06Holder\x12\r\n\x05token\x18\x01 \x01(\x04\x12#\n\x04mode\x18\x02 \x01(\x0e\x32\x15.holdfast.v1.LockMode\x12\x0f\n\x07permits\x18\x03 \x01(\r\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x10\n\x08metadata\x18\x05 \x01(\x0c\x12+\n\x08held_for\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tremaining\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03why\x18\x08 \x01(\t\x12\'\n\x07leaving\x18\t \x01(\x0e\x32\x16.holdfast.v1.EndReason\x12\r\n\x05\x63ount\x18\n \x01(\r\"\xa2\x01\n\x04Lock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\r\x12\x0f\n\x07waiters\x18\x03 \x01(\r\x12$\n\x07holders\x18\x04 \x03(\x0b\x32\x13.holdfast.v1.Holder\x12\x14\n\x0cholder_count\x18\x05 \x01(\r\x12-\n\nclosed_for\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration*k\n\x08LockMode\x12\x19\n\x15LOCK_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13LOCK_MODE_EXCLUSIVE\x10\x01\x12\x14\n\x10LOCK_MODE_SHARED\x10\x02\x12\x15\n\x11LOCK_MODE_PERMITS\x10\x03*\xf0\x01\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45ND_REASON_RELEASED\x10\x01\x12\x16\n\x12\x45ND_REASON_EXPIRED\x10\x02\x12\x15\n\x11\x45ND_REASON_STOLEN\x10\x03\x12\x15\n\x11\x45ND_REASON_FORCED\x10\x04\x12\x1c\n\x18\x45ND_REASON_SESSION_ENDED\x10\x05\x12\x18\n\x14\x45ND_REASON_CANCELLED\x10\x06\x12\x18\n\x14\x45ND_REASON_TIMED_OUT\x10\x07\x12\x16\n\x12\x45ND_REASON_REFUSED\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17holdfast/v1/types.proto\x12\x0bholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\"u\n\x05Grant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x0f\n\x07lock_id\x18\x03 \x01(\t\x12-\n\nexpires_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07session\x18\x05 \x01(\t\"\'\n\x08HeldLock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x04\"1\n\tHeldLocks\x12$\n\x05locks\x18\x01 \x03(\x0b\x32\x15.holdfast.v1.HeldLock\"8\n\x08GrantRef\x12\x0f\n\x07lock_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\x04\"\x93\x02\n\x06Holder\x12\r\n\x05token\x18\x01 \x01(\x04\x12#\n\x04mode\x18\x02 \x01(\x0e\x32\x15.holdfast.v1.LockMode\x12\x0f\n\x07permits\x18\x03 \x01(\r\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x10\n\x08metadata\x18\x05 \x01(\x0c\x12+\n\x08held_for\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tremaining\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03why\x18\x08 \x01(\t\x12\'\n\x07leaving\x18\t \x01(\x0e\x32\x16.holdfast.v1.EndReason\x12\r\n\x05\x63ount\x18\n \x01(\r\"\xa2\x01\n\x04Lock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\r\x12\x0f\n\x07waiters\x18\x03 \x01(\r\x12$\n\x07holders\x18\x04 \x03(\x0b\x32\x13.holdfast.v1.Holder\x12\x14\n\x0cholder_count\x18\x05 \x01(\r\x12-\n\nclosed_for\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration*k\n\x08LockMode\x12\x19\n\x15LOCK_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13LOCK_MODE_EXCLUSIVE\x10\x01\x12\x14\n\x10LOCK_MODE_SHARED\x10\x02\x12\x15\n\x11LOCK_MODE_PERMITS\x10\x03*\xf0\x01\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45ND_REASON_RELEASED\x10\x01\x12\x16\n\x12\x45ND_REASON_EXPIRED\x10\x02\x12\x15\n\x11\x45ND_REASON_STOLEN\x10\x03\x12\x15\n\x11\x45ND_REASON_FORCED\x10\x04\x12\x1c\n\x18\x45ND_REASON_SESSION_ENDED\x10\x05\x12\x18\n\x14\x45ND_REASON_CANCELLED\x10\x06\x12\x18\n\x14\x45ND_REASON_TIMED_OUT\x10\x07\x12\x16\n\x12\x45ND_REASON_REFUSED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'holdfast.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOCKMODE']._serialized_start=692
-  _globals['_LOCKMODE']._serialized_end=799
-  _globals['_ENDREASON']._serialized_start=802
-  _globals['_ENDREASON']._serialized_end=1042
+  _globals['_LOCKMODE']._serialized_start=784
+  _globals['_LOCKMODE']._serialized_end=891
+  _globals['_ENDREASON']._serialized_start=894
+  _globals['_ENDREASON']._serialized_end=1134
   _globals['_GRANT']._serialized_start=72
   _globals['_GRANT']._serialized_end=189
-  _globals['_GRANTREF']._serialized_start=191
-  _globals['_GRANTREF']._serialized_end=247
-  _globals['_HOLDER']._serialized_start=250
-  _globals['_HOLDER']._serialized_end=525
-  _globals['_LOCK']._serialized_start=528
-  _globals['_LOCK']._serialized_end=690
+  _globals['_HELDLOCK']._serialized_start=191
+  _globals['_HELDLOCK']._serialized_end=230
+  _globals['_HELDLOCKS']._serialized_start=232
+  _globals['_HELDLOCKS']._serialized_end=281
+  _globals['_GRANTREF']._serialized_start=283
+  _globals['_GRANTREF']._serialized_end=339
+  _globals['_HOLDER']._serialized_start=342
+  _globals['_HOLDER']._serialized_end=617
+  _globals['_LOCK']._serialized_start=620
+  _globals['_LOCK']._serialized_end=782
 # @@protoc_insertion_point(module_scope)

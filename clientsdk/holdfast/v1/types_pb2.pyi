@@ -56,6 +56,20 @@ class Grant(_message.Message):
     session: str
     def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ..., lock_id: _Optional[str] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., session: _Optional[str] = ...) -> None: ...
 
+class HeldLock(_message.Message):
+    __slots__ = ("name", "token")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    token: int
+    def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ...) -> None: ...
+
+class HeldLocks(_message.Message):
+    __slots__ = ("locks",)
+    LOCKS_FIELD_NUMBER: _ClassVar[int]
+    locks: _containers.RepeatedCompositeFieldContainer[HeldLock]
+    def __init__(self, locks: _Optional[_Iterable[_Union[HeldLock, _Mapping]]] = ...) -> None: ...
+
 class GrantRef(_message.Message):
     __slots__ = ("lock_id", "name", "token")
     LOCK_ID_FIELD_NUMBER: _ClassVar[int]

@@ -9,10 +9,11 @@ from typing import Any, Final
 from holdfast.clock import boottime_ms
 from holdfast.errors import InvalidArgument, OutcomeUnknown, Overloaded, Unavailable
 from holdfast.v1 import sessions_pb2 as pb
+from holdfast.v1.types_pb2 import HeldLocks
 from holdfast.wire.errors import Throttled
 
 from ..operations import Caller, Operations
-from ..operations.requests import SessionGrant
+from ..operations.requests import SessionGrant, SessionKept
 from . import translation
 from .statuses import duration_of
 
@@ -42,8 +43,9 @@ class SessionService:
         return pb.CreateResponse(session=session.session, id=session.id, expires_in=duration_of(session.expires_in_ms))
 
     async def keep_alive(self, caller: Caller, message: pb.KeepAliveRequest) -> pb.KeepAliveResponse:
-        session = await self._operations.keep_session(caller, translation.keep_session(message.session))
-        return pb.KeepAliveResponse(expires_in=duration_of(session.expires_in_ms))
+        kept = await self._operations.keep_session(caller, translation.keep_session(message.session, message.seen))
+        expires_in = duration_of(kept.expires_in_ms)
+        return pb.KeepAliveResponse(expires_in=expires_in, seen=kept.seen, held=translation.held_of(kept))
 
     async def end(self, caller: Caller, message: pb.EndRequest) -> pb.EndResponse:
         await self._operations.end_session(caller, translation.end_session(message.session))
@@ -63,7 +65,8 @@ class SessionService:
         # A stream may be opened long before anything is said on it.
         caller = caller.heard()
         if first.session:
-            session = await self._operations.keep_session(caller, translation.keep_session(first.session))
+            asked = translation.keep_session(first.session)
+            session: SessionGrant = await self._operations.keep_session(caller, asked)
         else:
             session = await self._operations.create_session(caller, translation.create_session(first))
         attached = _Attached(self._operations, caller, session, first.number)
@@ -82,10 +85,22 @@ class _Attached:
         self._pause_s = session.ttl_ms / 1000 / RENEWALS_PER_TTL
         self._number = number
         self._until_ms = caller.arrived_ms + session.expires_in_ms
+        self._seen = ""
+        self._held: HeldLocks | None = None
+        """What the next response has to tell."""
+        if isinstance(session, SessionKept):
+            self._note(session)
+
+    def _note(self, kept: SessionKept) -> None:
+        self._seen = kept.seen
+        held = translation.held_of(kept)
+        if held is not None:
+            self._held = held
 
     def _response(self) -> pb.AttachResponse:
         expires_in = duration_of(self._caller.expires_in_ms(self._until_ms))
-        return pb.AttachResponse(session=self._session, expires_in=expires_in, number=self._number)
+        held, self._held = self._held, None
+        return pb.AttachResponse(session=self._session, expires_in=expires_in, number=self._number, held=held)
 
     async def responses(self, messages: AsyncIterator[pb.AttachRequest]) -> AsyncIterator[pb.AttachResponse]:
         yield self._response()
@@ -117,10 +132,12 @@ class _Attached:
     async def _keep(self) -> bool:
         """Whether it was extended. What may pass is waited out, for as long as the session may still live."""
         try:
-            kept = await self._operations.keep_session(self._caller, translation.keep_session(self._session))
+            asked = translation.keep_session(self._session, self._seen)
+            kept = await self._operations.keep_session(self._caller, asked)
         except (Unavailable, OutcomeUnknown, Overloaded, Throttled):
             if boottime_ms() >= self._until_ms:
                 raise
             return False
         self._until_ms = self._caller.arrived_ms + kept.expires_in_ms
+        self._note(kept)
         return True

@@ -156,8 +156,8 @@ def create_session(message: spb.CreateRequest | spb.AttachRequest) -> op.CreateS
     return checked(op.CreateSession, ttl_ms=ttl_ms, metadata=message.metadata)
 
 
-def keep_session(session: str) -> op.KeepSession:
-    return checked(op.KeepSession, session=session)
+def keep_session(session: str, seen: str = "") -> op.KeepSession:
+    return checked(op.KeepSession, session=session, seen=seen)
 
 
 def end_session(session: str) -> op.EndSession:
@@ -211,9 +211,14 @@ def _bytes_of(text: str, encoded: str) -> bytes:
     return base64.b64decode(encoded) if encoded else text.encode()
 
 
+def held_of(kept: op.SessionKept) -> tpb.HeldLocks | None:
+    if isinstance(kept.locks, msgspec.UnsetType):
+        return None
+    return tpb.HeldLocks(locks=[tpb.HeldLock(name=lock.name, token=lock.token) for lock in kept.locks])
+
+
 def part_of(state: op.SessionState) -> spb.SessionPart:
     return spb.SessionPart(
-        session=state.session,
         id=state.id,
         group=state.group,
         ttl=duration_of(state.ttl_ms),

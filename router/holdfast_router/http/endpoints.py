@@ -34,10 +34,6 @@ ALWAYS: Final[tuple[Error, ...]] = (
 )
 
 
-class Nothing(ask.Asked, frozen=True, kw_only=True):
-    """No fields."""
-
-
 class OfToken(ask.Asked, frozen=True, kw_only=True):
     """The grant that is meant, by its fencing token."""
 
@@ -183,7 +179,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint(
         "keepSession", "POST", "/v1/sessions/{session}/keepalive", "Extend a session by its TTL", ask.KeepSession,
-        ask.SessionGrant, Operations.keep_session, body=Nothing, errors=(errors.SessionLost,), told=_SESSION,
+        ask.SessionKept, Operations.keep_session, body=ask.KeepSessionOptions, errors=(errors.SessionLost,),
+        example={"seen": "1:3,2:0"}, told={**_SESSION, "seen": "1:4,2:0", "locks": [_HELD]},
     ),
     Endpoint(
         "endSession", "DELETE", "/v1/sessions/{session}", "End a session, and let go of all it holds", ask.EndSession,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from holdfast.wire.limits import (
     LIST_PAGE_MAX,
@@ -206,7 +206,16 @@ class CreateSession(Asked, frozen=True, kw_only=True):
     metadata: Metadata = ""
 
 
-class KeepSession(Asked, frozen=True, kw_only=True):
+class KeepSessionOptions(Asked, frozen=True, kw_only=True):
+    """What is known of a session already."""
+
+    seen: Annotated[
+        str,
+        Meta(max_length=16_384, description="`seen` of the answer before: locks that are the same are left out."),
+    ] = ""
+
+
+class KeepSession(KeepSessionOptions, frozen=True, kw_only=True):
     """Extend a session by its TTL, with all that is held through it."""
 
     session: SessionText
@@ -232,11 +241,25 @@ class SessionGrant(Told, frozen=True, kw_only=True):
     expires_in_ms: Annotated[int, Meta(ge=0, description="Counted from when the request was sent.")]
 
 
+class HeldLock(Told, frozen=True, kw_only=True):
+    name: str
+    token: int
+
+
+class SessionKept(SessionGrant, frozen=True, kw_only=True):
+    """A session that goes on. A lock that was held through it and is not among ``locks`` is lost, or being taken away:
+    it is not to be believed in any more."""
+
+    seen: Annotated[str, Meta(description="Opaque: stands for what is held; pass it to the next keepalive.")]
+    locks: Annotated[
+        list[HeldLock], Meta(description="All that is held through it; left out when nothing changed since `seen`.")
+    ] | UnsetType = UNSET  # fmt: skip
+
+
 class SessionState(Told, frozen=True, kw_only=True):
     """A session's part in one shard group."""
 
-    session: str
-    id: str
+    id: Annotated[str, Meta(description="By which administrators end it.")]
     group: int
     ttl_ms: int
     remaining_ms: int

@@ -50,13 +50,14 @@ from .requests import (
     Renew,
     Renewed,
     SessionGrant,
+    SessionKept,
     SessionList,
     Watch,
 )
 from .sessions import SessionOperations
 from .turnstile import Gate, Turnstile
 
-Result = Grant | Renewed | Done | LockState | Checked | SessionGrant
+Result = Grant | Renewed | Done | LockState | Checked | SessionKept
 
 Note = Callable[[Principal, str, str, str, str], Awaitable[Callable[[str], object]]]
 """(who, from where, action, target, reason) -> what to call with how it ended."""
@@ -142,7 +143,7 @@ class Operations:
     async def create_session(self, caller: Caller, asked: CreateSession) -> SessionGrant:
         return await self._admitted(caller, asked, self._sessions.create)
 
-    async def keep_session(self, caller: Caller, asked: KeepSession) -> SessionGrant:
+    async def keep_session(self, caller: Caller, asked: KeepSession) -> SessionKept:
         return await self._admitted(caller, asked, self._sessions.keep)
 
     async def end_session(self, caller: Caller, asked: EndSession) -> Done:

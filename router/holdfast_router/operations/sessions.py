@@ -7,7 +7,11 @@ had not come there yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from holdfast.arguments import metadata_of
 from holdfast.core.batch import NOBODY
@@ -16,16 +20,28 @@ from holdfast.core.group import GroupClient
 from holdfast.core.lease import reason_of
 from holdfast.core.refusals import refusal
 from holdfast.errors import HoldfastError, InvalidArgument, OutcomeUnknown, SessionLost
-from holdfast.wire.frames import Kind, Options, SessionPage, SessionView, Status
-from holdfast.wire.limits import SESSION_ID_BYTES
+from holdfast.wire.frames import HoldsView, Kind, Options, Reason, SessionPage, Status
+from holdfast.wire.limits import SESSION_ID_BYTES, TOKEN_MAX
 from holdfast.wire.tenants import KeyRole
 
 from .callers import Caller
 from .leases import Answer, ask
 from .opaque import CURSOR, SESSION, Cursor, Seals, SessionKey
 from .paging import gather_page
-from .requests import CreateSession, Done, EndSession, KeepSession, ListSessions, SessionGrant, SessionList
+from .requests import (
+    CreateSession,
+    Done,
+    EndSession,
+    HeldLock,
+    KeepSession,
+    ListSessions,
+    SessionGrant,
+    SessionKept,
+    SessionList,
+)
 from .views import session_state
+
+T = TypeVar("T")
 
 
 class SessionOperations:
@@ -62,19 +78,28 @@ class SessionOperations:
         for group in core.all_groups():
             group.writes.call(NOBODY, int(Kind.END), options=Options(session=number, now=True))
 
-    async def keep(self, caller: Caller, asked: KeepSession) -> SessionGrant:
+    async def keep(self, caller: Caller, asked: KeepSession) -> SessionKept:
         """Raises ``SessionLost`` when its part in any group is over."""
         caller.need(KeyRole.LOCKS)
-        session = self._opened(caller, asked.session)
+        known = _changes_of(asked.seen)
+        key = self._opened(caller, asked.session)
         core = self._core_of(caller.tenant)
-        answers = await _everywhere(core, Kind.KEEPALIVE, Options(session=session.session), session.ttl_ms)
-        for answer in answers:
-            if answer.status not in (Status.OK, Status.CHANGED):
-                raise _why_over(answer)
-        until_ms = min(answer.until_ms for answer in answers)
-        expires_in_ms = caller.expires_in_ms(until_ms)
-        return SessionGrant(
-            session=asked.session, id=session.session.hex(), ttl_ms=session.ttl_ms, expires_in_ms=expires_in_ms
+        parts = await _all_of(_keep(core, group, key, known.get(group.number, 0)) for group in core.all_groups())
+        locks: list[HeldLock] | UnsetType = UNSET
+        if not asked.seen or any(part.changed for part in parts):
+            views = dict(await _all_of(_holds(core, group, key) for group in core.all_groups()))
+            known = {number: view.change for number, view in views.items()}
+            held = [row for view in views.values() for row in view.held if not row.leaving]
+            prefix = caller.principal.prefix
+            locks = [HeldLock(name=row.name, token=row.token) for row in held if row.name.startswith(prefix)]
+        return SessionKept(
+            session=asked.session,
+            id=key.session.hex(),
+            ttl_ms=key.ttl_ms,
+            # Of what was told before the locks were looked at: what was lost since ends no sooner than that.
+            expires_in_ms=caller.expires_in_ms(min(part.until_ms for part in parts)),
+            seen=_seen(known),
+            locks=locks,
         )
 
     async def end(self, caller: Caller, asked: EndSession) -> Done:
@@ -100,35 +125,78 @@ class SessionOperations:
             self._core_of(tenant), Kind.SESSIONS, start, asked.limit, SessionPage, lambda page: page.sessions
         )
         cursor = self._seals.seal(tenant, CURSOR, following) if following is not None else ""
-        shown = [session_state(view, group, self._text(tenant, view)) for group, view in views]
-        return SessionList(sessions=shown, cursor=cursor)
-
-    def _text(self, tenant: int, view: SessionView) -> str:
-        return self._seals.seal(tenant, SESSION, SessionKey(view.session, view.ttl_ms))
+        # Never the text that stands for one: whoever has that uses and ends the session as its own.
+        return SessionList(sessions=[session_state(view, group) for group, view in views], cursor=cursor)
 
     def _opened(self, caller: Caller, text: str) -> SessionKey:
         return self._seals.open(caller.tenant, SESSION, text, SessionKey)
 
 
+class _Kept(Struct, frozen=True):
+    until_ms: float
+    changed: bool
+    """Whether it holds something else than was known."""
+
+
+async def _keep(core: ClientCore, group: GroupClient, key: SessionKey, change: int) -> _Kept:
+    options = Options(session=key.session)
+    answer = await ask(core, Kind.KEEPALIVE, "", change, options, group=group, ttl_ms=key.ttl_ms)
+    if answer.status not in (Status.OK, Status.CHANGED):
+        raise _why_over(answer)
+    return _Kept(answer.until_ms, answer.status == Status.CHANGED)
+
+
+async def _holds(core: ClientCore, group: GroupClient, key: SessionKey) -> tuple[int, HoldsView]:
+    answer = await ask(core, Kind.HOLDS, options=Options(session=key.session), group=group)
+    if answer.status != Status.OK:
+        raise refusal(answer.status, answer.detail, "", None)
+    view = msgspec.convert(answer.detail, HoldsView)
+    if view.ended:
+        raise SessionLost(Reason(view.ended), (), view.text)
+    return group.number, view
+
+
+def _seen(changes: dict[int, int]) -> str:
+    return ",".join(f"{group}:{change}" for group, change in sorted(changes.items()))
+
+
+def _changes_of(seen: str) -> dict[int, int]:
+    """Change number by group."""
+    pairs = [part.partition(":") for part in seen.split(",")] if seen else []
+    if not all(number.isascii() and number.isdecimal() for group, _, change in pairs for number in (group, change)):
+        raise InvalidArgument("seen is passed exactly as it came")
+    return {int(group): min(int(change), TOKEN_MAX) for group, _, change in pairs}
+
+
 async def _everywhere(core: ClientCore, kind: Kind, options: Options, ttl_ms: int) -> list[Answer]:
     """The answers of all groups. Raises the first error, once all have ended; of an END that some group carried out,
     :class:`OutcomeUnknown`."""
-    asked = [_ask(core, kind, options, group, ttl_ms) for group in core.all_groups()]
-    ended = await asyncio.gather(*asked, return_exceptions=True)
+    groups = core.all_groups()
+    ended = await asyncio.gather(
+        *(ask(core, kind, options=options, group=group, ttl_ms=ttl_ms) for group in groups), return_exceptions=True
+    )
     for error in ended:
         if isinstance(error, HoldfastError) and kind == Kind.END and any(map(_is_ok, ended)):
             raise OutcomeUnknown(f"it was ended in some groups, and may go on in others: {error}; ask again")
-        if isinstance(error, BaseException):
-            raise error
-    return [answer for answer in ended if isinstance(answer, Answer)]
+    return _unless_failed(ended)
+
+
+async def _all_of(asked: Iterable[Awaitable[T]]) -> list[T]:
+    """Their results. Raises the first error, once all have ended."""
+    return _unless_failed(await asyncio.gather(*asked, return_exceptions=True))
+
+
+def _unless_failed(ended: list[T | BaseException]) -> list[T]:
+    found: list[T] = []
+    for result in ended:
+        if isinstance(result, BaseException):
+            raise result
+        found.append(result)
+    return found
 
 
 def _is_ok(answer: Answer | BaseException) -> bool:
     return isinstance(answer, Answer) and answer.status == Status.OK
-
-
-async def _ask(core: ClientCore, kind: Kind, options: Options, group: GroupClient, ttl_ms: int) -> Answer:
-    return await ask(core, kind, "", 0, options, group=group, ttl_ms=ttl_ms)
 
 
 def _why_over(answer: Answer) -> HoldfastError:

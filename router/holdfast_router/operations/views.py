@@ -47,10 +47,9 @@ def _holder(view: HolderView) -> Holder:
     )
 
 
-def session_state(view: SessionView, group: int, text: str) -> SessionState:
+def session_state(view: SessionView, group: int) -> SessionState:
     metadata, encoded = _metadata(view.metadata)
     return SessionState(
-        session=text,
         id=view.session.hex(),
         group=group,
         ttl_ms=view.ttl_ms,

@@ -31,7 +31,7 @@ from holdfast.wire.limits import (
 
 from .envelope import ReadBudget
 from .ledger import Ledger
-from .rows import CACHE, PERMITS, Answer, Client, Hold, Lock, Session, Tenant, Waiter
+from .rows import CACHE, PERMITS, Answer, Client, Hold, Lease, Lock, Session, Tenant, Waiter
 
 WHY = ("free", "queued", "stolen")
 ROW_BYTES = 96
@@ -64,10 +64,18 @@ class Inspection:
                 return self._list(tenant, name, options, budget)
             case Kind.SESSIONS:
                 return self._sessions(tenant, options, budget)
+            case Kind.HOLDS if options.session:
+                return (
+                    int(Status.OK),
+                    0,
+                    0,
+                    self._holds(self._ledger.session(tenant, options.session), _ENDED, budget),
+                )
             case Kind.HOLDS | Kind.TICKETS if client is None:
                 return (int(Status.UNREGISTERED), 0, 0, None)
             case Kind.HOLDS if client is not None:
-                return (int(Status.OK), 0, 0, self._holds(client, lease, budget))
+                ended = client.ended.get(lease, _ENDED)
+                return (int(Status.OK), 0, 0, self._holds(client.leases.get(lease), ended, budget))
             case Kind.TICKETS if client is not None:
                 return (int(Status.OK), 0, 0, self._ticket(client, lease, token, name))
         return (int(Status.INVALID), 0, 0, "no such read")
@@ -135,12 +143,11 @@ class Inspection:
 
     # Leases and tickets.
 
-    def _holds(self, client: Client, number: int, budget: ReadBudget) -> HoldsView:
+    def _holds(self, lease: Lease | None, ended: tuple[int, int, str], budget: ReadBudget) -> HoldsView:
+        """``ended``: when and why, if there is no such lease."""
         clock = self._ledger.clock
-        lease = client.leases.get(number)
         if lease is None:
-            _, reason, text = client.ended.get(number, (0, int(Reason.RELEASED), ""))
-            return HoldsView(0, reason, [], [], [], text)
+            return HoldsView(0, ended[1], [], [], [], ended[2])
         held = [_held(hold) for hold in lease.holds() if not self._ledger.is_over(hold)][:HOLDS_PAGE_MAX]
         lost = [
             (name, token, reason)
@@ -197,6 +204,8 @@ class Inspection:
             yield number, {"held": tenant.held, "waiters": tenant.waiters, "sessions": tenant.sessions}
 
 
+_ENDED = (0, int(Reason.RELEASED), "")
+"""Of a lease of which nothing is known any more."""
 _NO_CURSOR: Answer = (int(Status.INVALID), 0, 0, "this cursor was not given by a list")
 
 

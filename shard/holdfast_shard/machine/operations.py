@@ -226,7 +226,8 @@ class Operations:
             hold.count -= 1
             ledger.show(lock)
             return DONE
-        if hold.lease.client is not client:
+        if hold.lease.client is not client or not hold.seq:
+            # Also what was handed over to a session: whoever opened it may act for many.
             ledger.lose(hold, Reason.RELEASED)
         ledger.free(hold, Reason.RELEASED)
         ledger.pass_on(lock)
