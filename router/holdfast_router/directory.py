@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+
+import msgspec
 
 from holdfast.wire.crowd import FailedLogins
 from holdfast.wire.errors import (
@@ -22,7 +24,7 @@ from holdfast.wire.errors import (
 from holdfast.wire.frames import Kind
 from holdfast.wire.keys import DIGEST_BYTES, SALT_BYTES, SECRET_CHARS, is_secret_of, split_key
 from holdfast.wire.limits import FAILED_LOGINS_BURST
-from holdfast.wire.messages import Beat, MetaDelta, MetaRecord, with_delta
+from holdfast.wire.messages import Beat, MetaDelta, MetaRecord
 from holdfast.wire.tenants import ApiKey, KeyRole, Principal, Quotas, Tenant, TenantState
 
 META_SILENCE_S = 10.0
@@ -35,6 +37,8 @@ WITHOUT_META = bytes(
     ]
 )
 """What a stale router still takes: holders must not lose their locks because the meta group is down."""
+
+replace = msgspec.structs.replace
 
 _NOBODY = ApiKey("", "", KeyRole.READ, "", bytes(SALT_BYTES), bytes(DIGEST_BYTES), 0)
 _NOTHING = Quotas(0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -51,9 +55,11 @@ class Directory:
         self._silence_s = silence_s
         self._heard_at: float | None = None
         self.record: MetaRecord | None = None
+        """Without the tenants; its version is that of the whole."""
         self.routers = 1
         """How many routers are alive, this one included, as the meta group's leader counts them."""
         self._tenants: dict[int, Tenant] = {}
+        self._by_id: dict[str, Tenant] = {}
         self._keys: dict[str, tuple[Tenant, ApiKey]] = {}
         self._failed_logins = FailedLogins(clock)
         self._on_gone: list[Callable[[Gone], None]] = []
@@ -65,13 +71,18 @@ class Directory:
         """The whole record. Returns whether it is newer than what is known."""
         if self.record is not None and record.version <= self.record.version:
             return False
-        self._put(record)
+        before = self._tenants
+        changed = [tenant for tenant in record.tenants if before.get(tenant.number) != tenant]
+        deleted = before.keys() - {tenant.number for tenant in record.tenants}
+        self._put(replace(record, tenants=()), changed, deleted)
         return True
 
     def follow(self, delta: MetaDelta) -> bool:
         if self.record is None or not delta.base <= self.record.version < delta.version:
             return False
-        self._put(with_delta(self.record, delta))
+        said = {"nodes": delta.nodes, "groups": delta.groups, "table": delta.table}
+        others = {name: value for name, value in said.items() if value is not None}
+        self._put(replace(self.record, version=delta.version, **others), delta.changed, delta.deleted)
         return True
 
     def beat(self, beat: Beat) -> None:
@@ -79,16 +90,21 @@ class Directory:
             self._heard_at = self._clock()
             self.routers = max(beat.routers, 1)
 
-    def _put(self, record: MetaRecord) -> None:
-        before = self._keys
+    def _put(self, record: MetaRecord, changed: Collection[Tenant], deleted: Collection[int]) -> None:
+        """Costs what has changed: there may be many tenants, and every change is heard by every router."""
         self.record = record
-        self._tenants = {tenant.number: tenant for tenant in record.tenants}
-        self._keys = {key.id: (tenant, key) for tenant in record.tenants for key in tenant.keys}
-        gone = {
-            number: error
-            for number, (tenant, key) in before.items()
-            if (error := self._why_gone(number, tenant, key)) is not None
-        }
+        before: list[tuple[Tenant, ApiKey]] = []
+        for number in (*deleted, *(tenant.number for tenant in changed)):
+            known = self._tenants.pop(number, None)
+            if known is not None:
+                del self._by_id[known.id]
+                for key in known.keys:
+                    del self._keys[key.id]
+                    before.append((known, key))
+        for tenant in changed:
+            self._tenants[tenant.number] = self._by_id[tenant.id] = tenant
+            self._keys.update((key.id, (tenant, key)) for key in tenant.keys)
+        gone = {key.id: error for tenant, key in before if (error := self._why_gone(tenant, key)) is not None}
         for version, waiting in [entry for entry in self._waiting if entry[0] <= record.version]:
             self._waiting.remove((version, waiting))
             if not waiting.done():
@@ -97,8 +113,8 @@ class Directory:
             for listener in self._on_gone:
                 listener(gone)
 
-    def _why_gone(self, number: str, tenant: Tenant, key: ApiKey) -> HoldfastError | None:
-        now = self._keys.get(number)
+    def _why_gone(self, tenant: Tenant, key: ApiKey) -> HoldfastError | None:
+        now = self._keys.get(key.id)
         if now is None or now[1] != key:
             return Unauthenticated("this API key was revoked")
         if now[0].state != TenantState.ACTIVE and tenant.state == TenantState.ACTIVE:
@@ -147,7 +163,7 @@ class Directory:
 
     def named(self, text: str) -> Tenant | None:
         """By its id, as people write it."""
-        return next((tenant for tenant in self._tenants.values() if tenant.id == text), None)
+        return self._by_id.get(text)
 
     @property
     def tenants(self) -> list[Tenant]:

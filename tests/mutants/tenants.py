@@ -32,8 +32,8 @@ def _believes_itself_fresh(self: Directory, beat: Beat) -> None:
     self._heard_at = self._clock()
 
 
-def _keeps_those_of_the_suspended(self: Directory, number: str, tenant: Tenant, key: ApiKey) -> HoldfastError | None:
-    return _WHY_GONE(self, number, tenant, key) if number not in self._keys else None
+def _keeps_those_of_the_suspended(self: Directory, tenant: Tenant, key: ApiKey) -> HoldfastError | None:
+    return _WHY_GONE(self, tenant, key) if key.id not in self._keys else None
 
 
 def _numbers_anew(self: Audit, record: AuditRecord) -> None:

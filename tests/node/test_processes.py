@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Kind, Status, encode
 from holdfast.wire.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_LOOK_S, LINK_SILENT_LOOKS, PROTOCOL_VERSION
-from holdfast.wire.messages import Hello, MetaRecord, Msg, Role, decode_delta, decode_meta, decode_refusal, with_delta
+from holdfast.wire.messages import Hello, MetaRecord, Msg, Role, decode_delta, decode_meta, decode_refusal
 from holdfast.wire.stream import pack
 from holdfast_shard.consensus.records import HEADER_BYTES, MARK
 from holdfast_shard.formation import BEGUN_FILE, FRESH_FILE
@@ -321,7 +322,8 @@ async def until_meta(cluster: Cluster, node: int, address: str) -> MetaRecord:
                 record = decode_meta(body)
             elif kind == Msg.TENANTS:
                 assert record is not None
-                record = with_delta(record, decode_delta(body))
+                delta = decode_delta(body)
+                record = msgspec.structs.replace(record, version=delta.version, nodes=delta.nodes or record.nodes)
         return record
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import msgspec
 import pytest
 
 from holdfast.wire.errors import Forbidden, HoldfastError, Unauthenticated, Unavailable
 from holdfast.wire.keys import is_secret_of
-from holdfast.wire.messages import Beat, MetaDelta, delta_between, with_delta
-from holdfast.wire.tenants import ApiKey, KeyRole, Principal
+from holdfast.wire.messages import Beat, MetaDelta, MetaRecord, delta_between
+from holdfast.wire.tenants import ApiKey, KeyRole, Principal, Tenant
 from holdfast_router import directory as module
 from holdfast_router.directory import META_SILENCE_S, Directory, Gone
-from tests.tenants import OPERATOR_KEY, TENANT_KEY, key_of, key_text, meta_of, tenant_of
+from tests.tenants import OPERATOR_KEY, TENANT_KEY, TENANTS, key_of, key_text, meta_of, tenant_of
 
 
 class Clock:
@@ -100,6 +103,15 @@ def test_who_never_heard_the_leader_is_not_fresh(clock: Clock) -> None:
     assert not directory.is_fresh
 
 
+def known(directory: Directory) -> MetaRecord:
+    """All of it, as it was told."""
+    assert directory.record is not None
+    tenants = sorted(directory.tenants, key=lambda tenant: tenant.number)
+    assert {tenant.id: tenant for tenant in tenants} == directory._by_id
+    assert {key.id: (tenant, key) for tenant in tenants for key in tenant.keys} == directory._keys
+    return msgspec.structs.replace(directory.record, tenants=tuple(tenants))
+
+
 def test_deltas_of_several_nodes_lead_to_what_the_group_holds(clock: Clock) -> None:
     a, b, c = (key_of(key_text(letter)) for letter in "abc")
     records = [
@@ -113,18 +125,38 @@ def test_deltas_of_several_nodes_lead_to_what_the_group_holds(clock: Clock) -> N
         directory.adopt(records[first])
         for base in range(4):
             for to in range(base + 1, 4):
-                before = directory.record
-                assert before is not None
+                before = known(directory)
                 moved = directory.follow(delta_between(records[base], records[to]))
                 assert moved == (base + 1 <= before.version < to + 1)
-                assert directory.record == (records[to] if moved else before)
+                assert known(directory) == (records[to] if moved else before)
 
 
 def test_a_delta_has_only_what_differs() -> None:
     old, new = meta_of(), meta_of(*meta_of().tenants, tenant_of(2, version=2), version=2)
-    delta = delta_between(old, new)
-    assert delta == MetaDelta(1, 2, (tenant_of(2, version=2),))
-    assert with_delta(old, delta) == new
+    assert delta_between(old, new) == MetaDelta(1, 2, (tenant_of(2, version=2),))
+
+
+def test_a_change_costs_what_it_changes(directory: Directory) -> None:
+    """Other tenants are not looked at, however many there are."""
+
+    class Untouched(dict[int, Tenant]):
+        def __iter__(self) -> Iterator[int]:
+            raise AssertionError("all tenants are looked at")
+
+        values = items = keys = __iter__  # type: ignore[assignment]
+
+    old = meta_of(*TENANTS, *(tenant_of(number, key_of(key_text(f"many{number}"))) for number in range(2, 8)))
+    directory.adopt(msgspec.structs.replace(old, version=2))
+    directory._tenants = Untouched(directory._tenants)
+    changed = tenant_of(5, key_of(key_text("another")), version=3, name="renamed")
+    assert directory.follow(MetaDelta(2, 3, (changed,), (7,)))
+    assert directory.named("renamed") is directory.tenant(5) is changed
+    assert directory.named("tenant5") is directory.named("tenant7") is directory.tenant(7) is None
+    assert directory.authenticate(key_text("another")).tenant == 5
+    for ended in ("many5", "many7"):
+        with pytest.raises(Unauthenticated):
+            directory.authenticate(key_text(ended))
+    assert directory.authenticate(key_text("many6")).tenant == 6
 
 
 def test_keys_that_end_are_told_once_and_those_that_stay_are_not(directory: Directory) -> None:

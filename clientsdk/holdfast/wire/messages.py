@@ -200,23 +200,6 @@ def delta_between(old: MetaRecord, new: MetaRecord) -> MetaDelta:
     )
 
 
-def with_delta(record: MetaRecord, delta: MetaDelta) -> MetaRecord:
-    """The record of the delta's version; ``record`` is of its base or later."""
-    tenants = {tenant.number: tenant for tenant in record.tenants}
-    for tenant in delta.changed:
-        tenants[tenant.number] = tenant
-    for number in delta.deleted:
-        tenants.pop(number, None)
-    return MetaRecord(
-        delta.version,
-        record.cluster,
-        record.nodes if delta.nodes is None else delta.nodes,
-        record.groups if delta.groups is None else delta.groups,
-        record.table if delta.table is None else delta.table,
-        tuple(tenants[number] for number in sorted(tenants)),
-    )
-
-
 class WatchRequest(Struct, array_like=True):
     """What to watch: one name, or with ``prefix`` every name of this group that begins with it."""
 
