@@ -18,7 +18,8 @@ import msgspec
 from holdfast.wire.frames import encode
 from holdfast.wire.limits import SLOTS
 
-from .ledger import CLIENT_BUCKETS, Ledger
+from .ledger import Ledger
+from .roster import CLIENT_BUCKETS
 from .rows import Client, Hold, Lease, Lock, Session, Waiter
 from .snapshot_rows import (
     CLIENTS,
