@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import suites  # noqa: F401 - before grpc
 from .server import GrpcFront
 
 __all__ = ["GrpcFront"]
