@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -140,5 +141,5 @@ async def test_grpc_asks_for_certificates_where_sdks_have_to_show_them(secured: 
 
 async def asked(channel: grpc.aio.Channel) -> bool:
     """The health service, which needs no key."""
-    check = channel.unary_unary("/grpc.health.v1.Health/Check", HealthCheckRequest.SerializeToString)
+    check: Any = channel.unary_unary("/grpc.health.v1.Health/Check", HealthCheckRequest.SerializeToString)
     return bool(await check(HealthCheckRequest(), timeout=10))

@@ -66,14 +66,16 @@ class Service:
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **environment},
         )  # fmt: skip
         assert process.stdout is not None
-        self.address = json.loads(process.stdout.readline())["address"]
+        said = json.loads(process.stdout.readline())
+        self.address, self.http, self.grpc = said["address"], said["http"], said["grpc"]
         return process
 
     @contextmanager
     def another_router(self) -> Iterator[str]:
-        first = self.address
+        first = self.address, self.http, self.grpc
         process = self.start_router()
-        address, self.address = self.address, first
+        address = self.address
+        self.address, self.http, self.grpc = first
         try:
             yield address
         finally:

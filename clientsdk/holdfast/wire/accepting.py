@@ -15,7 +15,6 @@ from typing import Final
 
 from holdfast.wire.crowd import Crowd
 from holdfast.wire.limits import HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, TLS_HANDSHAKE_S
-from holdfast.wire.stream import Connection
 
 BACKLOG: Final = 1024
 RETRY_S: Final = 0.2
@@ -32,7 +31,7 @@ class Acceptor:
 
     def __init__(
         self,
-        connection: Callable[[], Connection],
+        connection: Callable[[], asyncio.Protocol],
         *,
         tls: Callable[[], ssl.SSLContext] | None,
         on_failed: Callable[[str, str], None],

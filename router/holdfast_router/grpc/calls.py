@@ -15,7 +15,8 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from holdfast.errors import BadMessage, HoldfastError, InvalidArgument, Unauthenticated
+from holdfast.errors import BadMessage, HoldfastError, InvalidArgument, Overloaded, Unauthenticated
+from holdfast.wire.crowd import Crowd
 
 from ..directory import Directory, Gone
 from ..operations import Caller, Operations
@@ -24,6 +25,7 @@ from .statuses import DETAILS, details_of, message_of, status_of
 
 BEARER: Final = "bearer "
 REQUEST_ID_CHARS_MAX: Final = 255
+BUSY_RETRY_MS: Final = 1000
 FIRST_MESSAGE_S: Final = 1.0
 """How long a call that is refused is kept for its first message."""
 
@@ -42,8 +44,10 @@ class _Unreadable:
 class Calls:
     """Runs the calls of all services. Those of a key that is valid no more end at once."""
 
-    def __init__(self, operations: Operations, directory: Directory) -> None:
+    def __init__(self, operations: Operations, directory: Directory, crowd: Crowd) -> None:
+        """``crowd`` counts calls under way."""
         self._operations = operations
+        self._crowd = crowd
         self._under_way: dict[str, dict[asyncio.Task[Any], None]] = {}
         self._ended: dict[asyncio.Task[Any], HoldfastError] = {}
         directory.on_gone(self._on_gone)
@@ -103,6 +107,8 @@ class Calls:
         task = asyncio.current_task()
         assert task is not None
         key = caller.principal.key
+        if not self._crowd.enter(caller.address):
+            raise Overloaded("too many calls are under way from this address", BUSY_RETRY_MS)
         self._under_way.setdefault(key, {})[task] = None
         try:
             yield
@@ -113,6 +119,7 @@ class Calls:
             uncancel()
             raise error from None
         finally:
+            self._crowd.leave(caller.address)
             self._ended.pop(task, None)
             del self._under_way[key][task]
             if not self._under_way[key]:

@@ -7,6 +7,8 @@ from typing import Final
 
 import grpc
 
+from holdfast.wire.crowd import Crowd
+from holdfast.wire.limits import CONNECTIONS_MAX
 from holdfast.wire.tls import TlsFiles
 
 from ..directory import Directory
@@ -23,6 +25,12 @@ METADATA_BYTES_MAX: Final = 16 << 10
 STREAMS_PER_CONNECTION_MAX: Final = 1000
 CALLS_MAX: Final = 10_000
 """Under way at once, waiting and watching ones included."""
+CALLS_PER_ADDRESS_MAX: Final = 4_000
+"""Of them; connections themselves can be counted in all alone."""
+HANDSHAKE_S: Final = 5
+"""Within which a connection has to have said that it speaks HTTP/2, with TLS if there is any."""
+AGE_S: Final = 3600
+"""A connection so old takes no new calls: its caller opens another. Those under way go on."""
 IDLE_S: Final = 600
 """A connection without a call under way is closed after so long."""
 PING_AFTER_S: Final = 20
@@ -35,7 +43,10 @@ _OPTIONS: Final = (
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_S * 1000),
     ("grpc.max_connection_idle_ms", IDLE_S * 1000),
+    ("grpc.max_connection_age_ms", AGE_S * 1000),
     ("grpc.keepalive_time_ms", PING_AFTER_S * 1000),
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_S * 1000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
@@ -50,7 +61,7 @@ class GrpcFront:
     """Create inside a running loop. ``ready``: whether the router can serve; told by the health service."""
 
     def __init__(self, operations: Operations, directory: Directory, ready: Callable[[], bool]) -> None:
-        calls = Calls(operations, directory)
+        calls = Calls(operations, directory, Crowd(CALLS_MAX, CALLS_PER_ADDRESS_MAX))
         services = (LockService(operations), SessionService(operations), AdminService(operations))
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
         names = [service.DESCRIPTOR.full_name for service in services]

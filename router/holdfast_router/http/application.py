@@ -29,6 +29,7 @@ from ..operations.cancelling import uncancel
 from ..operations.requests import Watch
 from ..operations.watching import Shown
 from . import docs_page, event_stream, openapi, reading, responses
+from .connection import HEAD_TOO_LARGE, HEADER_BYTES_MAX
 from .endpoints import ENDPOINTS, Endpoint
 from .idempotency import FirstAnswers, aged, request_id
 from .problem_details import details_of
@@ -240,7 +241,10 @@ class _Events(StreamingResponse):
 
 
 class _Encoded:
-    """Routes by the path as it was sent: a name is one segment of it, whatever is in the name."""
+    """Routes by the path as it was sent: a name is one segment of it, whatever is in the name.
+
+    The length of a head that came at once is looked at here: while it comes, the connection does.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -248,4 +252,8 @@ class _Encoded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope = {**scope, "path": scope["raw_path"].decode("ascii", "replace")}
+            sizes = (len(name) + len(value) for name, value in scope["headers"])
+            if len(scope["raw_path"]) + len(scope["query_string"]) + sum(sizes) > HEADER_BYTES_MAX:
+                await responses.problem(HEAD_TOO_LARGE)(scope, receive, send)
+                return
         await self._app(scope, receive, send)
