@@ -12,7 +12,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["holdfast", "holdfast_shard"]):
+with atheris.instrument_imports(include=["holdfast", "holdfast_shard", "holdfast_router"]):
     from tests.fuzz.seeds import seeds
     from tests.fuzz.targets import TARGETS
 

@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from google.protobuf.duration_pb2 import Duration
 
-from holdfast.wire import messages
-from holdfast.wire.frames import Answers, Event, Kind, Options, Section, encode
+from holdfast.v1 import admin_pb2 as apb
+from holdfast.v1 import locks_pb2 as pb
+from holdfast.wire import administration, changes, messages
+from holdfast.wire.frames import Answers, Event, Kind, LockView, Options, Section, encode
 from holdfast.wire.lockid import LockID
+from holdfast_router.operations.opaque import SESSION, Cursor, SessionKey
 from holdfast_shard.consensus import messages as peers
 from holdfast_shard.consensus.journal import Journal
 from holdfast_shard.consensus.records import GroupSummary, encode_checkpoint
 from holdfast_shard.consensus.snapshots import SnapshotStore
 from holdfast_shard.machine import LockMachine, MetaMachine, build_entry
 from tests.fuzz.targets import META, in_pieces
+from tests.fuzz.targets_of_fronts import SEALS
 from tests.machine.driver import Cluster, Op, frame, section
 from tests.simulation.disk import SimDisk
+from tests.tenants import tenant_of
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "wire.md"
 
@@ -80,6 +86,31 @@ def seeds() -> dict[str, list[bytes]]:
         "table": [encode(table)],
         "roles": [encode([messages.GroupRole(1, 2, 3, True)])],
         "meta": [encode(META)],
+        "delta": [encode(messages.MetaDelta(1, 2, (tenant_of(2),), (3,)))],
+        "beat": [encode(messages.Beat(1, 2))],
+        "watch": [encode(messages.WatchRequest("a/", True))],
+        "watched": [encode(messages.Watched(True, [LockView("a", 0, 0, [])]))],
+        "change": [encode(changes.Change(bytes(16), "key", "address", 1, changes.RevokeKey("key")))],
+        "admin_call": [
+            encode(administration.AdminCall(bytes(16), asked))
+            for asked in (administration.CreateTenant("shop", quotas={"rate": 1}), administration.ListAudit(7))
+        ],
+        "admin_result": [encode(administration.Done("shop")), encode(administration.TenantPage([], ""))],
+        "http_request": [
+            b'{"name": "a", "ttl_ms": 100, "steal": true}',
+            b'{"operations": [{"op": "get", "name": "a"}]}',
+            b'{"type": "tenant.create", "id": "shop", "quotas": {"rate": 1}}',
+            b"%C3%A9/7",
+        ],
+        "grpc_request": [
+            pb.AcquireRequest(name="a", ttl=Duration(seconds=1), steal=True).SerializeToString(),
+            apb.CreateTenantRequest(id="a", quotas=apb.Quotas(rate=1, ttl=Duration(seconds=1))).SerializeToString(),
+        ],
+        "opaque": [
+            encode(SessionKey(bytes(16), 1000)),
+            encode(Cursor("locks", "a/", 1, "")),
+            SEALS.seal(1, SESSION, SessionKey(bytes(16), 1000)).encode(),
+        ],
         "lock_id": [LockID(1, "orders/7", 42).text(b"key").encode(), encode(LockID(1, "orders/7", 42))],
         "entry": [build_entry(1, 5, [body, b""])],
         "machine": [frame(1, register), body, build_entry(1, 5, [body])],

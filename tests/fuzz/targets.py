@@ -8,11 +8,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
-from holdfast.wire import frames, messages
+from holdfast.wire import administration, changes, frames, messages
 from holdfast.wire.errors import BadMessage, InvalidLockID, TooLarge
 from holdfast.wire.frames import Allotment, encode
 from holdfast.wire.limits import MESSAGE_BYTES_MAX
@@ -34,6 +34,7 @@ from holdfast_shard.consensus.snapshots import SnapshotDamaged, SnapshotStore
 from holdfast_shard.machine import Genesis, LockMachine, MetaMachine, build_entry
 from holdfast_shard.machine.entry import parse_entry
 from holdfast_shard.node.frame import read_frame
+from tests.fuzz.targets_of_fronts import grpc_request, http_request, opaque
 from tests.simulation.disk import SimDisk
 
 Target = Callable[[bytes], None]
@@ -53,6 +54,16 @@ def _msgpack(decode: Callable[[bytes], Any]) -> Target:
         assert encode(decode(again)) == again
 
     return target
+
+
+def admin_result(data: bytes) -> None:
+    """As the answer to each administrators' request."""
+    for kind in get_args(administration.AdminResult):
+        try:
+            found = administration.decode_result(data, kind)
+        except msgspec.DecodeError:
+            continue
+        encode(found)
 
 
 def lock_id(data: bytes) -> None:
@@ -235,6 +246,16 @@ TARGETS: Final[dict[str, Target]] = {
     "table": _msgpack(messages.decode_table),
     "roles": _msgpack(messages.decode_roles),
     "meta": _msgpack(messages.decode_meta),
+    "delta": _msgpack(messages.decode_delta),
+    "beat": _msgpack(messages.decode_beat),
+    "watch": _msgpack(messages.decode_watch),
+    "watched": _msgpack(messages.decode_watched),
+    "change": _msgpack(changes.decode_change),
+    "admin_call": _msgpack(administration.decode_call),
+    "admin_result": admin_result,
+    "http_request": http_request,
+    "grpc_request": grpc_request,
+    "opaque": opaque,
     "lock_id": lock_id,
     "stream": stream,
     "entry": entry,

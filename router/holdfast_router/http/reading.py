@@ -34,11 +34,18 @@ def key_of(request: Request) -> str:
 async def typed(endpoint: Endpoint, request: Request) -> Struct:
     """What path, query and body say together. Raises ``InvalidArgument``, ``BadMessage``, ``TooLarge``, and
     ``HTTPException`` for what only HTTP knows."""
+    named = _query_of(request) if endpoint.query is not None else {}
+    body = await _body(request) if endpoint.body is not None else b""
+    return put_together(endpoint, named, body, request.path_params)
+
+
+def put_together(endpoint: Endpoint, named: dict[str, str], body: bytes, path: dict[str, str]) -> Struct:
+    """Of the query's parameters, the body and the path's, which are percent-encoded. Raises ``InvalidArgument``,
+    ``BadMessage``."""
     fields: dict[str, Any] = {}
     if endpoint.query is not None:
-        fields |= _fields(_converted(_query_of(request), endpoint.query, strict=False))
+        fields |= _fields(_converted(named, endpoint.query, strict=False))
     if endpoint.body is not None:
-        body = await _body(request)
         try:
             said: Struct = msgspec.json.decode(body or b"{}", type=endpoint.body)
         except msgspec.ValidationError as error:
@@ -49,7 +56,7 @@ async def typed(endpoint: Endpoint, request: Request) -> Struct:
             return said
         fields |= _fields(said)
     try:
-        fields |= {name: unquote(text, errors="strict") for name, text in request.path_params.items()}
+        fields |= {name: unquote(text, errors="strict") for name, text in path.items()}
     except UnicodeDecodeError:
         raise InvalidArgument("a name in a path is percent-encoded UTF-8") from None
     return _converted(fields, endpoint.asked)
