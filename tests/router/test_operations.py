@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from msgspec import UnsetType
 
+from holdfast.core.hold import Hold
 from holdfast.errors import (
     AlreadyHeld,
     HoldfastError,
@@ -21,6 +22,7 @@ from holdfast.errors import (
     Unauthenticated,
 )
 from holdfast.wire.errors import Forbidden
+from holdfast_router.operations import locks
 from holdfast_router.operations.requests import (
     Acquire,
     AcquireOne,
@@ -141,6 +143,37 @@ async def test_a_request_repeated_through_another_router_finds_its_own_grant(
     made = await one.operations.create_session(node.caller(one, request=REQUEST), CreateSession())
     same = await two.operations.create_session(node.caller(two, request=REQUEST), CreateSession())
     assert made.session == same.session
+
+
+@pytest.mark.parametrize("in_session", [True, False])
+async def test_a_copy_that_is_given_up_lets_go_of_nothing_that_the_first_was_told_of(
+    node: Node, one: Router, two: Router, monkeypatch: pytest.MonkeyPatch, in_session: bool
+) -> None:
+    """Hedged calls: two copies through two routers, and the one that is answered later is cancelled."""
+    name = f"hedged/{in_session}"
+    session = (await one.operations.create_session(node.caller(one), CreateSession())).session if in_session else ""
+    asked = Acquire(name=name, session=session)
+    grant = await one.operations.acquire(node.caller(one, request=REQUEST), asked)
+
+    async def no_answer(*_: object, **__: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "ask" if in_session else "_had", no_answer if in_session else _given_up)
+        with pytest.raises(asyncio.CancelledError):
+            await two.operations.acquire(node.caller(two, request=REQUEST), asked)
+    with pytest.raises(LockTimeout):  # and what went before it to the same group is done by then
+        await two.operations.acquire(node.caller(two), Acquire(name=name))
+    assert (await one.operations.check(node.caller(one), Check(lock_id=grant.lock_id))).held
+
+
+async def _given_up(hold: Hold) -> None:
+    """Cancelled in the very turn in which it was had."""
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    hold.acquire(waiter)
+    await waiter
+    hold.give_up()
+    raise asyncio.CancelledError
 
 
 async def test_sessions_are_served_by_any_router(node: Node, one: Router, two: Router) -> None:

@@ -213,7 +213,7 @@ class Hold:
         assert lease is not None
         self.token = token
         if lease.until_ms <= self.core.now_ms:
-            self.group.give_back(self.name, token)
+            self.give_back()
             self._fail(LockLost(self.name, token, Reason.EXPIRED, "the grant came too late to be believed"))
             return
         self.state = State.HELD
@@ -382,11 +382,25 @@ class Hold:
 
     # Letting go.
 
+    @property
+    def _may_be_of_a_copy(self) -> bool:
+        """Whether the grant may be what another copy of this request got, through another client, for the same caller:
+        he may have been told of it there, and believe in it."""
+        return self.options is not None and bool(self.options.request)
+
+    def give_back(self) -> None:
+        """Let go of a grant that nobody can use, as far as it was this acquire that got it."""
+        if self._may_be_of_a_copy:
+            self.group.cancel(self.seq, self.name, self.lease_number)
+        else:
+            self.group.give_back(self.name, self.token)
+
     def release(self, waiter: Waiter | None) -> None:
         """Let go. What is lost already is let go too, so that whoever took it need not wait for its last deadline."""
-        if self.state == State.LOST:
+        if self.state == State.LOST or self._may_be_of_a_copy:
             self.state = State.IDLE
-            self.group.give_back(self.name, self.token)
+            self._leave()
+            self.give_back()
             settle(waiter)
             return
         assert self.state == State.HELD

@@ -65,27 +65,29 @@ class LockOperations:
         hold = Hold(core, _Unheard(), asked.name, ttl_ms, asked.wait_ms, options, None, True)
         token, until_ms = await _had(hold)
         if session is not None:
-            until_ms = await self._hand_over(core, asked.name, token, session.session)
+            until_ms = await self._hand_over(core, hold, session.session)
         lock_id = LockID(caller.tenant, asked.name, token).text(self._seals.key(caller.tenant))
         expires_in_ms = caller.expires_in_ms(until_ms)
         return Grant(name=asked.name, token=token, lock_id=lock_id, expires_in_ms=expires_in_ms, session=asked.session)
 
-    async def _hand_over(self, core: ClientCore, name: str, token: int, session: bytes) -> float:
+    async def _hand_over(self, core: ClientCore, hold: Hold, session: bytes) -> float:
         """Until when the session that now has it may be believed."""
         answer: Answer | None = None
         try:
-            answer = await ask(core, Kind.RENEW, name, token, Options(session=session))
+            answer = await ask(core, Kind.RENEW, hold.name, hold.token, Options(session=session))
             if answer.status != Status.OK:
-                raise _why_not(answer, name, token)
+                raise _why_not(answer, hold.name, hold.token)
         except BaseException:
             # Of an answer that is still to come only the session's owner could know.
-            core.group_of(name).give_back(name, token)
+            hold.give_back()
             raise
         return answer.until_ms
 
     def give_back(self, caller: Caller, grant: Grant) -> None:
-        """Of what was had for a caller who is not there to be told."""
-        self._core_of(caller.tenant).group_of(grant.name).give_back(grant.name, grant.token)
+        """Of what was had for a caller who is not there to be told. What another copy of his request may have told him
+        of stays: he asks for it again, or it runs out."""
+        if not caller.request:
+            self._core_of(caller.tenant).group_of(grant.name).give_back(grant.name, grant.token)
 
     async def release(self, caller: Caller, asked: Release) -> Done:
         """Raises ``NotHeld`` when the grant holds nothing any more."""
