@@ -176,25 +176,30 @@ class Directory:
         """Whose key this is. Raises :class:`Unauthenticated`; :class:`Forbidden` when its tenant is suspended;
         :class:`Throttled` when too many wrong ones came from ``address`` (empty for a caller that was let in before).
 
-        A key that is unknown or malformed costs what a known one costs, so that time tells nobody which ids exist.
+        A key that is unknown or malformed costs what a known one costs, so that time tells nobody which ids exist. A
+        right one is never refused for the wrong ones of others: over HTTP and gRPC every renewal shows its key, and
+        strangers behind the same proxy must not cost anybody a lock.
         """
-        wait_s = self._failed_logins.wait_s(address) if address else 0.0
-        if wait_s > 0:
-            wait_ms = math.ceil(wait_s * 1000)
-            told = f"too many wrong API keys came from this address: it is heard again in {wait_ms} ms"
-            raise Throttled(told, wait_ms, "failed_logins", FAILED_LOGINS_BURST)
         parts = split_key(text)
         number, secret = parts if parts is not None else ("", _NO_SECRET)
         found = self._keys.get(number)
         right = is_secret_of(found[1] if found is not None else _NOBODY, secret)
         if found is None or not right:
             if address:
-                self._failed_logins.failed(address)
+                self._note_failure(address)
             raise Unauthenticated("this API key is unknown: set HOLDFAST_API_KEY to a key of this cluster")
         tenant, key = found
         if tenant.state != TenantState.ACTIVE:
             raise _suspended(tenant)
         return Principal(tenant.number, key.id, KeyRole(key.role), key.prefix)
+
+    def _note_failure(self, address: str) -> None:
+        """Raises :class:`Throttled` when there were too many."""
+        wait_ms = math.ceil(self._failed_logins.wait_s(address) * 1000)
+        if wait_ms:
+            told = f"too many wrong API keys came from this address: another is looked at in {wait_ms} ms"
+            raise Throttled(told, wait_ms, "failed_logins", FAILED_LOGINS_BURST)
+        self._failed_logins.failed(address)
 
 
 def _suspended(tenant: Tenant) -> Forbidden:

@@ -55,9 +55,8 @@ class Crowd:
 
 
 class FailedLogins:
-    """Of each address ``FAILED_LOGINS_BURST`` in a row, and then one in ``FAILED_LOGINS_EVERY_S``. Who has used that up
-    is not looked at, whatever key he shows, until the next is due. Bounded: the address that failed longest ago is
-    forgotten first.
+    """Of each address ``FAILED_LOGINS_BURST`` in a row, and then one in ``FAILED_LOGINS_EVERY_S``. Bounded: the address
+    that failed longest ago is forgotten first.
 
     Invariant: an address stands here with the time, of ``clock`` in seconds, at which all its failures are forgiven.
     """
@@ -67,7 +66,7 @@ class FailedLogins:
         self._forgiven: OrderedDict[str, float] = OrderedDict()
 
     def wait_s(self, address: str) -> float:
-        """How long until this address is looked at; 0 when it is now."""
+        """How long until this address may fail again; 0 when it may now."""
         forgiven = self._forgiven.get(origin_of(address), 0.0)
         return max(forgiven - self._clock() - (FAILED_LOGINS_BURST - 1) * FAILED_LOGINS_EVERY_S, 0.0)
 
