@@ -171,6 +171,18 @@ async def test_each_operation_of_a_batch_succeeds_or_fails_on_its_own(api: Api, 
         assert answer.status == grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_an_acquire_of_a_batch_that_is_sent_again_finds_its_own_grant(api: Api, name: str) -> None:
+    asked = [
+        pb.BatchOperation(acquire=pb.AcquireRequest(name=f"{name}/{at}", request_id=f"{name}/{at}")) for at in range(2)
+    ]
+    first, again = [await api.locks("Batch", pb.BatchRequest(operations=each)) for each in (asked, asked[::-1])]
+    tokens = [result.acquire.grant.token for result in first.results]
+    assert [result.acquire.grant.token for result in again.results] == tokens[::-1]
+    other = pb.BatchOperation(acquire=pb.AcquireRequest(name=f"{name}/0", request_id="another"))
+    (held,) = (await api.locks("Batch", pb.BatchRequest(operations=[other]))).results
+    assert held.error.reason == "LOCK_TIMEOUT"
+
+
 async def test_a_session_holds_and_ends(api: Api, sdk: holdfast.Client, name: str) -> None:
     created = await api.sessions("Create", spb.CreateRequest(ttl=seconds(20), metadata="worker"))
     grant = await api.acquire(name, session=created.session)

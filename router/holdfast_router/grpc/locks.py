@@ -73,7 +73,8 @@ class LockService:
 
     async def batch(self, caller: Caller, message: pb.BatchRequest) -> pb.BatchResponse:
         operations = translation.batch(message)
-        results = await self._operations.batch(caller, operations)
+        requests = [request_of(caller, one.acquire.request_id) for one in message.operations]
+        results = await self._operations.batch(caller, operations, requests)
         pairs = zip(operations.operations, results, strict=True)
         return pb.BatchResponse(results=[_result(asked, result) for asked, result in pairs])
 

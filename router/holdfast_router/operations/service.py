@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from holdfast.clock import boottime_ms
 from holdfast.core.client import ClientCore
@@ -216,13 +217,16 @@ class Operations:
             case KeepSession():
                 return await self._sessions.keep(caller, asked)
 
-    async def batch(self, caller: Caller, asked: Batch) -> list[Result | HoldfastError]:
+    async def batch(self, caller: Caller, asked: Batch, requests: Sequence[bytes] = ()) -> list[Result | HoldfastError]:
         """Each for itself, side by side; in the order they were asked. Errors are answers here, but that of admission,
-        which is asked for all of them together."""
-        return await self._admitted(caller, asked, self._batch)
-
-    async def _batch(self, caller: Caller, asked: Batch) -> list[Result | HoldfastError]:
+        which is asked for all of them together. ``requests``: an id for each (:attr:`Caller.request`); without them
+        each has one that is made of the caller's."""
         callers = [caller.part(at) for at in range(len(asked.operations))]
+        if requests:
+            callers = [replace(caller, request=request) for request in requests]
+        return await self._admitted(caller, asked, lambda _, batch: self._batch(callers, batch))
+
+    async def _batch(self, callers: list[Caller], asked: Batch) -> list[Result | HoldfastError]:
         tasks = [
             asyncio.ensure_future(self._carry_out(mine, one))
             for mine, one in zip(callers, asked.operations, strict=True)
@@ -230,9 +234,9 @@ class Operations:
         try:
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         except asyncio.CancelledError:
-            for task in tasks:
+            for mine, task in zip(callers, tasks, strict=True):
                 if not task.cancelled() and task.exception() is None and isinstance(grant := task.result(), Grant):
-                    self._locks.give_back(caller, grant)
+                    self._locks.give_back(mine, grant)
             raise
         results: list[Result | HoldfastError] = []
         for result in ended:
