@@ -20,6 +20,7 @@ from holdfast.errors import (
     NotHeld,
     SessionLost,
     Unauthenticated,
+    Unavailable,
 )
 from holdfast.wire.errors import Forbidden
 from holdfast_router.operations import locks
@@ -131,6 +132,8 @@ async def test_a_closing_router_takes_back_what_waits(node: Node, one: Router) -
     with pytest.raises(HoldfastError, match="closed"):
         await waiting
     assert (await one.operations.get(node.caller(one), Get(name="d"))).waiters == 0
+    with pytest.raises(Unavailable, match="stops"):  # what comes while the fronts still listen begins nothing new
+        await router.operations.acquire(node.caller(router), Acquire(name="d"))
 
 
 async def test_a_request_repeated_through_another_router_finds_its_own_grant(

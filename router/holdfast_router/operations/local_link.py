@@ -129,8 +129,11 @@ class Links:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._links: dict[int, LocalLink] = {}
+        self._closed = False
 
     def core(self, tenant: int, table: SlotTable | None, roles: list[GroupRole]) -> ClientCore:
+        if self._closed:
+            raise Unavailable("this router stops: try another")
         found = self._links.get(tenant)
         if found is None:
             if table is None:
@@ -139,5 +142,6 @@ class Links:
         return found.core
 
     async def close(self) -> None:
+        self._closed = True
         await asyncio.gather(*(link.close() for link in self._links.values()))
         self._links.clear()
