@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import httpx
 import msgspec
@@ -13,8 +14,11 @@ import pytest
 
 import holdfast
 from holdfast.cluster import LocalCluster
+from holdfast.core.watch import Watch
+from holdfast.wire.frames import LockView
 from holdfast_router.http import event_stream
 from holdfast_router.operations.requests import LockState
+from holdfast_router.operations.watching import Shown
 
 FREE = LockState(name="a", held=False, holder_count=0, waiters=0, capacity=0, closed_ms=0, holders=[])
 
@@ -89,3 +93,47 @@ async def test_the_last_event_of_a_watch_that_cannot_go_on_says_why() -> None:
     said = b"".join([piece async for piece in event_stream.events(broken())])
     assert said.startswith(b"retry: 1000\n\nevent: problem\ndata: {")
     assert b"no more" in said
+
+
+class Silent:
+    """A watch that has nothing to show."""
+
+    def __init__(self) -> None:
+        self.changed: dict[str, LockView] = {}
+        self._waiter: asyncio.Future[None] | None = None
+        self._lives = True
+
+    def wait(self, waiter: asyncio.Future[None]) -> None:
+        self._waiter = waiter
+        if not self._lives:
+            waiter.set_result(None)
+
+    def end(self) -> None:
+        self._lives = False
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+async def test_a_watch_that_is_closed_ends_whoever_waits_for_its_next_state() -> None:
+    """He waited for it without end, and without letting anybody else have a turn."""
+    shown = Shown(cast(Watch, Silent()))
+    waiting = asyncio.ensure_future(anext(shown))
+    await asyncio.sleep(0)
+    await shown.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await waiting
+
+
+async def test_a_stream_that_is_closed_in_the_middle_of_a_pulse_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when its reader has stopped reading, and goes away."""
+    monkeypatch.setattr(event_stream, "PULSE_S", 0.0)
+    shown = Shown(cast(Watch, Silent()))
+    pieces = event_stream.events(shown)
+    assert [await anext(pieces) for _ in range(2)] == [b"retry: 1000\n\n", b":\n\n"]
+    before = asyncio.all_tasks()
+    await pieces.aclose()
+    await shown.aclose()
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == len(before) - 1

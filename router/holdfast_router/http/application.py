@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -138,14 +138,15 @@ class Application:
         headers = {**responses.HEADERS, **responses.rate_limit(self._operations.standing(caller))}
         return _Events(self._shown(request, caller, states), states, headers)
 
-    async def _shown(self, request: Request, caller: Caller, states: Shown) -> AsyncIterator[bytes]:
+    async def _shown(self, request: Request, caller: Caller, states: Shown) -> AsyncGenerator[bytes, None]:
         task = asyncio.current_task()
         assert task is not None, "a response is written in a task"
         self._under_way[task] = caller.principal.key
         try:
             self._operations.caller(reading.key_of(request))  # which may have ended before this began
-            async for piece in event_stream.events(states):
-                yield piece
+            async with aclosing(event_stream.events(states)) as pieces:
+                async for piece in pieces:
+                    yield piece
         except HoldfastError as error:
             yield event_stream.event("problem", details_of(error))
         except asyncio.CancelledError:
@@ -231,12 +232,14 @@ class Application:
 class _Events(StreamingResponse):
     """Watches no longer than it is written, and not at all if nobody is there to read the beginning."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], states: Shown, headers: dict[str, str]) -> None:
+    def __init__(self, pieces: AsyncGenerator[bytes, None], states: Shown, headers: dict[str, str]) -> None:
         super().__init__(pieces, 200, headers, event_stream.MEDIA_TYPE)
+        self._pieces = pieces
         self._states = states
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._states):
+        # Pieces first: they may be waiting for the next state.
+        async with aclosing(self._states), aclosing(self._pieces):
             await super().__call__(scope, receive, send)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +21,7 @@ PULSE_S: Final = 15.0
 """Comment in between, so that nobody on the way takes the connection for idle, and one that is gone is noticed."""
 
 
-async def events(states: AsyncIterator[LockState]) -> AsyncIterator[bytes]:
+async def events(states: AsyncIterator[LockState]) -> AsyncGenerator[bytes, None]:
     """Ends with an event ``problem`` when the watch cannot go on."""
     yield f"retry: {RECONNECT_MS}\n\n".encode()
     coming: asyncio.Future[LockState] = asyncio.ensure_future(anext(states))

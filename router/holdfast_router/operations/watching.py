@@ -42,10 +42,12 @@ class Shown:
 
     async def __anext__(self) -> LockState:
         watch = self._watch
-        while not watch.changed:
+        if not watch.changed:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             watch.wait(waiter)
             await waiter
+        if not watch.changed:
+            raise StopAsyncIteration  # it was closed meanwhile
         return lock_state(watch.changed.pop(next(iter(watch.changed))))
 
     async def aclose(self) -> None:
