@@ -9,6 +9,8 @@ import pytest
 
 import holdfast
 import holdfast.sync
+from holdfast.core import watch as core_watch
+from holdfast.errors import Overloaded
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import encode
 from holdfast.wire.messages import Msg, Refusal
@@ -61,6 +63,26 @@ async def test_a_prefix_shows_what_there_is_and_what_changes_in_every_group(
     await first.release()
     gone = await until_shows(watch)
     assert (gone.name, gone.held, gone.waiters) == (names[0], False, 0)
+
+
+async def test_what_watches_keep_in_mind_is_bounded_and_forgotten_with_them(
+    client: holdfast.Client, other: holdfast.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_watch, "WATCHED_NAMES_MAX", 3)
+    locks = [await other.lock(f"jobs/{at}").acquire() for at in range(2)]
+    watch, single = client.watch(prefix="jobs/"), client.watch("else")
+    assert {(await anext(watch)).name for _ in locks} == {"jobs/0", "jobs/1"}
+    await anext(single)
+    another = client.watch(prefix="jobs/")
+    with pytest.raises(Overloaded, match="longer prefixes"):
+        await until_shows(another, held=False)
+    await locks[0].release()
+    assert (await until_shows(watch, held=False)).name == "jobs/0"
+    third = client.watch(prefix="jobs/")
+    assert (await anext(third)).name == "jobs/1"
+    for each in (watch, single, third):
+        await each.aclose()
+    assert client._link.core.watched_names == 0
 
 
 async def test_renewals_are_no_change_and_a_slow_watcher_sees_the_latest(

@@ -82,6 +82,8 @@ class ClientCore:
         self._requests: dict[int, Receiver] = {}
         self._statuses: dict[int, Waiter] = {}
         self.watches: dict[Watch, None] = {}
+        self.watched_names = 0
+        """That the watches keep in mind."""
         self._watching: dict[int, Receiver] = {}
         self._request = 0
         self._heard_ms = self.now_ms

@@ -6,6 +6,7 @@ after a change of leader, router or place. Then everything watched is read again
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from holdfast.errors import HoldfastError, OutcomeUnknown, Overloaded, Unavailable
 from holdfast.wire.errors import Code, Throttled
 from holdfast.wire.frames import Kind, LockPage, LockView, Options, Status, encode
-from holdfast.wire.limits import LIST_PAGE_MAX
+from holdfast.wire.limits import LIST_PAGE_MAX, WATCHED_NAMES_MAX
 from holdfast.wire.messages import Msg, Refusal, WatchRequest, decode_watched
 
 from .batch import RETRY_MS_MAX, Waiter, fail, settle
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
 _AGAIN: Final = frozenset({Code.MOVED, Code.NO_SUCH_GROUP, Code.OVERLOADED, Code.UNAVAILABLE, Code.THROTTLED})
 """Refusals that may be over soon."""
 
-Looks = tuple[object, ...]
+CROWDED_RETRY_MS: Final = 1000
 
 
-def _looks(view: LockView) -> Looks:
-    """What of a view is a change when it differs: all but ages and remaining times, which run by themselves."""
-    holders = tuple(
+def _looks(view: LockView) -> bytes:
+    """A digest of what of a view is a change when it differs: all but ages and remaining times, which run by
+    themselves. A watch keeps one for each name that it has told of."""
+    holders = [
         (row.token, row.mode, row.permits, row.session, row.metadata, row.why, row.leaving, row.count)
         for row in view.holders
-    )
-    return (view.capacity, view.waiters, view.closed_ms > 0, view.held, holders)
+    ]
+    return blake2b(
+        encode([view.capacity, view.waiters, view.closed_ms > 0, view.held, holders]), digest_size=16
+    ).digest()
 
 
 _FREE: Final = _looks(LockView("", 0, 0, []))
@@ -71,7 +75,7 @@ class Watch:
         groups = self.core.all_groups() if self.prefix else [self.core.group_of(self.target)]
         numbers = [group.number for group in groups]
         for part in [part for part in self._parts if part.group not in numbers]:
-            part.end()
+            part.leave()
             self._parts.remove(part)
         known = {part.group for part in self._parts}
         self._parts += [_Part(self, number) for number in numbers if number not in known]
@@ -85,9 +89,9 @@ class Watch:
         """Watch no longer. ``error`` is told to who waits, now or later."""
         self._error = self._error or error
         self.core.watches.pop(self, None)
-        for part in self._parts:
-            part.end()
-        self._parts.clear()
+        parts, self._parts = self._parts, []
+        for part in parts:
+            part.leave()
         self._wake()
 
     def note(self, view: LockView) -> None:
@@ -111,7 +115,7 @@ class _Part:
         self._core = watch.core
         self.group = group
         self._request = 0
-        self._told: dict[str, Looks] = {}
+        self._told: dict[str, bytes] = {}
         """How each name looked that was told last; names that are free again are not kept under a prefix."""
         self._pushed: set[str] = set()
         """Names that were told of since the reading began: what it finds of them may be older."""
@@ -130,6 +134,12 @@ class _Part:
             body = encode(WatchRequest(self._watch.target, self._watch.prefix, on=False))
             self._core.driver.send(Msg.WATCH, self.group, self._request, body)
         self._forget()
+
+    def leave(self) -> None:
+        """It is no part of the watch any more."""
+        self.end()
+        self._core.watched_names -= len(self._told)
+        self._told.clear()
 
     def _forget(self) -> None:
         self._core.watching_no_more(self._request)
@@ -219,13 +229,25 @@ class _Part:
     def _see(self, view: LockView) -> None:
         looks = _looks(view)
         before = self._told.get(view.name, _FREE if self._watch.prefix else None)
-        if looks == before:
+        if looks == before or not self._watch.lives:
             return
         if looks == _FREE and self._watch.prefix:
             del self._told[view.name]
-        else:
+            self._core.watched_names -= 1
+        elif view.name in self._told or self._remember():
             self._told[view.name] = looks
+        else:
+            return
         self._watch.note(view)
+
+    def _remember(self) -> bool:
+        """Whether there is room for one more name; else the watch ends."""
+        if self._core.watched_names < WATCHED_NAMES_MAX:
+            self._core.watched_names += 1
+            return True
+        text = f"watches have {WATCHED_NAMES_MAX} names in mind already: watch longer prefixes, or single names"
+        self._watch.end(Overloaded(text, CROWDED_RETRY_MS))
+        return False
 
 
 class _Reading:

@@ -113,6 +113,8 @@ LIST_PAGE_MAX: Final = 1000
 
 WATCHES_PER_TENANT_MAX: Final = 10_000
 """Watches of one tenant's callers at one router, however many share one name."""
+WATCHED_NAMES_MAX: Final = 1_000_000
+"""Names that all prefix watches of one client keep in mind, each for itself; a router is one client of each tenant."""
 WATCHES_PER_GROUP_MAX: Final = 100_000
 """Different names and prefixes that all routers together watch at a group's leader."""
 WATCHED_CHANGES_MAX: Final = 100_000

@@ -53,7 +53,7 @@ def described(lock_state: dict[str, str], refused: dict[str, Any]) -> dict[str, 
             "summary": "Watch a lock, or all under a prefix: server-sent events",
             "description": "Events `lock` carry a LockState each: first how it looks now, then after every change; "
             "several changes in quick succession may be shown as one. Under a prefix, what is free again is shown once "
-            "so. An event `problem` is the last one.",
+            "so. Each connection begins anew: forget what an earlier one showed. An event `problem` is the last one.",
             "tags": ["locks"],
             "parameters": [
                 {
