@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from msgspec import UnsetType
 
+from holdfast.core.client import ClientCore
+from holdfast.core.group import GroupClient
 from holdfast.core.hold import Hold
 from holdfast.errors import (
     AlreadyHeld,
@@ -23,7 +25,9 @@ from holdfast.errors import (
     Unavailable,
 )
 from holdfast.wire.errors import Forbidden
-from holdfast_router.operations import locks
+from holdfast.wire.frames import Kind, LockPage, Options, Status
+from holdfast_router.operations import locks, paging
+from holdfast_router.operations.leases import Answer
 from holdfast_router.operations.requests import (
     Acquire,
     AcquireOne,
@@ -266,6 +270,25 @@ async def test_a_list_goes_through_all_groups_page_by_page(node: Node, one: Rout
         await one.operations.list_locks(
             node.caller(one), ListLocks(prefix="other/", cursor=await _cursor(node, one, "pages/"))
         )
+
+
+async def test_a_page_is_one_read_of_each_group_however_little_it_finds(
+    node: Node, one: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is charged as one."""
+    asked: list[int] = []
+
+    async def short(
+        core: ClientCore, kind: Kind, name: str, token: int, options: Options, *, group: GroupClient
+    ) -> Answer:
+        asked.append(group.number)
+        return Answer(Status.OK, 0, 0.0, LockPage([], "7:" if not options.cursor else ""))
+
+    monkeypatch.setattr(paging, "ask", short)
+    first = await one.operations.list_locks(node.caller(one), ListLocks())
+    assert (first.locks, len(asked), bool(first.cursor)) == ([], 1, True)
+    await one.operations.list_locks(node.caller(one), ListLocks(cursor=first.cursor))
+    assert asked == [1, 1, 2]
 
 
 async def test_sessions_cursors_and_lock_ids_of_others_are_refused(node: Node, one: Router) -> None:

@@ -27,7 +27,9 @@ def answer(endpoint: Endpoint, request: Request, answer: Struct, *, replayed: bo
     headers = {"idempotent-replayed": "true"} if replayed else {}
     if isinstance(answer, LockState):
         tag = headers["etag"] = _tag(answer)
-        if request.method == "GET" and tag in request.headers.get("if-none-match", ""):
+        known = request.headers.get("if-none-match", "")
+        # Compared weakly (RFC 9110, 13.1.2): whether a tag is called weak does not matter.
+        if known.strip() == "*" or tag.removeprefix("W/") in known:
             return Response(status_code=304, headers={**HEADERS, **headers})
     return json_of(answer, endpoint.status, headers)
 
@@ -45,7 +47,7 @@ def _tag(state: LockState) -> str:
     """Weak: of all but what passes by itself, ages and remaining times."""
     lasting = [
         [state.name, state.holder_count, state.waiters, state.capacity, state.closed_ms > 0],
-        [[one.token, one.mode, one.permits, one.leaving, one.count] for one in state.holders],
+        [[one.token, one.mode, one.permits, one.session_id, one.leaving, one.count] for one in state.holders],
     ]
     return f'W/"{blake2b(msgspec.msgpack.encode(lasting), digest_size=12).hexdigest()}"'
 
