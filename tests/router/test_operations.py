@@ -20,12 +20,14 @@ from holdfast.errors import (
     LockLost,
     LockTimeout,
     NotHeld,
+    Overloaded,
     SessionLost,
     Unauthenticated,
     Unavailable,
 )
 from holdfast.wire.errors import Forbidden
 from holdfast.wire.frames import Kind, LockPage, Options, Status
+from holdfast_router import watches
 from holdfast_router.operations import locks, paging
 from holdfast_router.operations.leases import Answer
 from holdfast_router.operations.requests import (
@@ -46,6 +48,7 @@ from holdfast_router.operations.requests import (
     Release,
     ReleaseOne,
     Renew,
+    Watch,
 )
 from holdfast_router.process import Router
 from tests.router.routers import LOCKER, OTHER, PREFIXED, READER, Node
@@ -289,6 +292,18 @@ async def test_a_page_is_one_read_of_each_group_however_little_it_finds(
     assert (first.locks, len(asked), bool(first.cursor)) == ([], 1, True)
     await one.operations.list_locks(node.caller(one), ListLocks(cursor=first.cursor))
     assert asked == [1, 1, 2]
+
+
+async def test_a_watch_for_which_there_is_no_room_says_so(
+    node: Node, one: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "WATCHES_PER_TENANT_MAX", 1)
+    first = await one.operations.watch(node.caller(one), Watch(name="watched"))
+    assert not (await anext(first)).held
+    second = await one.operations.watch(node.caller(one), Watch(name="watched"))
+    with pytest.raises(Overloaded, match="watches"):
+        await anext(second)
+    await first.aclose()
 
 
 async def test_sessions_cursors_and_lock_ids_of_others_are_refused(node: Node, one: Router) -> None:

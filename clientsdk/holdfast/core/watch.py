@@ -49,10 +49,12 @@ class Watch:
     """One name, or with ``prefix`` all that begin with it. Take from :attr:`changed` what has to be told, and call
     :meth:`wait` when it is empty."""
 
-    def __init__(self, core: ClientCore, target: str, *, prefix: bool) -> None:
+    def __init__(self, core: ClientCore, target: str, *, prefix: bool, patient: bool = True) -> None:
+        """``patient``: to wait until there is room for it, where there is none."""
         self.core = core
         self.target = target
         self.prefix = prefix
+        self.patient = patient
         self.changed: dict[str, LockView] = {}
         """The latest of each name that looks different from what was told before."""
         self._error: HoldfastError | None = None
@@ -163,7 +165,7 @@ class _Part:
 
     def refused(self, request: int, refused: Refusal) -> None:
         self._forget()
-        if refused.code in _AGAIN:
+        if refused.code in _AGAIN and (self._watch.patient or refused.code != Code.OVERLOADED):
             pause_ms = refused.retry_after_ms + RETRY_MS_MAX * (1 + self._core.rng.random())
             self._core.after(pause_ms, self._again)
         else:

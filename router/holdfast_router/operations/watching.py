@@ -25,7 +25,7 @@ def begin(core: ClientCore, caller: Caller, asked: Watch) -> CoreWatch:
     if asked.name is not None:
         check_name(target)
     core.check_open()
-    return CoreWatch(core, target, prefix=asked.prefix is not None)
+    return CoreWatch(core, target, prefix=asked.prefix is not None, patient=False)
 
 
 class Shown:
