@@ -50,8 +50,9 @@ class LockOperations:
         self._core_of = core_of
         self._seals = seals
 
-    async def acquire(self, caller: Caller, asked: Acquire) -> Grant:
-        """Wait until the lock is held, at most ``wait_ms``; cancelling this takes back what was asked.
+    async def acquire(self, caller: Caller, asked: Acquire, had: list[Hold] | None = None) -> Grant:
+        """Wait until the lock is held, at most ``wait_ms``; cancelling this takes back what was asked. ``had`` gets the
+        hold, to be given back should its caller not be there to be told.
 
         Raises ``LockTimeout``, ``AlreadyHeld``, ``CapacityMismatch``, ``QuotaExceeded``, ``SessionLost``, ``LockLost``
         (granted and taken away again before it could be told), ``Unavailable``.
@@ -66,6 +67,8 @@ class LockOperations:
         token, until_ms = await _had(hold)
         if session is not None:
             until_ms = await self._hand_over(core, hold, session.session)
+        if had is not None:
+            had.append(hold)
         lock_id = LockID(caller.tenant, asked.name, token).text(self._seals.key(caller.tenant))
         expires_in_ms = caller.expires_in_ms(until_ms)
         return Grant(name=asked.name, token=token, lock_id=lock_id, expires_in_ms=expires_in_ms, session=asked.session)
@@ -82,12 +85,6 @@ class LockOperations:
             hold.give_back()
             raise
         return answer.until_ms
-
-    def give_back(self, caller: Caller, grant: Grant) -> None:
-        """Of what was had for a caller who is not there to be told. What another copy of his request may have told him
-        of stays: he asks for it again, or it runs out."""
-        if not caller.request:
-            self._core_of(caller.tenant).group_of(grant.name).give_back(grant.name, grant.token)
 
     async def release(self, caller: Caller, asked: Release) -> Done:
         """Raises ``NotHeld`` when the grant holds nothing any more."""

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from holdfast.clock import boottime_ms
 from holdfast.core.client import ClientCore
+from holdfast.core.hold import Hold
 from holdfast.core.watch import Watch as CoreWatch
 from holdfast.errors import HoldfastError
 from holdfast.wire.administration import LOOKS, AdminRequest, AdminResult
@@ -188,11 +189,11 @@ class Operations:
         finally:
             ended(outcome)
 
-    async def _acquire(self, caller: Caller, asked: Acquire) -> Grant:
+    async def _acquire(self, caller: Caller, asked: Acquire, had: list[Hold] | None = None) -> Grant:
         if not asked.now:
-            return await self._locks.acquire(caller, asked)
+            return await self._locks.acquire(caller, asked, had)
         caller.need(KeyRole.ADMIN, asked.name)
-        return await self._noted(caller, "lock.steal", asked, lambda: self._locks.acquire(caller, asked))
+        return await self._noted(caller, "lock.steal", asked, lambda: self._locks.acquire(caller, asked, had))
 
     async def _break(self, caller: Caller, asked: Break) -> Done:
         caller.need(KeyRole.ADMIN, asked.name)
@@ -200,10 +201,10 @@ class Operations:
 
     # Many.
 
-    async def _carry_out(self, caller: Caller, asked: Operation) -> Result:
+    async def _carry_out(self, caller: Caller, asked: Operation, had: list[Hold]) -> Result:
         match asked:
             case Acquire():
-                return await self._acquire(caller, asked)
+                return await self._acquire(caller, asked, had)
             case Release():
                 return await self._locks.release(caller, asked)
             case Renew():
@@ -227,16 +228,15 @@ class Operations:
         return await self._admitted(caller, asked, lambda _, batch: self._batch(callers, batch))
 
     async def _batch(self, callers: list[Caller], asked: Batch) -> list[Result | HoldfastError]:
-        tasks = [
-            asyncio.ensure_future(self._carry_out(mine, one))
-            for mine, one in zip(callers, asked.operations, strict=True)
-        ]
+        had: list[Hold] = []
+        pairs = zip(callers, asked.operations, strict=True)
         try:
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            ended = await asyncio.gather(
+                *(self._carry_out(mine, one, had) for mine, one in pairs), return_exceptions=True
+            )
         except asyncio.CancelledError:
-            for mine, task in zip(callers, tasks, strict=True):
-                if not task.cancelled() and task.exception() is None and isinstance(grant := task.result(), Grant):
-                    self._locks.give_back(mine, grant)
+            for hold in had:
+                hold.give_back()
             raise
         results: list[Result | HoldfastError] = []
         for result in ended:
