@@ -390,7 +390,7 @@ def shortened(steps: list[Step], freed_max: int) -> tuple[list[Step], Exception]
     assert error is not None, "the trace fails"
     size = len(steps) // 2
     while size:
-        at = 0
+        before, at = len(steps), 0
         while at < len(steps):
             without = steps[:at] + steps[at + size :]
             found = failure(without, freed_max)
@@ -398,5 +398,7 @@ def shortened(steps: list[Step], freed_max: int) -> tuple[list[Step], Exception]
                 at += size
             else:
                 steps, error = without, found
-        size = size // 2 if size > 1 else 0
+        # What was left out last may have been all that an earlier step was there for.
+        if len(steps) == before or size > 1:
+            size //= 2
     return steps, error

@@ -61,7 +61,7 @@ def test_what_is_found_is_shown_by_a_short_trace() -> None:
         found = next(error for error in map(disagreement, range(TRACES)) if error is not None)
     steps = str(found).splitlines()[1:]
     assert "steal=True" in str(found)
-    assert len(steps) <= 4
+    assert len(steps) <= 3
 
 
 def disagreement(seed: int) -> AssertionError | None:
