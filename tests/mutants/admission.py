@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from holdfast.core import batch, lane
 from holdfast.core.batch import Batch
 from holdfast.core.lane import Lane
 from holdfast.core.write_lane import WriteLane
+from holdfast.wire import exempt
+from holdfast.wire.exempt import EXEMPT
+from holdfast.wire.frames import Options
 from holdfast.wire.messages import Refusal
 from holdfast.wire.tenants import Quotas
 from holdfast_router.admission.bucket import TokenBucket
 from holdfast_router.admission.credits import Credits, Row, _Account
+from holdfast_router.admission.gate import Gate
 from holdfast_router.admission.in_flight import InFlight
 from holdfast_router.admission.shares import Shares
+from holdfast_router.admission.verdict import Decided
 
-from .mutant import Mutant, Promise, Selection, patch
+from .mutant import Mutant, Promise, Selection, patch, patches
 
 _BUCKET = Selection(("tests/router/admission/test_bucket.py",))
 _CREDITS = Selection(("tests/router/admission/test_credits.py",))
 _THROTTLED = Selection(("tests/sdk/core/test_throttled.py",))
+_GATE = Selection(("tests/router/admission/test_gate.py",))
+_EXEMPT = Selection(("tests/wire/test_exempt.py",))
 
 
 def _takes_from_nothing(self: TokenBucket, operations: int, now: float) -> bool:
@@ -51,6 +59,15 @@ def _forgets_who_waits(self: Credits) -> list[object]:
     return []
 
 
+def _exempts_nothing(self: Gate, tenant: int, operations: int, decided: Decided, *, exempt: bool = False) -> None:
+    _ASK(self, tenant, operations, decided)
+
+
+def _exempts_every_end(kind: int, options: Options | None) -> bool:
+    return kind in EXEMPT
+
+
+_ASK = Gate.ask
 _BUCKET_OF, _ROW, _CLOSE = Shares.bucket, Credits._row, Credits.close
 
 
@@ -109,6 +126,19 @@ MUTANTS = (
     Mutant(
         "who waits for Redis is forgotten with it", Promise.ANSWERED, patch(Credits, "close", _forgets_who_waits),
         (_CREDITS,),
+    ),
+    Mutant(
+        "releases refused when the quota is used up", Promise.NOTHING_LEFT, patch(Gate, "ask", _exempts_nothing),
+        (_GATE,),
+    ),
+    Mutant(
+        "routers never refuse the end of another's session", Promise.COUNTED,
+        patch(exempt, "is_exempt", _exempts_every_end), (_EXEMPT,),
+    ),
+    Mutant(
+        "the end of another's session sent apart with releases", Promise.NOTHING_LEFT,
+        patches(patch(batch, "is_exempt", _exempts_every_end), patch(lane, "is_exempt", _exempts_every_end)),
+        (_THROTTLED,),
     ),
     Mutant(
         "releases wait with what was throttled", Promise.NOTHING_LEFT, patch(Lane, "_part", lambda self, batch: None),

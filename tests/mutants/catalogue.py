@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import admission, audit, edges, engine, locks, machine, node, router, sdk, shares, storage, tenants
+from . import admission, audit, edges, engine, locks, machine, node, router, sdk, shares, storage, tenants, watches
 from .mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -18,6 +18,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *sdk.MUTANTS,
     *edges.MUTANTS,
     *tenants.MUTANTS,
+    *watches.MUTANTS,
 )
 
 

@@ -27,6 +27,7 @@ class Promise(enum.StrEnum):
     ONCE = "an operation happens once, however often it arrives"
     ANSWERED = "whatever is asked comes to an end"
     TOLD = "whoever loses a lock learns of it before it believes any longer"
+    TOLD_OF_CHANGES = "who watches comes to see how it looks at last"
     NOTHING_LEFT = "what nobody wants any more is let go"
     COUNTED = "counts are exact, and limits and bounds hold"
     FRESH_READS = "a read sees everything that was acknowledged before it was asked"

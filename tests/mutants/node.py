@@ -120,7 +120,17 @@ _OPENED: WeakKeyDictionary[GroupService, float] = WeakKeyDictionary()
 _FORESEEN: WeakKeyDictionary[GroupService, Machine] = WeakKeyDictionary()
 
 
+_FRAME = Selection(("tests/node/test_frame.py",))
+
 MUTANTS = (
+    Mutant(
+        "what nobody waits for any more is proposed", Promise.COUNTED,
+        patch(Frame, "awaited", lambda self, now: self), (_SERVICE,),
+    ),
+    Mutant(
+        "answers given to the sections before them, that were left out", Promise.REJECTED,
+        patch(Frame, "complete", lambda self, answers: answers), (_FRAME, _SERVICE),
+    ),
     Mutant(
         "an answer before its entry is applied", Promise.KEPT,
         patches(

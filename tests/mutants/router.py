@@ -130,7 +130,25 @@ def _exempt_alone(self: Lane) -> FairQueue | None:
     return next((queue for queue in (self._exempt, self._others) if queue.sections), None)
 
 
-_POP = FairQueue.pop
+def _all_weigh_the_same(self: FairQueue, item: Item) -> None:
+    item.weight = 1
+    _PUSH(self, item)
+
+
+def _nothing_exempt_from_being_late(self: GroupDispatch, kind: int, items: list[Item], now: float) -> None:
+    exempt = [item for item in items if item.exempt]
+    for item in exempt:
+        item.exempt = False
+    _SEND(self, kind, items, now)
+    for item in exempt:
+        item.exempt = True
+
+
+def _rejects_what_was_left_out(self: GroupDispatch, item: Item, refusal: Refusal) -> None:
+    self._finish(item, None, refusal)
+
+
+_POP, _PUSH, _SEND = FairQueue.pop, FairQueue.push, GroupDispatch._send
 
 
 # Tenants and groups.
@@ -189,6 +207,21 @@ MUTANTS = (
     ),
     Mutant(
         "one queue for all tenants", Promise.IN_TURN, patch(FairQueue, "push", _one_for_all), (_QUEUE,),
+    ),
+    Mutant(
+        "weights not looked at", Promise.IN_TURN, patch(FairQueue, "push", _all_weigh_the_same), (_QUEUE,),
+    ),
+    Mutant(
+        "what a caller that has gone left behind keeps its room", Promise.COUNTED,
+        patch(FairQueue, "remove", lambda self, item: None), (_QUEUE, _DISPATCH),
+    ),
+    Mutant(
+        "late releases left out", Promise.NOTHING_LEFT,
+        patch(GroupDispatch, "_send", _nothing_exempt_from_being_late), (_DISPATCH,),
+    ),
+    Mutant(
+        "what was left out is rejected although an earlier copy may live", Promise.REJECTED,
+        patch(GroupDispatch, "_reject_one", _rejects_what_was_left_out), (_DISPATCH,),
     ),
     Mutant(
         "what a tenant took is forgotten when its queue empties", Promise.IN_TURN,

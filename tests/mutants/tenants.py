@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+from hashlib import blake2b
+from typing import Any
+
+from holdfast.wire import lockid, sealing
 from holdfast.wire.changes import AuditRecord, Change, Changed
 from holdfast.wire.errors import HoldfastError
 from holdfast.wire.messages import Beat
@@ -20,6 +25,8 @@ _DIRECTORY = Selection(("tests/router/test_directory.py",))
 _FRONT = Selection(("tests/router/test_front.py",))
 _STAMPING = Selection(("tests/router/test_stamping.py",))
 _AUDIT_FILE = Selection(("tests/node/test_audit_file.py",))
+_BOUNDS = Selection(("tests/machine/test_tenant_bounds.py",))
+_WIRE = Selection(("tests/wire/test_wire.py",))
 
 
 def _forgets_what_it_made(self: Tenancy, change: Change, version: int) -> tuple[Changed, bool]:
@@ -46,6 +53,14 @@ def _starts_anew(self: AuditFile, audit: Audit) -> None:
     _FOLLOW(self, audit)
 
 
+def _looks_at_no_seal(key: bytes, purpose: bytes, text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))[sealing.SEAL_BYTES :]
+
+
+def _one_key_for_all_tenants(data: bytes, **options: Any) -> Any:
+    return blake2b(b"" if options["person"] == b"holdfast seal" else data, **options)
+
+
 _CHANGE, _WHY_GONE, _FOLLOW = Tenancy.change, Directory._why_gone, AuditFile.follow
 
 MUTANTS = (
@@ -68,6 +83,25 @@ MUTANTS = (
     Mutant(
         "a router fresh that lacks a change", Promise.APART, patch(Directory, "beat", _believes_itself_fresh),
         (_DIRECTORY,),
+    ),
+    Mutant(
+        "a router that hears nothing of the meta group admits", Promise.APART,
+        patch(Directory, "is_fresh", property(lambda self: True)), (_DIRECTORY,),
+    ),
+    Mutant(
+        "others' keys keep a tenant from its first", Promise.APART,
+        patch(Tenancy, "_more_keys", property(lambda self: sum(len(t.keys) for t in self.tenants.values()))),
+        (_BOUNDS,),
+    ),
+    Mutant(
+        "keys without a bound", Promise.COUNTED, patch(Tenancy, "_more_keys", property(lambda self: 0)), (_BOUNDS,),
+    ),
+    Mutant(
+        "a LockID that somebody made up taken", Promise.APART, patch(lockid, "unsealed", _looks_at_no_seal), (_WIRE,),
+    ),
+    Mutant(
+        "a LockID of another tenant taken", Promise.APART, patch(sealing, "blake2b", _one_key_for_all_tenants),
+        (_WIRE,),
     ),
     Mutant(
         "connections of a suspended tenant kept", Promise.APART,

@@ -117,7 +117,7 @@ def test_a_new_leader_is_asked_and_the_old_one_heard_no_more(router: Router) -> 
     router.watches.disconnected(7)
     router.watches.led(1, 8)
     assert (8, True) in router.take()
-    router.say(7, request, "a")
+    router.say(7, request, "a", fresh=True)
     router.say(8, request, "a")
     assert sdk.take() == []  # it does not stand yet
     router.say(8, request, fresh=True)
