@@ -49,6 +49,21 @@ async def test_a_request_that_comes_again_gets_its_first_answer(http: httpx.Asyn
     assert blank.status_code == 400
 
 
+async def test_what_was_granted_and_is_held_no_more_is_not_told_again_as_held(http: httpx.AsyncClient) -> None:
+    key = {"Idempotency-Key": "gone"}
+    grant = (await http.post("/v1/acquire", json={"name": "gone"}, headers=key)).json()
+    many = {"operations": [{"op": "acquire", "name": f"gone/{at}"} for at in range(2)]}
+    first = (await http.post("/v1/batch", json=many, headers={"Idempotency-Key": "many-gone"})).json()["results"]
+    for lock_id in (grant["lock_id"], first[1]["result"]["lock_id"]):
+        assert (await http.post("/v1/release", json={"lock_id": lock_id})).status_code == 200
+    again = await http.post("/v1/acquire", json={"name": "gone"}, headers=key)
+    assert (again.status_code, again.json()["code"]) == (409, "not-held")
+    results = (await http.post("/v1/batch", json=many, headers={"Idempotency-Key": "many-gone"})).json()["results"]
+    assert [result["status"] for result in results] == [200, 409]
+    assert results[0]["result"]["token"] == first[0]["result"]["token"]
+    assert results[1]["problem"]["code"] == "not-held"
+
+
 async def test_a_copy_joins_the_first_while_that_waits(http: httpx.AsyncClient) -> None:
     held = await acquired(http, "joined")
     asked, key = {"name": "joined", "wait_ms": 10_000}, {"Idempotency-Key": "two"}

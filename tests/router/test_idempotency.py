@@ -11,7 +11,8 @@ from holdfast.wire.errors import Overloaded, Unavailable
 from holdfast.wire.tenants import KeyRole, Principal
 from holdfast_router.http import idempotency
 from holdfast_router.http.batches import BatchAnswer, BatchResult
-from holdfast_router.http.idempotency import FirstAnswers, aged
+from holdfast_router.http.idempotency import FirstAnswers
+from holdfast_router.http.replays import aged
 from holdfast_router.operations import Caller
 from holdfast_router.operations.requests import Done, Renewed
 

@@ -31,8 +31,9 @@ from ..operations.watching import Shown
 from . import docs_page, event_stream, openapi, reading, responses
 from .connection import HEAD_TOO_LARGE, HEADER_BYTES_MAX
 from .endpoints import ENDPOINTS, Endpoint
-from .idempotency import FirstAnswers, aged, request_id
+from .idempotency import FirstAnswers, request_id
 from .problem_details import details_of
+from .replays import told_again
 
 REQUESTS_MAX: Final = 16_384
 """Under way at once; waiting for a lock counts."""
@@ -196,7 +197,9 @@ class Application:
             key = request.headers.get("idempotency-key") if endpoint.changes else None
             if key is not None:
                 answer, age_ms = await self._once(endpoint, caller, key, asked)
-                return responses.answer(endpoint, request, aged(answer, age_ms), replayed=age_ms > 0)
+                if age_ms:
+                    answer = await told_again(self._operations, caller, answer, age_ms)
+                return responses.answer(endpoint, request, answer, replayed=age_ms > 0)
             return responses.answer(endpoint, request, await self._carry_out(endpoint, request, caller, asked))
         except HoldfastError as error:
             return responses.refused(error)

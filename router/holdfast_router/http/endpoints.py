@@ -112,6 +112,7 @@ _ACQUIRE_ERRORS: Final[tuple[Error, ...]] = (
     errors.CapacityMismatch,
     errors.SessionLost,
     errors.LockLost,
+    errors.NotHeld,
     errors.QuotaExceeded,
 )
 

@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from msgspec import Struct, UnsetType
+from msgspec import Struct
 
 from holdfast.errors import HoldfastError
 from holdfast.wire.errors import InvalidArgument, Overloaded
@@ -24,7 +24,6 @@ from ..directory import Gone
 from ..operations import Caller
 from ..operations.cancelling import uncancel
 from ..operations.problems import IdempotencyConflict, problem_of
-from .batches import BatchAnswer
 
 KEPT_MS: Final = 600_000.0
 KEPT_MAX: Final = 100_000
@@ -152,23 +151,3 @@ def request_id(principal: Principal, key: str) -> bytes:
         raise InvalidArgument(f"an Idempotency-Key is 1 to {KEY_CHARS_MAX} ASCII characters without blanks")
     text = f"{principal.tenant}\0{principal.key}\0{key}"
     return blake2b(text.encode(), digest_size=REQUEST_ID_BYTES).digest()
-
-
-def aged(answer: Struct, age_ms: float) -> Struct:
-    """An answer given before, as it is to be understood by who asks now: what expires does so sooner."""
-    if isinstance(answer, BatchAnswer):
-        results = [msgspec.structs.replace(one, result=_sooner(one.result, age_ms)) for one in answer.results]
-        return BatchAnswer(results=results)
-    if hasattr(answer, "expires_in_ms"):
-        return msgspec.structs.replace(answer, expires_in_ms=_left(answer.expires_in_ms, age_ms))
-    return answer
-
-
-def _sooner(result: dict[str, Any] | UnsetType, age_ms: float) -> dict[str, Any] | UnsetType:
-    if isinstance(result, UnsetType) or "expires_in_ms" not in result:
-        return result
-    return {**result, "expires_in_ms": _left(result["expires_in_ms"], age_ms)}
-
-
-def _left(expires_in_ms: int, age_ms: float) -> int:
-    return max(int(expires_in_ms - age_ms), 0)
