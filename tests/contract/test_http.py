@@ -251,6 +251,16 @@ async def test_an_entity_tag_changes_with_what_lasts(http: httpx.AsyncClient) ->
     assert (changed.status_code, changed.json()["held"]) == (200, False)
 
 
+async def test_a_whole_number_may_be_written_with_a_fraction_of_nothing(http: httpx.AsyncClient) -> None:
+    """As JSON Schema has it; some programs know no other numbers."""
+    asked = {"operations": [{"op": "acquire", "name": "whole", "ttl_ms": 30_000.0, "wait_ms": 0.0}]}
+    granted = (await http.post("/v1/batch", json=asked)).json()["results"][0]
+    assert granted["status"] == 200
+    for token in (1.5, "1", 1e300, True):
+        answer = await http.post("/v1/check", json={"name": "whole", "token": token})
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid-argument"), token
+
+
 async def test_a_batch_tells_of_each_operation(http: httpx.AsyncClient) -> None:
     other = 1 << 50  # a tenant's tokens begin at 1 in each group
     operations = [{"op": "acquire", "name": "in a batch"}, {"op": "check", "name": "in a batch", "token": other}]
@@ -288,24 +298,35 @@ async def test_the_page_for_people_needs_no_network_and_shows_every_operation(ht
 
 
 LONG = (pytest.mark.long, pytest.mark.timeout(1800))
+SETTINGS = Path(__file__).with_name("schemathesis.toml")
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(EXAMPLES_AT_LENGTH, marks=LONG)])
-def test_nothing_that_schemathesis_makes_up_breaks_the_service_or_its_document(
+@pytest.mark.parametrize("examples", [6, pytest.param(EXAMPLES_AT_LENGTH, marks=LONG)])
+async def test_nothing_that_schemathesis_makes_up_breaks_the_service_or_its_document(
     cluster: LocalCluster, tmp_path: Path, examples: int
 ) -> None:
-    """Keys it leaves alone: an address that shows thirty wrong ones is told so instead of 401."""
+    """As the administrator of a tenant of its own, which has as many keys in the end as it may.
+
+    Left out: ``watch``, whose answer has no end (tests/grpc/test_event_stream.py). ``ignored_auth``: an address that
+    shows thirty wrong keys is told so instead of 401 (tests/isolation/test_fronts.py); that nothing is done without a
+    key is shown above. Checks of what is left after a DELETE: no session is made by the id that it is deleted by. The
+    coverage phase is as long as the document: by ``make api`` alone.
+    """
+    at_length = examples == EXAMPLES_AT_LENGTH
+    async with client_of(cluster, cluster.operator_key) as operator:
+        asked = {"type": "tenant.create", "id": f"made-up-{examples}", "plan": "unlimited"}
+        made = (await operator.post("/v1/admin", json=asked)).json()["result"]
     checks = (
         "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
-        "response_schema_conformance", "unsupported_method",
+        "response_schema_conformance", "unsupported_method", "positive_data_acceptance", "negative_data_rejection",
     )  # fmt: skip
     command = [
-        str(Path(sys.executable).with_name("st")), "run", f"{cluster.http_url}/openapi.json",
-        "--checks", ",".join(checks),
-        "--header", f"Authorization: Bearer {cluster.api_key}", "--max-examples", str(examples), "--no-color",
-        "--exclude-operation-id", "administer", "--phases", "examples,fuzzing",
-        "--exclude-operation-id", "watch",  # its answer has no end; tests/grpc/test_event_stream.py
-        *(("--seed", "1") if examples != EXAMPLES_AT_LENGTH else ()),
+        str(Path(sys.executable).with_name("st")), "--config-file", str(SETTINGS), "run",
+        f"{cluster.http_url}/openapi.json", "--checks", ",".join(checks),
+        "--header", f"Authorization: Bearer {made['api_key']}", "--max-examples", str(examples), "--no-color",
+        "--phases", "examples,coverage,fuzzing" if at_length else "examples,fuzzing",
+        "--exclude-operation-id", "watch", "--continue-on-failure", *(() if at_length else ("--seed", "1")),
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+    ran = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said, _ = await ran.communicate()
+    assert ran.returncode == 0, said.decode()[-8000:]

@@ -13,6 +13,7 @@ from holdfast.errors import HoldfastError
 from ..operations.problems import problem_of_kind
 from ..operations.requests import LockState
 from . import event_stream
+from .connection import HEAD_TOO_LARGE
 from .endpoints import ALWAYS, ENDPOINTS, Endpoint
 from .problem_details import MEDIA_TYPE, ProblemDetails
 
@@ -103,7 +104,7 @@ _IDEMPOTENCY = {
 }  # fmt: skip
 _IF_NONE_MATCH = {
     "name": "If-None-Match", "in": "header", "required": False, "description": "`ETag` of an answer before.",
-    "schema": {"type": "string", "pattern": '^W/"[0-9a-f]+"$'},
+    "schema": {"type": "string", "examples": ['W/"1f2e3d"']},
 }  # fmt: skip
 
 
@@ -146,6 +147,7 @@ def _problems(kinds: Iterable[type[HoldfastError]], types: _Types, *, with_body:
         problem = problem_of_kind(kind)
         codes.setdefault(problem.http, []).append(f"`{problem.slug}`: {problem.title}")
     codes[404] = codes.get(404, ["`not-found`: There is no such path"])
+    codes[431] = [f"`{HEAD_TOO_LARGE.code}`: {HEAD_TOO_LARGE.title}"]
     if with_body:
         codes[408] = ["`request-timeout`: The body came too slowly"]
         codes[415] = ["`unsupported-media-type`: A body is application/json"]

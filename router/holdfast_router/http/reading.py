@@ -46,12 +46,7 @@ def put_together(endpoint: Endpoint, named: dict[str, str], body: bytes, path: d
     if endpoint.query is not None:
         fields |= _fields(_converted(named, endpoint.query, strict=False))
     if endpoint.body is not None:
-        try:
-            said: Struct = msgspec.json.decode(body or b"{}", type=endpoint.body)
-        except msgspec.ValidationError as error:
-            raise InvalidArgument(str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadMessage(f"the body is no JSON: {error}") from None
+        said = _said(body or b"{}", endpoint.body)
         if endpoint.body is endpoint.asked:
             return said
         fields |= _fields(said)
@@ -60,6 +55,30 @@ def put_together(endpoint: Endpoint, named: dict[str, str], body: bytes, path: d
     except UnicodeDecodeError:
         raise InvalidArgument("a name in a path is percent-encoded UTF-8") from None
     return _converted(fields, endpoint.asked)
+
+
+def _said(body: bytes, kind: Any) -> Struct:
+    try:
+        try:
+            found: Struct = msgspec.json.decode(body, type=kind)
+        except msgspec.ValidationError:
+            # JSON knows one kind of number: what another program writes as 30000.0 may be a whole one.
+            found = msgspec.convert(_whole(msgspec.json.decode(body)), kind)
+        return found
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage(f"the body is no JSON: {error}") from None
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    return value
 
 
 def query(request: Request, kind: type[Struct]) -> Struct:
