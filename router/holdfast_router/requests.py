@@ -57,7 +57,7 @@ def _charge_of(section: bytes, *, vouched: bool) -> tuple[int, bool]:
     try:
         kinds = _decode_kinds(section).kinds[:OPERATIONS_PER_SECTION_MAX]
         if vouched or Kind.END not in kinds or kinds.translate(None, EXEMPT):
-            return len(kinds) or 1, bool(kinds) and all_exempt(kinds, {})
+            return len(kinds) or 1, bool(kinds) and all_exempt(kinds, {}, vouched=vouched)
         return len(kinds), all_exempt(kinds, _decode_options(section).options)
     except msgspec.DecodeError:
         return 1, False

@@ -21,9 +21,12 @@ def test_only_the_end_of_anothers_session_is_not() -> None:
     for kind in EXEMPT:
         assert is_exempt(kind, Options(reason="done"))
         assert is_exempt(kind, ANOTHERS) == (kind != Kind.END)
+        assert is_exempt(kind, ANOTHERS, vouched=True)
     kinds = bytes([Kind.RELEASE, Kind.END])
     assert all_exempt(kinds, {0: ANOTHERS, 1: Options()})
     assert not all_exempt(kinds, {1: ANOTHERS})
+    assert all_exempt(kinds, {1: ANOTHERS}, vouched=True)
+    assert not all_exempt(bytes([Kind.OPEN]), {0: ANOTHERS}, vouched=True)
 
 
 @pytest.mark.parametrize("at", [-1, 1, 1 << 62])

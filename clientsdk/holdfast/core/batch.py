@@ -138,12 +138,13 @@ class Batch:
             batch.waits[at], batch.options.get(at),
         )  # fmt: skip
 
-    @property
-    def exempt(self) -> list[int]:
+    def exempt(self, vouched: bool) -> list[int]:
         """Where operations stand that are never refused for load, and somebody waits for."""
         callers, options = self.callers, self.options
         return [
-            at for at, kind in enumerate(self.kinds) if is_exempt(kind, options.get(at)) and callers[at] is not NOBODY
+            at
+            for at, kind in enumerate(self.kinds)
+            if is_exempt(kind, options.get(at), vouched=vouched) and callers[at] is not NOBODY
         ]
 
     def shrink(self) -> list[int]:

@@ -74,6 +74,7 @@ class ClientCore:
         """As the router told; empty before that."""
         self.trouble = "there is no connection"
         self.retries = RetryPace(self.now_ms)
+        self.vouched = False
         self.table_version = 0
         self.leases: Wheel[Lease] = Wheel(self.wake)
         self.waits: Wheel[Hold] = Wheel(self.wake)

@@ -96,7 +96,7 @@ class Lane:
         options: Options | None = None,
     ) -> Batch:
         """Issue one operation; it is the last of the batch returned."""
-        urgent = self._free_ms and is_exempt(kind, options)
+        urgent = self._free_ms and is_exempt(kind, options, vouched=self._post.vouched)
         batch = self._open_urgent if urgent else self._open
         if batch is None or batch.full:
             batch = self._begin_urgent() if urgent else self._begin()
@@ -267,7 +267,7 @@ class Lane:
         self._free_ms = max(self._free_ms, now_ms + refusal.retry_after_ms)
         self._post.wake(self._free_ms)
         for batch in list(self._queue):
-            for at in batch.exempt:
+            for at in batch.exempt(self._post.vouched):
                 if self._open_urgent is None or self._open_urgent.full:
                     self._begin_urgent()
                 assert self._open_urgent is not None
@@ -298,7 +298,7 @@ class Lane:
     def _part(self, batch: Batch) -> None:
         """Send the operations of a refused batch that are never refused in a section of their own, under the same
         numbers. When a copy of the batch may have been carried out, they stay in it too, and change nothing there."""
-        apart = batch.exempt
+        apart = batch.exempt(self._post.vouched)
         if not apart or len(apart) == len(batch.callers) or batch.client != self.client:
             return
         part = Batch(batch.begun_ms, batch.deadline_ms)

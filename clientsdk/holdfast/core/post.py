@@ -26,6 +26,8 @@ class Post(Protocol):
     trouble: str
     """The last thing that went wrong on the way, for error messages."""
     retries: RetryPace
+    vouched: bool
+    """Whether sessions said by their ids are our callers' own: of a router's other fronts."""
 
     def clock(self) -> float: ...
     def wake(self, due_ms: float) -> None: ...

@@ -74,6 +74,7 @@ class LocalLink:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self.core = ClientCore(self, boottime_ms, TIMEOUT_MS, SystemRandom())
+        self.core.vouched = True  # sessions are their callers' own: what stands for one is sealed
         self._connection = LocalConnection(self.core)
         exchange.admit(self._connection, Principal(tenant, "", KeyRole.ADMIN))
         self.core.start(tenant)

@@ -64,8 +64,7 @@ class Turnstile:
     async def admitted(self, tenant: int, asked: Struct, carry_out: Callable[[], Awaitable[T]]) -> T:
         """What ``carry_out`` comes to. Raises ``Throttled`` when a rate is used up."""
         kinds = kinds_of(asked)
-        # Without options: the session that an END is about is its caller's, by the seal of what stands for it.
-        denied = await self._gate.admit(tenant, len(kinds), exempt=all_exempt(kinds, {}))
+        denied = await self._gate.admit(tenant, len(kinds), exempt=all_exempt(kinds, {}, vouched=True))
         if denied is not None:
             raise denied.error()
         loop = asyncio.get_running_loop()

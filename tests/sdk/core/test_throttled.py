@@ -122,6 +122,16 @@ def test_the_end_of_anothers_session_waits_and_that_of_ones_own_does_not(world: 
     assert others.done()
 
 
+def test_a_router_ends_its_callers_sessions_apart_though_it_says_them_by_their_ids(world: World, peer: Peer) -> None:
+    peer.core.vouched = True
+    throttle(world, 1000, times=1, code=Code.OVERLOADED)
+    peer.lock(C).acquire()
+    ended = Promise()
+    Call(peer.core, ended, Kind.END, "", 0, Options(session=bytes(16)), peer.core.groups[1])
+    world.settle()
+    assert ended.done()
+
+
 def test_what_comes_while_the_quota_is_used_up_waits_behind_unless_it_lets_go(world: World, peer: Peer) -> None:
     one, two = held(peer.lock(A)), held(peer.lock(B))
     refused = throttle(world, 1000, times=1)
