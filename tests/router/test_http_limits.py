@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from holdfast_router.http import application, connection, reading, server
+from holdfast_router.operations.requests import Get
 from holdfast_router.process import Router
-from tests.router.routers import Node
+from tests.router.routers import OTHER, Node
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +281,27 @@ async def test_so_many_requests_under_way(router: Router, dial: Dial, monkeypatc
     assert (await third.answer())[2]["code"] == "overloaded"
     third.say(third.head("GET", "/healthz"))
     assert (await third.answer())[0] == 200, "who watches over the router is still told"
+
+
+async def test_so_many_requests_of_one_tenant_and_those_of_another_beside_them(
+    router: Router, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "REQUESTS_PER_TENANT_MAX", 1)
+    address = await listening(router)
+
+    def client_of(key: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=f"http://{address}", headers={"Authorization": f"Bearer {key}"})
+
+    async with client_of(node.key) as mine, client_of(OTHER) as theirs:
+        assert (await mine.post("/v1/acquire", json={"name": "crowded"})).status_code == 200
+        waiting = asyncio.create_task(mine.post("/v1/acquire", json={"name": "crowded", "wait_ms": 60_000}))
+        async with asyncio.timeout(10):
+            while not (await router.operations.get(node.caller(router), Get(name="crowded"))).waiters:
+                await asyncio.sleep(0.001)
+        answer = await mine.get("/v1/locks/crowded")
+        assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+        assert (await theirs.get("/v1/locks/crowded")).status_code == 200
+        waiting.cancel()
 
 
 # Pages of other origins.

@@ -21,6 +21,7 @@ from holdfast.wire.crowd import Crowd
 from ..directory import Directory, Gone
 from ..operations import Caller, Operations
 from ..operations.cancelling import uncancel
+from ..operations.presence import Presence
 from .statuses import DETAILS, details_of, message_of, status_of
 
 BEARER: Final = "bearer "
@@ -44,10 +45,11 @@ class _Unreadable:
 class Calls:
     """Runs the calls of all services. Those of a key that is valid no more end at once."""
 
-    def __init__(self, operations: Operations, directory: Directory, crowd: Crowd) -> None:
-        """``crowd`` counts calls under way."""
+    def __init__(self, operations: Operations, directory: Directory, crowd: Crowd, presence: Presence) -> None:
+        """``crowd`` and ``presence`` count calls under way, by address and by tenant."""
         self._operations = operations
         self._crowd = crowd
+        self._presence = presence
         self._under_way: dict[str, dict[asyncio.Task[Any], None]] = {}
         self._ended: dict[asyncio.Task[Any], HoldfastError] = {}
         directory.on_gone(self._on_gone)
@@ -111,7 +113,8 @@ class Calls:
             raise Overloaded("too many calls are under way from this address", BUSY_RETRY_MS)
         self._under_way.setdefault(key, {})[task] = None
         try:
-            yield
+            with self._presence.of(caller.tenant):
+                yield
         except asyncio.CancelledError:
             error = self._ended.get(task)
             if error is None:

@@ -13,6 +13,7 @@ from holdfast.wire.tls import TlsFiles
 
 from ..directory import Directory
 from ..operations import Operations
+from ..operations.presence import Presence
 from .admin import AdminService
 from .calls import Calls
 from .locks import LockService
@@ -26,6 +27,7 @@ STREAMS_PER_CONNECTION_MAX: Final = 1000
 CALLS_MAX: Final = 10_000
 """Under way at once, waiting and watching ones included."""
 CALLS_PER_ADDRESS_MAX: Final = 4_000
+CALLS_PER_TENANT_MAX: Final = 5_000
 """Of them; connections themselves can be counted in all alone."""
 HANDSHAKE_S: Final = 5
 """Within which a connection has to have said that it speaks HTTP/2, with TLS if there is any."""
@@ -61,7 +63,7 @@ class GrpcFront:
     """Create inside a running loop. ``ready``: whether the router can serve; told by the health service."""
 
     def __init__(self, operations: Operations, directory: Directory, ready: Callable[[], bool]) -> None:
-        calls = Calls(operations, directory, Crowd(CALLS_MAX, CALLS_PER_ADDRESS_MAX))
+        calls = Calls(operations, directory, Crowd(CALLS_MAX, CALLS_PER_ADDRESS_MAX), Presence(CALLS_PER_TENANT_MAX))
         services = (LockService(operations), SessionService(operations), AdminService(operations))
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
         names = [service.DESCRIPTOR.full_name for service in services]

@@ -26,6 +26,7 @@ from ..directory import Gone
 from ..metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from ..operations import Caller, Operations
 from ..operations.cancelling import uncancel
+from ..operations.presence import Presence
 from ..operations.requests import Watch
 from ..operations.watching import Shown
 from . import docs_page, event_stream, openapi, reading, responses
@@ -37,6 +38,7 @@ from .replays import told_again
 
 REQUESTS_MAX: Final = 16_384
 """Under way at once; waiting for a lock counts."""
+REQUESTS_PER_TENANT_MAX: Final = 8_192
 BUSY_RETRY_MS: Final = 1000
 
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -55,6 +57,7 @@ class Application:
         self._ready = ready
         self._metrics = metrics
         self._first_answers = FirstAnswers()
+        self._presence = Presence(REQUESTS_PER_TENANT_MAX)
         self._under_way: dict[asyncio.Task[Any], str] = {}
         """Requests, with the id of the API key that each came with."""
         self._ended: dict[asyncio.Task[Any], HoldfastError] = {}
@@ -145,9 +148,10 @@ class Application:
         self._under_way[task] = caller.principal.key
         try:
             self._operations.caller(reading.key_of(request))  # which may have ended before this began
-            async with aclosing(event_stream.events(states)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            with self._presence.of(caller.tenant):
+                async with aclosing(event_stream.events(states)) as pieces:
+                    async for piece in pieces:
+                        yield piece
         except HoldfastError as error:
             yield event_stream.event("problem", details_of(error))
         except asyncio.CancelledError:
@@ -180,7 +184,8 @@ class Application:
         caller = self._operations.caller(reading.key_of(request), reading.address_of(request))
         self._under_way[task] = caller.principal.key
         try:
-            response = await self._answered(endpoint, request, caller)
+            with self._presence.of(caller.tenant):
+                response = await self._answered(endpoint, request, caller)
             response.headers.update(responses.rate_limit(self._operations.standing(caller)))
             return response
         except asyncio.CancelledError:
