@@ -16,7 +16,7 @@ from holdfast.wire import administration as asked
 from holdfast.wire import changes
 from holdfast.wire.administration import AdminRequest, AdminResult, Done, KeyMade, TenantInfo, info_of, key_info
 from holdfast.wire.changes import CHANGE_ID_BYTES, Action, Changed, json_of
-from holdfast.wire.errors import Conflict, Forbidden, InvalidArgument, NotFound
+from holdfast.wire.errors import Conflict, Forbidden, InvalidArgument, NotFound, Overloaded
 from holdfast.wire.keys import new_key
 from holdfast.wire.limits import AUDIT_PAGE_MAX, LIST_PAGE_MAX
 from holdfast.wire.tenants import OPERATOR, PLANS, ApiKey, KeyRole, Plan, Principal, Quotas, Tenant
@@ -27,6 +27,9 @@ from .directory import Directory
 from .inspecting import Inspection
 
 FIRST_KEY: Final = "first"
+REQUESTS_MAX: Final = 1024
+"""Under way on one router, by whichever front; the operator is not kept out by tenants'."""
+BUSY_RETRY_MS: Final = 1000
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -43,6 +46,7 @@ class Administration:
         self._pace = pace
         self._changes = changes
         self._inspection = inspection
+        self._under_way = 0
         self._handlers: dict[type, Callable[[Any, _Call], Awaitable[AdminResult]]] = {
             asked.CreateTenant: self._create_tenant,
             asked.ListTenants: self._list_tenants,
@@ -69,13 +73,19 @@ class Administration:
         is done once and answered as at first.
 
         Raises :class:`Forbidden`, :class:`NotFound`, :class:`Conflict`, :class:`InvalidArgument`,
-        :class:`Throttled`, :class:`Unavailable` and :class:`OutcomeUnknown`.
+        :class:`Throttled`, :class:`Overloaded`, :class:`Unavailable` and :class:`OutcomeUnknown`.
         """
+        if self._under_way >= REQUESTS_MAX and principal.tenant != OPERATOR:
+            raise Overloaded(f"{REQUESTS_MAX} requests of administrators are under way", BUSY_RETRY_MS)
         self._pace.check(principal.tenant)
         if len(number) not in (0, CHANGE_ID_BYTES):
             raise InvalidArgument(f"the id of a request has {CHANGE_ID_BYTES} bytes")
         self._directory.check_fresh()
-        return await self._handlers[type(request)](request, _Call(principal, address, number))
+        self._under_way += 1
+        try:
+            return await self._handlers[type(request)](request, _Call(principal, address, number))
+        finally:
+            self._under_way -= 1
 
     # Tenants.
 
