@@ -97,7 +97,7 @@ class Metrics:
             if tenant is None:
                 self._gate.counts.pop(number, None)
                 continue
-            for outcome, operations in counts.items():
+            for outcome, operations in list(counts.items()):  # asked for in a thread
                 yield Observation(operations, {"tenant": tenant.id, "outcome": outcome})
 
     def _refused(self) -> Observed:

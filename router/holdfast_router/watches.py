@@ -63,6 +63,8 @@ class Watches:
         self._watches: dict[tuple[int, int, str, bool], _Watch] = {}
         self._by_request: dict[int, _Watch] = {}
         self._by_seat: dict[Seat, _Watch] = {}
+        self._requests_of: dict[Watcher, set[int]] = {}
+        """Of each watcher that has any: whoever leaves must not cost a look at all that others watch."""
         self._leaders: dict[int, int] = {}
         self._lapsed: dict[Seat, None] = {}
         """Those who did not take what they were to be told."""
@@ -87,6 +89,7 @@ class Watches:
         seat = (watcher, request)
         watch.seats[seat] = None
         self._by_seat[seat] = watch
+        self._requests_of.setdefault(watcher, set()).add(request)
         self._of_tenant[tenant] += 1
         if watch.stands:
             self._tell(watch, seat, FRESH)
@@ -97,6 +100,9 @@ class Watches:
         if watch is None:
             return
         del watch.seats[watcher, request]
+        self._requests_of[watcher].discard(request)
+        if not self._requests_of[watcher]:
+            del self._requests_of[watcher]
         self._lapsed.pop((watcher, request), None)
         self._of_tenant[watch.tenant] -= 1
         if not self._of_tenant[watch.tenant]:
@@ -108,8 +114,8 @@ class Watches:
                 self._ask(watch, watch.node, on=False)
 
     def gone(self, watcher: Watcher) -> None:
-        for seat in [seat for seat in self._by_seat if seat[0] is watcher]:
-            self.end(*seat)
+        for request in list(self._requests_of.get(watcher, ())):
+            self.end(watcher, request)
 
     def close(self) -> None:
         if self._timer is not None:
