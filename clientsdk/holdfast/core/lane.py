@@ -380,11 +380,13 @@ class Lane:
         return [caller for batch in batches for caller in batch.callers]
 
     def close(self, error: HoldfastError) -> None:
-        """Nothing is sent any more."""
-        batches = [*self._in_flight.values(), *self._resend, *self._urgent, *self._queue]
+        """Nothing is sent any more. What was sent may have been carried out; ``error`` is what became of the rest."""
+        sent, unsent = [*self._in_flight.values(), *self._resend], [*self._urgent, *self._queue]
         self._in_flight, self._resend, self._queue, self._urgent = {}, [], deque(), deque()
         self._open = self._open_urgent = None
-        for batch in batches:
+        for batch in sent:
+            self._abandon(batch, OutcomeUnknown(f"{error} before the answer came"))
+        for batch in unsent:
             self._abandon(batch, error)
 
     def next_due_ms(self) -> float:

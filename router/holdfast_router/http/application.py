@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from holdfast.errors import HoldfastError, Overloaded, Unavailable
+from holdfast.errors import HoldfastError, Overloaded, Unauthenticated, Unavailable
 from holdfast.wire.errors import Forbidden
 from holdfast.wire.tenants import OPERATOR
 
@@ -190,7 +190,8 @@ class Application:
             return response
         except asyncio.CancelledError:
             uncancel()
-            raise self._ended.get(task) or Unavailable("this router stops: the request was ended") from None
+            error = self._ended.get(task) or Unavailable("this router stops: the request was ended")
+            return responses.refused(error, definite=endpoint.is_taken_back)
         finally:
             self._ended.pop(task, None)
             del self._under_way[task]
@@ -206,6 +207,8 @@ class Application:
                     answer = await told_again(self._operations, caller, answer, age_ms)
                 return responses.answer(endpoint, request, answer, replayed=age_ms > 0)
             return responses.answer(endpoint, request, await self._carry_out(endpoint, request, caller, asked))
+        except Unauthenticated as error:  # its key was valid when it came: it was cut off
+            return responses.refused(error, definite=endpoint.is_taken_back)
         except HoldfastError as error:
             return responses.refused(error)
         except HTTPException as error:

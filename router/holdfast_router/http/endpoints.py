@@ -95,6 +95,11 @@ class Endpoint:
         return self.asked in (ask.Acquire, ask.Batch)
 
     @property
+    def is_taken_back(self) -> bool:
+        """Whether nothing is left of a request that is cut off; of others it is not known what was done by then."""
+        return self.asked is ask.Acquire or not self.changes
+
+    @property
     def problems(self) -> tuple[Error, ...]:
         return (*ALWAYS, *((IdempotencyConflict,) if self.changes else ()), *self.errors)
 

@@ -57,8 +57,10 @@ def json_of(value: object, status: int = 200, headers: dict[str, str] | None = N
     return Response(body, status, {**HEADERS, **(headers or {})}, media_type="application/json")
 
 
-def refused(error: HoldfastError) -> Response:
-    return problem(details_of(error))
+def refused(error: HoldfastError, *, definite: bool = True) -> Response:
+    """``definite``: False when something may have been done all the same."""
+    details = details_of(error)
+    return problem(details if definite else msgspec.structs.replace(details, definite=False))
 
 
 def problem(details: ProblemDetails, headers: dict[str, str] | None = None) -> Response:

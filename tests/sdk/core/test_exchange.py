@@ -755,6 +755,15 @@ def test_closing_tells_whoever_waits(world: World, peer: Peer) -> None:
     assert isinstance(read.error, ClientClosed)
 
 
+def test_closing_says_that_what_was_sent_may_have_been_done(world: World, peer: Peer) -> None:
+    lock = held(peer.lock(A))
+    release = Promise()
+    Call(peer.core, release, Kind.RELEASE, A, lock.token)
+    world.flush()
+    peer.core.close()
+    assert isinstance(release.error, OutcomeUnknown)
+
+
 def test_a_child_of_a_fork_holds_nothing(world: World, peer: Peer) -> None:
     lock = held(peer.lock(A))
     peer.core.forked()
