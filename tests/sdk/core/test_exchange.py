@@ -758,7 +758,7 @@ def test_closing_tells_whoever_waits(world: World, peer: Peer) -> None:
 def test_closing_says_that_what_was_sent_may_have_been_done(world: World, peer: Peer) -> None:
     lock = held(peer.lock(A))
     release = Promise()
-    Call(peer.core, release, Kind.RELEASE, A, lock.token)
+    Call(peer.core, release, Kind.RELEASE, A, lock.hold.token)
     world.flush()
     peer.core.close()
     assert isinstance(release.error, OutcomeUnknown)
