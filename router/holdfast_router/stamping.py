@@ -12,11 +12,11 @@ from zlib import crc32
 import msgspec
 
 from holdfast.wire.errors import BadMessage, Forbidden, Moved, TooLarge
-from holdfast.wire.frames import FIRST_READ, Kind, Options, Section, StampedRaw, decode_section, encode
+from holdfast.wire.frames import FIRST_READ, Kind, Section, StampedRaw, decode_section, encode
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX, SLOTS
 from holdfast.wire.messages import Msg, SlotTable, WatchRequest, decode_watch
 from holdfast.wire.names import check_name, slot_of, tag_of
-from holdfast.wire.rights import FOR_ADMINS, LOOKING, takes_anothers
+from holdfast.wire.rights import FOR_ADMINS, LOOKING, is_of_session, takes_anothers
 from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
 
 NO_SLOT = b"\xff\xff"
@@ -136,10 +136,7 @@ def _check_prefix(prefix: str, section: Section) -> None:
     for at, name in enumerate(section.names):
         if not name.startswith(prefix) and (name or kinds[at] == Kind.LIST):
             raise Forbidden(f"this key is for names that begin with {prefix!r}")
-    if Kind.SESSIONS in kinds or any(_is_of_session(kinds, at, options) for at, options in section.options.items()):
+    if Kind.SESSIONS in kinds or any(
+        0 <= at < len(kinds) and is_of_session(kinds[at], options) for at, options in section.options.items()
+    ):
         raise Forbidden(f"sessions may hold more than what this key, for names that begin with {prefix!r}, may see")
-
-
-def _is_of_session(kinds: bytes, at: int, options: Options) -> bool:
-    """Whether it ends another's session, or looks into one."""
-    return bool(options.session) and 0 <= at < len(kinds) and kinds[at] in (Kind.END, Kind.HOLDS)

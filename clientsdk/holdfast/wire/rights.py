@@ -22,6 +22,11 @@ def takes_anothers(kind: int, options: Options) -> bool:
     return (kind == Kind.END and bool(options.session)) or (kind == Kind.ACQUIRE and options.now)
 
 
+def is_of_session(kind: int, options: Options) -> bool:
+    """Whether it ends another's session, or looks into one."""
+    return bool(options.session) and kind in (Kind.END, Kind.HOLDS)
+
+
 def why_not(role: str, prefix: str, kind: int, name: str, options: Options | None) -> str:
     """Why a key may not do one operation; empty when it may. A role that is not known here is left to the router."""
     if (role == KeyRole.READ and kind not in LOOKING) or (role == KeyRole.LOCKS and kind in FOR_ADMINS):
@@ -32,6 +37,6 @@ def why_not(role: str, prefix: str, kind: int, name: str, options: Options | Non
     if prefix:
         if (name or kind == Kind.LIST) and not name.startswith(prefix):
             return f"this key is for names that begin with {prefix!r}"
-        if kind == Kind.SESSIONS or (anothers and kind == Kind.END):
+        if kind == Kind.SESSIONS or (options is not None and is_of_session(kind, options)):
             return f"sessions may hold more than what this key, for names that begin with {prefix!r}, may see"
     return ""
