@@ -91,12 +91,12 @@ async def test_a_session_is_ended_wherever_it_can_be_and_never_said_to_be_untouc
 async def test_nor_is_it_by_another_front(
     monkeypatch: pytest.MonkeyPatch, kind: Kind, ends: tuple[int, ...], error: type[HoldfastError]
 ) -> None:
-    async def ask(core: object, kind: Kind, options: Options, group: int, ttl_ms: int) -> Answer:
+    async def ask(core: object, kind: Kind, *, options: Options, group: int, ttl_ms: int) -> Answer:
         if ends[group] == SILENT:
             raise Unavailable("no leader")
         return Answer(ends[group], 0, 0.0, None)
 
-    monkeypatch.setattr(sessions, "_ask", ask)
+    monkeypatch.setattr(sessions, "ask", ask)
     core = SimpleNamespace(all_groups=lambda: range(len(ends)))
     with pytest.raises(error) as caught:
         await sessions._everywhere(cast(ClientCore, core), kind, Options(), 0)
