@@ -91,12 +91,13 @@ class GroupDispatch:
 
     # Input.
 
-    def check_room(self, item: Item) -> None:
-        """Raises :class:`~holdfast.wire.errors.Overloaded` when ``item`` would be refused for want of room or time. Its
-        body may still be what it is to be stamped from."""
+    def refusal(self, item: Item) -> Refusal | None:
+        """Why ``item`` would be refused for want of room or time, if it would. Its body may still be what it is to be
+        stamped from."""
         refusal = self.lanes[item.kind].refusal(item)
         if refusal is not None:
-            raise refusal.error()
+            self.refusals[refusal.code] += item.operations
+        return refusal
 
     def submit(self, item: Item) -> None:
         lane = self.lanes[item.kind]

@@ -63,9 +63,9 @@ class Groups:
 
     # From callers.
 
-    def check_room(self, group: int, item: Item) -> None:
-        """Raises what :meth:`GroupDispatch.check_room` does."""
-        self._dispatches[group].check_room(item)
+    def refusal(self, group: int, item: Item) -> Refusal | None:
+        """As :meth:`GroupDispatch.refusal`."""
+        return self._dispatches[group].refusal(item)
 
     def submit(self, group: int, item: Item) -> None:
         dispatch = self._dispatches.get(group)

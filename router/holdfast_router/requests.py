@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Final
 
 import msgspec
 
-from holdfast.wire.errors import HoldfastError, Unauthenticated
+from holdfast.wire.errors import Code, HoldfastError
 from holdfast.wire.exempt import EXEMPT, all_exempt
 from holdfast.wire.frames import FIRST_READ, Kind, Options, decoder
 from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX
-from holdfast.wire.messages import Msg, SlotTable, WatchRequest, refusal_of
+from holdfast.wire.messages import Msg, Refusal, SlotTable, WatchRequest, refusal_of
 from holdfast.wire.tenants import KeyRole
 
 from .admission.gate import Gate
@@ -46,6 +47,9 @@ class _Options(_Kinds, array_like=True, gc=False):
 
 _decode_kinds = decoder(_Kinds)
 _decode_options = decoder(_Options)
+
+
+_DELETED: Final = Refusal(Code.UNAUTHENTICATED, "this tenant was deleted")
 
 
 def _charge_of(section: bytes, *, vouched: bool) -> tuple[int, bool]:
@@ -99,10 +103,21 @@ class Requests:
             caller.refuse(group, request, no_such_group(group))
             return
         assert caller.principal is not None, "only who was welcomed asks"
+        tenant = self._directory.tenant(caller.principal.tenant)
+        if tenant is None:
+            caller.answered()
+            caller.refuse(group, request, _DELETED)
+            return
         now = self._loop.time()
         operations, exempt = _charge_of(section, vouched=caller.is_router)
         item = Item(caller, request, kind, section, now + deadline_s, operations=operations, exempt=exempt, arrived=now)
-        if caller.is_router:
+        item.tenant, item.weight = tenant.number, tenant.weight
+        # Before it is charged or read: refusing must cost little when there is much to refuse.
+        refusal = self._groups.refusal(group, item)
+        if refusal is not None:
+            caller.answered()
+            caller.refuse(group, request, refusal)
+        elif caller.is_router:
             self._judged(caller, group, item, None)
         else:
             decided = partial(self._judged, caller, group, item)
@@ -120,12 +135,6 @@ class Requests:
         try:
             if denied is not None:
                 raise denied.error()
-            tenant = self._directory.tenant(caller.principal.tenant)
-            if tenant is None:
-                raise Unauthenticated("this tenant was deleted")
-            item.tenant, item.weight = tenant.number, tenant.weight
-            # Before it is read: refusing must cost little when there is much to refuse.
-            self._groups.check_room(group, item)
             item.body, decoded = self._stamper.stamp(caller.principal, group, item.kind, item.body)
             if decoded.kinds.translate(None, WITHOUT_META):
                 self._directory.check_fresh()
