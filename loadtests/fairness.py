@@ -56,7 +56,7 @@ def _nothing(line: object) -> None:
 
 
 WAYS = {
-    "frames": Way(50, 8, lambda number, size: Line(number, size, PATIENCE_S, _nothing)),
+    "frames": Way(100, 8, lambda number, size: Line(number, size, PATIENCE_S, _nothing)),
     "http": Way(5, 1, lambda number, size: HttpLine(PATIENCE_S, _nothing)),
     "grpc": Way(5, 1, lambda number, size: GrpcLine(PATIENCE_S, _nothing)),
 }
