@@ -18,7 +18,7 @@ from holdfast.wire.administration import AdminRequest, AdminResult, Done, KeyMad
 from holdfast.wire.changes import CHANGE_ID_BYTES, Action, Changed, json_of
 from holdfast.wire.errors import Conflict, Forbidden, InvalidArgument, NotFound, Overloaded
 from holdfast.wire.keys import new_key
-from holdfast.wire.limits import AUDIT_PAGE_MAX, LIST_PAGE_MAX
+from holdfast.wire.limits import AUDIT_PAGE_MAX, BUSY_RETRY_MS, LIST_PAGE_MAX
 from holdfast.wire.tenants import OPERATOR, PLANS, ApiKey, KeyRole, Plan, Principal, Quotas, Tenant
 
 from .admission.pace import Pace
@@ -29,7 +29,6 @@ from .inspecting import Inspection
 FIRST_KEY: Final = "first"
 REQUESTS_MAX: Final = 1024
 """Under way on one router, by whichever front; the operator is not kept out by tenants'."""
-BUSY_RETRY_MS: Final = 1000
 
 
 class _Call(msgspec.Struct, frozen=True):

@@ -149,3 +149,6 @@ CHANGES_REMEMBERED_MAX: Final = 4096
 AUDIT_TAIL_MAX: Final = 4096
 """Audit records that can be asked for; every meta node's ``audit.jsonl`` has all that it applied."""
 AUDIT_PAGE_MAX: Final = 500
+
+BUSY_RETRY_MS: Final = 1000
+"""When to come again, where something is full of what ends nobody knows when."""

@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from holdfast.errors import BadMessage, HoldfastError, InvalidArgument, Overloaded, Unauthenticated
 from holdfast.wire.crowd import Crowd
+from holdfast.wire.limits import BUSY_RETRY_MS
 
 from ..directory import Directory, Gone
 from ..operations import Caller, Operations
@@ -26,7 +27,6 @@ from .statuses import DETAILS, details_of, message_of, status_of
 
 BEARER: Final = "bearer "
 REQUEST_ID_CHARS_MAX: Final = 255
-BUSY_RETRY_MS: Final = 1000
 FIRST_MESSAGE_S: Final = 1.0
 """How long a call that is refused is kept for its first message."""
 

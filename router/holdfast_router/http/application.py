@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast.errors import HoldfastError, Overloaded, Unauthenticated, Unavailable
 from holdfast.wire.errors import Forbidden
+from holdfast.wire.limits import BUSY_RETRY_MS
 from holdfast.wire.tenants import OPERATOR
 
 from ..directory import Gone
@@ -39,7 +40,6 @@ from .replays import told_again
 REQUESTS_MAX: Final = 16_384
 """Under way at once; waiting for a lock counts."""
 REQUESTS_PER_TENANT_MAX: Final = 8_192
-BUSY_RETRY_MS: Final = 1000
 
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 

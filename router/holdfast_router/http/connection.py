@@ -11,14 +11,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from holdfast.errors import BadMessage, Overloaded
 from holdfast.wire.crowd import Crowd
-from holdfast.wire.limits import STALLED_S, UNFINISHED_S
+from holdfast.wire.limits import BUSY_RETRY_MS, STALLED_S, UNFINISHED_S
 
 from .problem_details import MEDIA_TYPE, ProblemDetails, details_of, plain_problem
 
 HEADER_BYTES_MAX: Final = 16 << 10
 FIRST_REQUEST_S: Final = 10.0
 """Within which a connection has to have sent the head of its first request."""
-FULL_RETRY_MS: Final = 1000
 
 
 class HttpConnection(H11Protocol):
@@ -36,7 +35,7 @@ class HttpConnection(H11Protocol):
         self._stalled: asyncio.TimerHandle | None = None
         """Runs while there is more to write than the other end takes."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         peer = transport.get_extra_info("peername")
         origin = str(peer[0]) if peer else ""
         if not self._crowd.enter(origin):
@@ -133,7 +132,7 @@ def _last_word(phrase: str, details: ProblemDetails) -> bytes:
 
 
 FULL: Final = _last_word(
-    "Service Unavailable", details_of(Overloaded("this router has too many connections", FULL_RETRY_MS))
+    "Service Unavailable", details_of(Overloaded("this router has too many connections", BUSY_RETRY_MS))
 )
 """What one connection too many is told."""
 UNREADABLE: Final = _last_word("Bad Request", details_of(BadMessage("this is no request of HTTP/1.1")))

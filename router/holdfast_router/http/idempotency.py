@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from holdfast.errors import HoldfastError
 from holdfast.wire.errors import InvalidArgument, Overloaded
-from holdfast.wire.limits import REQUEST_ID_BYTES
+from holdfast.wire.limits import BUSY_RETRY_MS, REQUEST_ID_BYTES
 from holdfast.wire.tenants import Principal
 
 from ..directory import Gone
@@ -32,7 +32,6 @@ KEPT_PER_TENANT_MAX: Final = 10_000
 """The oldest makes room: no tenant's answers are forgotten for those of another."""
 UNDER_WAY_PER_TENANT_MAX: Final = 4_096
 """They go on when their callers have hung up, and so are counted apart from requests."""
-BUSY_RETRY_MS: Final = 1000
 KEY_CHARS_MAX: Final = 255
 
 

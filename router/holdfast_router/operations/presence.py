@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from holdfast.wire.errors import Overloaded
-
-BUSY_RETRY_MS: Final = 1000
+from holdfast.wire.limits import BUSY_RETRY_MS
 
 
 class Presence:
