@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 
 import msgspec
 
@@ -164,6 +164,11 @@ class Directory:
     def named(self, text: str) -> Tenant | None:
         """By its id, as people write it."""
         return self._by_id.get(text)
+
+    @property
+    def numbers(self) -> Set[int]:
+        """Of all tenants."""
+        return self._tenants.keys()
 
     @property
     def tenants(self) -> list[Tenant]:

@@ -94,11 +94,9 @@ class Metrics:
     def _admission(self) -> Observed:
         for number, counts in list(self._gate.counts.items()):
             tenant = self._directory.tenant(number)
-            if tenant is None:
-                self._gate.counts.pop(number, None)
-                continue
             for outcome, operations in list(counts.items()):  # asked for in a thread
-                yield Observation(operations, {"tenant": tenant.id, "outcome": outcome})
+                if tenant is not None:
+                    yield Observation(operations, {"tenant": tenant.id, "outcome": outcome})
 
     def _refused(self) -> Observed:
         for dispatch in self._dispatches():

@@ -50,3 +50,16 @@ async def test_a_tenant_sees_no_metrics(http: httpx.AsyncClient, cluster: LocalC
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     async with httpx.AsyncClient(base_url=cluster.http_url) as nobody:
         assert (await nobody.get("/metrics")).status_code == 401
+
+
+async def test_of_a_deleted_tenant_the_totals_alone_remain(cluster: LocalCluster) -> None:
+    async with client_of(cluster, cluster.operator_key) as operator:
+        made = (await operator.post("/v1/admin", json={"type": "tenant.create", "id": "passing"})).json()["result"]
+        async with client_of(cluster, made["api_key"]) as passing, asyncio.timeout(10):
+            while (await passing.get("/v1/locks/a")).status_code != 200:
+                await asyncio.sleep(0.02)
+        assert (await metrics(cluster))[admitted("passing", "admitted")] == 1
+        for change in ("suspend", "delete"):
+            answer = await operator.post("/v1/admin", json={"type": f"tenant.{change}", "tenant": "passing"})
+            assert answer.status_code == 200, answer.text
+    assert admitted("passing", "admitted") not in await metrics(cluster)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from holdfast.wire.tenants import Quotas
@@ -45,6 +45,7 @@ class Gate:
         self._in_flight = InFlight()
         self.counts: dict[int, dict[str, int]] = {}
         """Of each tenant, since the start: operations that were admitted, and refused by each quota."""
+        self._of_deleted = dict.fromkeys((ADMITTED, RATE, IN_FLIGHT), 0)
 
     def start(self) -> None:
         if self._redis is not None:
@@ -114,6 +115,12 @@ class Gate:
             counts = self.counts[tenant] = dict.fromkeys((ADMITTED, RATE, IN_FLIGHT), 0)
         counts[outcome] += operations
 
+    def forget(self, tenants: Iterable[int]) -> None:
+        """They were deleted: what was counted of them is kept in the totals only."""
+        for tenant in tenants:
+            for outcome, operations in self.counts.pop(tenant, {}).items():
+                self._of_deleted[outcome] += operations
+
     def ended(self, tenant: int, operations: int, took_s: float) -> None:
         """An admitted section was answered, refused later on, or given up; then ``took_s`` is 0."""
         self._in_flight.end(tenant, operations, took_s)
@@ -135,4 +142,4 @@ class Gate:
         return found
 
     def _sum(self, outcome: str) -> int:
-        return sum(counts[outcome] for counts in self.counts.values())
+        return sum((counts[outcome] for counts in self.counts.values()), self._of_deleted[outcome])

@@ -117,3 +117,13 @@ async def test_a_task_is_told_what_a_caller_would_be() -> None:
     denied = await tenants.gate.admit(1, 1)
     assert denied is not None
     assert denied.error().quota == IN_FLIGHT
+
+
+def test_of_a_deleted_tenant_the_totals_alone_are_kept() -> None:
+    tenants = Tenants()
+    assert tenants.ask(ACQUIRE) is None
+    assert tenants.ask(ACQUIRE, tenant=2) is None
+    before = tenants.gate.status()
+    tenants.gate.forget([1, 7])
+    assert set(tenants.gate.counts) == {2}
+    assert tenants.gate.status() == before
