@@ -39,6 +39,7 @@ from holdfast.wire.tenants import Principal
 from holdfast.wire.tls import Certificates
 
 from .directory import Directory, Gone
+from .haste import REST_S, Haste
 
 HELLO_TIMEOUT_S = 5.0
 META_WAIT_S = 5.0
@@ -56,7 +57,18 @@ log = logging.getLogger("holdfast.router")
 class Downstream:
     """One connection of an SDK."""
 
-    __slots__ = ("admitted", "changing", "connection", "is_router", "last_word", "outstanding", "paused", "principal")
+    __slots__ = (
+        "_haste",
+        "_resting",
+        "admitted",
+        "changing",
+        "connection",
+        "is_router",
+        "last_word",
+        "outstanding",
+        "paused",
+        "principal",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -66,6 +78,8 @@ class Downstream:
         self.admitted = 0
         """Operations of its that were admitted and are under way."""
         self.paused = False
+        self._resting = False
+        self._haste = Haste()
         self.is_router = False
         """Whether it is the router itself, whose callers were admitted before."""
         self.changing = 0
@@ -85,9 +99,9 @@ class Downstream:
             self.read_or_not()
 
     def read_or_not(self) -> None:
-        """Nothing more is read from who has much under way, or does not take what it asked for."""
+        """Nothing more is read from who has much under way, does not take what it asked for, or is in haste."""
         connection, few = self.connection, OUTSTANDING_MAX // 2 if self.paused else OUTSTANDING_MAX - 1
-        stop = connection.paused or self.outstanding > few
+        stop = connection.paused or self._resting or self.outstanding > few
         transport = connection.transport
         if stop is not self.paused and transport is not None and not connection.closed:
             self.paused = stop
@@ -117,6 +131,16 @@ class Downstream:
 
     def refuse(self, group: int, request: int, refusal: Refusal) -> None:
         self.connection.send(Msg.REFUSED, group, request, encode(refusal))
+        if refusal.retry_after_ms and not self._resting and not self.is_router:
+            loop = asyncio.get_running_loop()
+            if self._haste.refused(group, refusal.retry_after_ms, loop.time()):
+                self._resting = True
+                self.read_or_not()
+                loop.call_later(REST_S, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self.read_or_not()
 
 
 class Front:

@@ -15,7 +15,7 @@ from .item import Item
 
 EXEMPT_SHARE: Final = 3
 """Operations of exempt sections for each of the others while both wait: first, but not alone."""
-WAIT_S_MAX: Final = 0.25
+WAIT_S_MAX: Final = 0.1
 """Longest wait that a queue may grow to, by estimate. It is there for bursts: under lasting load every queue is as long
 as it may be, whatever its length, and only makes everybody wait."""
 MARGIN: Final = 2.0

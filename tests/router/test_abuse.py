@@ -15,6 +15,7 @@ from holdfast.wire.messages import Msg, Refusal, decode_refusal
 from holdfast.wire.stream import pack
 from holdfast_router import downstream
 from holdfast_router.downstream import OUTSTANDING_MAX, Downstream
+from holdfast_router.haste import EARLY_MAX
 from tests.node.processes import Caller
 
 from .test_front import Router, hello, turned_away
@@ -204,3 +205,31 @@ async def test_who_asks_more_than_is_answered_is_not_read_from(router: Router, m
     async with asyncio.timeout(5):
         while len(asked) == before:
             await asyncio.sleep(0.001)
+
+
+async def test_who_ignores_when_to_come_again_is_read_together_and_answered_in_full(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[bool] = []
+    """Of each request, whether its connection rested already: what came in the same read."""
+    hasty: list[Downstream] = []
+
+    def refuse(caller: Downstream, request: int) -> None:
+        refused.append(caller.paused)
+        hasty.append(caller)
+        caller.refuse(1, request, Refusal(Code.OVERLOADED, "too busy", 60_000))
+
+    monkeypatch.setattr(router.front, "_on_status", refuse)
+    caller = await welcomed(router)
+    transport = caller.connection.transport
+    assert transport is not None
+    for request in range(1, 3 + EARLY_MAX):
+        transport.write(pack(Msg.STATUS, 0, request, b""))
+        assert (await caller.next())[0] == Msg.REFUSED
+    assert not any(refused)
+    assert hasty[0].paused, "read no more, for a moment"
+    for request in range(10):
+        transport.write(pack(Msg.STATUS, 0, 100 + request, b""))
+        await asyncio.sleep(0)
+    assert [(await caller.next())[2] for _ in range(10)] == list(range(100, 110))
+    assert refused[-10:] == [False] + [True] * 9

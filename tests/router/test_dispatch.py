@@ -444,13 +444,13 @@ def busy(rate: int = 1000) -> GroupDispatch:
 def test_what_cannot_be_answered_in_time_is_refused_at_once_with_the_time_that_it_lacks() -> None:
     dispatch = busy()
     for request in range(4):
-        dispatch.submit(item(request, operations=50))
+        dispatch.submit(item(request, operations=20))
     assert outcomes(dispatch) == []
-    dispatch.submit(item(10, deadline=0.2, operations=50))
+    dispatch.submit(item(10, deadline=0.08, operations=20))
     (out,) = dispatch.outcomes
     assert out.refusal is not None
     assert out.refusal.code == Code.OVERLOADED
-    lacks_ms = 200 - (200 - 5) / MARGIN
+    lacks_ms = 80 - (80 - 5) / MARGIN
     assert lacks_ms <= out.refusal.retry_after_ms < lacks_ms + 10
 
 
@@ -477,7 +477,7 @@ def test_what_waited_in_vain_before_a_living_leader_is_told_that_it_is_busy() ->
 def test_another_tenants_queue_does_not_make_a_section_late() -> None:
     dispatch = busy()
     for request in range(5):
-        dispatch.submit(item(request, operations=50))
+        dispatch.submit(item(request, operations=20))
     dispatch.submit(item(100, deadline=0.1, tenant=2))
     assert outcomes(dispatch) == []
 
