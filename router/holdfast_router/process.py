@@ -79,7 +79,7 @@ class Router:
         self._groups = Groups(self._send, self._deliver)
         self._control = Control(self.directory, submit=self._groups.submit, deliver=self._deliver, draw=draw)
         self.administration = self._control.administration
-        self._watches = Watches(self._send_watch, self._loop.call_later)
+        self._watches = Watches(self._send_watch, self.gate.told, self._loop.call_later)
         self._routes = Routes()
         self._requests = Requests(self.directory, self.gate, self._groups, self._control, self._watches, self._routes)
         self._upstream = self._links(formation, tls, draw(8).hex())

@@ -24,6 +24,8 @@ CATCH_UP_EVERY_S = 0.1
 
 Send = Callable[[int, int, int, bytes], bool]
 """(node, group, request id, body of WATCH): False when there is no connection."""
+Told = Callable[[int, int], None]
+"""(tenant, watchers): so many of its watchers were told of a change."""
 Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 """A loop's ``call_later``."""
 
@@ -56,8 +58,9 @@ class _Watch:
 
 
 class Watches:
-    def __init__(self, send: Send, later: Later) -> None:
+    def __init__(self, send: Send, told: Told, later: Later) -> None:
         self._send = send
+        self._told = told
         self._later = later
         self._timer: asyncio.TimerHandle | None = None
         self._watches: dict[tuple[int, int, str, bool], _Watch] = {}
@@ -175,6 +178,8 @@ class Watches:
         if watch.stands:
             for seat in list(watch.seats):
                 self._tell(watch, seat, body)
+            if not said.fresh:
+                self._told(watch.tenant, len(watch.seats))
 
     def _refused(self, watch: _Watch, refusal: Refusal) -> None:
         watch.node, watch.stands = 0, False

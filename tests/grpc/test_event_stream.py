@@ -116,7 +116,7 @@ class Silent:
 
 async def test_a_watch_that_is_closed_ends_whoever_waits_for_its_next_state() -> None:
     """He waited for it without end, and without letting anybody else have a turn."""
-    shown = Shown(cast(Watch, Silent()))
+    shown = Shown(cast(Watch, Silent()), lambda: None)
     waiting = asyncio.ensure_future(anext(shown))
     await asyncio.sleep(0)
     await shown.aclose()
@@ -129,7 +129,7 @@ async def test_a_stream_that_is_closed_in_the_middle_of_a_pulse_waits_for_nothin
 ) -> None:
     """As when its reader has stopped reading, and goes away."""
     monkeypatch.setattr(event_stream, "PULSE_S", 0.0)
-    shown = Shown(cast(Watch, Silent()))
+    shown = Shown(cast(Watch, Silent()), lambda: None)
     pieces = event_stream.events(shown)
     assert [await anext(pieces) for _ in range(2)] == [b"retry: 1000\n\n", b":\n\n"]
     before = asyncio.all_tasks()

@@ -306,6 +306,22 @@ async def test_a_watch_for_which_there_is_no_room_says_so(
     await first.aclose()
 
 
+async def test_what_is_shown_to_those_who_watch_is_charged(
+    node: Node, one: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charged: list[tuple[int, int]] = []
+    monkeypatch.setattr(one.gate, "told", lambda *told: charged.append(told))
+    caller = node.caller(one)
+    shown = await one.operations.watch(caller, Watch(name="shown and charged"))
+    assert not (await anext(shown)).held
+    assert charged == [(caller.tenant, 1)]
+    grant = await one.operations.acquire(caller, Acquire(name="shown and charged"))
+    assert (await anext(shown)).held
+    assert charged == 2 * [(caller.tenant, 1)]
+    await shown.aclose()
+    await one.operations.release(caller, Release(lock_id=grant.lock_id))
+
+
 async def test_sessions_cursors_and_lock_ids_of_others_are_refused(node: Node, one: Router) -> None:
     made = await one.operations.create_session(node.caller(one), CreateSession())
     cursor = await _cursor(node, one, "list of one/")

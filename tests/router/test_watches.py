@@ -39,7 +39,8 @@ class Router:
         self.sent: list[tuple[int, int, WatchRequest]] = []
         self.down: set[int] = set()
         self.timers: list[Callable[[], None]] = []
-        self.watches = Watches(self._send, self._later)
+        self.told: list[tuple[int, int]] = []
+        self.watches = Watches(self._send, lambda *told: self.told.append(told), self._later)
 
     def _send(self, node: int, group: int, request: int, body: bytes) -> bool:
         if node in self.down:
@@ -86,6 +87,7 @@ def test_those_who_watch_the_same_share_one_watch_at_the_leader(router: Router) 
     router.say(7, request, "a")
     assert one.take() == [(10, True, []), (10, False, ["a"])]
     assert two.take() == [(20, True, []), (20, False, ["a"])]
+    assert router.told == [(1, 2)], "a new leader is nobody's change"
     router.watches.begin(late, 1, 30, 1, NAME)
     assert late.take() == [(30, True, [])]
     router.take()

@@ -22,6 +22,10 @@ class _Rates(Protocol):
     def standing(self, tenant: int, quotas: Quotas) -> Standing: ...
 
 
+TELLINGS_PER_OPERATION: Final = 16
+"""What watchers are told is one encoded message for many of them; a tenth of what an operation costs, or less."""
+
+
 class Gate:
     """``quotas`` gives a tenant's, the same object while they do not change; ``routers`` the number of live routers.
 
@@ -46,6 +50,8 @@ class Gate:
         self.counts: dict[int, dict[str, int]] = {}
         """Of each tenant, since the start: operations that were admitted, and refused by each quota."""
         self._of_deleted = dict.fromkeys((ADMITTED, RATE, IN_FLIGHT), 0)
+        self._tellings: dict[int, int] = {}
+        """Of each tenant, those that do not make an operation yet."""
 
     def start(self) -> None:
         if self._redis is not None:
@@ -87,6 +93,12 @@ class Gate:
         """For what is not refused, and bounded elsewhere while it is under way."""
         self._rates.charge(tenant, self._quotas(tenant), operations)
 
+    def told(self, tenant: int, watchers: int) -> None:
+        """So many were told of a change. It is charged and never kept from them: the tenant's next changes wait."""
+        operations, self._tellings[tenant] = divmod(self._tellings.get(tenant, 0) + watchers, TELLINGS_PER_OPERATION)
+        if operations:
+            self.charge(tenant, operations)
+
     async def admit(self, tenant: int, operations: int, *, exempt: bool = False) -> Denied | None:
         """As :meth:`ask`, for tasks. What is admitted while the task is cancelled has ended."""
         waiter: asyncio.Future[Denied | None] = asyncio.get_running_loop().create_future()
@@ -118,6 +130,7 @@ class Gate:
     def forget(self, tenants: Iterable[int]) -> None:
         """They were deleted: what was counted of them is kept in the totals only."""
         for tenant in tenants:
+            self._tellings.pop(tenant, None)
             for outcome, operations in self.counts.pop(tenant, {}).items():
                 self._of_deleted[outcome] += operations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -135,7 +136,8 @@ class Operations:
 
     async def watch(self, caller: Caller, asked: Watch) -> watching.Shown:
         """Charged once, as a look."""
-        return watching.Shown(await self._admitted(caller, asked, self._begin_watch))
+        watch = await self._admitted(caller, asked, self._begin_watch)
+        return watching.Shown(watch, partial(self._turnstile.told, caller.tenant))
 
     async def _begin_watch(self, caller: Caller, asked: Watch) -> CoreWatch:
         return watching.begin(self._core_of(caller.tenant), caller, asked)

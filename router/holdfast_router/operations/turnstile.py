@@ -52,6 +52,7 @@ _KINDS: Final[dict[type[Struct], Kind]] = {
 class Gate(Protocol):
     async def admit(self, tenant: int, operations: int, *, exempt: bool = False) -> Denied | None: ...
     def ended(self, tenant: int, operations: int, took_s: float) -> None: ...
+    def told(self, tenant: int, watchers: int) -> None: ...
     def standing(self, tenant: int) -> Standing: ...
 
 
@@ -82,6 +83,10 @@ class Turnstile:
         finally:
             timer.cancel()
             over()
+
+    def told(self, tenant: int) -> None:
+        """A watcher was shown how a lock looks."""
+        self._gate.told(tenant, 1)
 
     def standing(self, tenant: int) -> Standing:
         return self._gate.standing(tenant)

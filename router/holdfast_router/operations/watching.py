@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from holdfast.arguments import prefix_of
 from holdfast.core.client import ClientCore
@@ -34,8 +35,9 @@ class Shown:
 
     Raises what ended the watch: ``Forbidden``, ``Overloaded`` when the tenant has as many as it may."""
 
-    def __init__(self, watch: CoreWatch) -> None:
+    def __init__(self, watch: CoreWatch, told: Callable[[], None]) -> None:
         self._watch = watch
+        self._told = told
 
     def __aiter__(self) -> Shown:
         return self
@@ -48,6 +50,7 @@ class Shown:
             await waiter
         if not watch.changed:
             raise StopAsyncIteration  # it was closed meanwhile
+        self._told()
         return lock_state(watch.changed.pop(next(iter(watch.changed))))
 
     async def aclose(self) -> None:

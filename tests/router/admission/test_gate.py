@@ -11,7 +11,7 @@ import pytest
 from holdfast.wire.exempt import all_exempt
 from holdfast.wire.frames import Kind
 from holdfast.wire.tenants import Quotas
-from holdfast_router.admission.gate import Gate
+from holdfast_router.admission.gate import TELLINGS_PER_OPERATION, Gate
 from holdfast_router.admission.verdict import IN_FLIGHT, RATE, Decided, Denied
 from tests.router.admission.clock import Clock
 from tests.router.admission.test_bucket import quotas
@@ -69,6 +69,20 @@ def test_what_is_exempt_is_charged() -> None:
     assert denied.retry_after_ms == pytest.approx(2010, abs=2)
     assert tenants.gate.standing(1).remaining == 0
     assert tenants.gate.status() == {"admitted": 1000, "throttled": {RATE: 1, IN_FLIGHT: 0}, "under_way": 1000}
+
+
+def test_what_watchers_are_told_is_charged_and_never_refused() -> None:
+    tenants = Tenants()
+    for _ in range(201 * TELLINGS_PER_OPERATION // 3):
+        tenants.gate.told(1, 3)
+        tenants.gate.told(2, 1)
+    assert tenants.ask(RELEASE) is None
+    denied = tenants.ask(ACQUIRE)
+    assert denied is not None
+    assert denied.quota == RATE
+    assert tenants.ask(ACQUIRE, tenant=2) is None, "67 operations of 200"
+    tenants.clock.now += denied.retry_after_s
+    assert tenants.ask(ACQUIRE) is None
 
 
 def test_how_a_tenant_stands() -> None:
