@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from . import admission, audit, edges, engine, locks, machine, node, router, sdk, shares, storage, tenants, watches
+from . import (
+    admission,
+    audit,
+    edges,
+    engine,
+    fronts,
+    locks,
+    machine,
+    node,
+    router,
+    sdk,
+    shares,
+    storage,
+    tenants,
+    watches,
+)
 from .mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -17,6 +32,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *admission.MUTANTS,
     *sdk.MUTANTS,
     *edges.MUTANTS,
+    *fronts.MUTANTS,
     *tenants.MUTANTS,
     *watches.MUTANTS,
 )

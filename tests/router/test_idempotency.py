@@ -14,6 +14,7 @@ from holdfast_router.http.batches import BatchAnswer, BatchResult
 from holdfast_router.http.idempotency import FirstAnswers
 from holdfast_router.http.replays import aged
 from holdfast_router.operations import Caller
+from holdfast_router.operations.problems import IdempotencyConflict
 from holdfast_router.operations.requests import Done, Renewed
 
 ASKED = Done()
@@ -100,3 +101,23 @@ async def test_what_goes_on_without_its_caller_is_bounded(monkeypatch: pytest.Mo
     ends.set()
     assert (await other)[0] == ASKED
     assert (await first_answers.once(caller(1, "c"), "acquire", ASKED, work))[0] == ASKED
+
+
+async def test_another_request_under_the_same_key_is_refused_and_not_carried_out() -> None:
+    first_answers, work = FirstAnswers(), Work()
+    await first_answers.once(caller(1, "a"), "renew", Renewed(expires_in_ms=1), work)
+    for operation, asked in (("renew", Renewed(expires_in_ms=2)), ("release", Renewed(expires_in_ms=1))):
+        with pytest.raises(IdempotencyConflict):
+            await first_answers.once(caller(1, "a"), operation, asked, work)
+    assert work.times == 1
+
+
+def test_nobody_elses_key_makes_the_same_request() -> None:
+    ids = {
+        idempotency.request_id(Principal(tenant, api_key, KeyRole.LOCKS), key)
+        for tenant in (1, 2)
+        for api_key in ("one", "two")
+        for key in ("a", "b")
+    }
+    assert len(ids) == 8
+    assert idempotency.request_id(Principal(1, "one", KeyRole.ADMIN), "a") in ids, "whatever else is known of who asks"
