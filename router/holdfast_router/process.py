@@ -95,6 +95,7 @@ class Router:
             authenticate=self.directory.authenticate,
             table=lambda: self.directory.record.table if self.directory.record is not None else None,
             roles=self._groups.roles,
+            longest_ttl_ms=lambda tenant: self.directory.quotas(tenant).ttl_ms,
         )
         self.gate.start()
 

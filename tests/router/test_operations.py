@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from msgspec import UnsetType
+from msgspec.structs import replace
 
 from holdfast.core.client import ClientCore
 from holdfast.core.group import GroupClient
@@ -21,6 +23,7 @@ from holdfast.errors import (
     LockTimeout,
     NotHeld,
     Overloaded,
+    QuotaExceeded,
     SessionLost,
     Unauthenticated,
     Unavailable,
@@ -28,8 +31,8 @@ from holdfast.errors import (
 from holdfast.wire.errors import Forbidden
 from holdfast.wire.frames import Kind, LockPage, Options, Status
 from holdfast_router import watches
-from holdfast_router.operations import locks, paging
-from holdfast_router.operations.leases import Answer
+from holdfast_router.operations import locks, paging, sessions
+from holdfast_router.operations.leases import Answer, ask
 from holdfast_router.operations.requests import (
     Acquire,
     AcquireOne,
@@ -153,6 +156,80 @@ async def test_a_request_repeated_through_another_router_finds_its_own_grant(
     made = await one.operations.create_session(node.caller(one, request=REQUEST), CreateSession())
     same = await two.operations.create_session(node.caller(two, request=REQUEST), CreateSession())
     assert made.session == same.session
+
+
+async def _refused_by_the_second(core: ClientCore, kind: Kind, *args: Any, group: GroupClient, **named: Any) -> Answer:
+    """In the place of ``ask``: one group has no room for sessions."""
+    if kind == Kind.OPEN and group.number == 2:
+        return Answer(Status.QUOTA_SESSIONS, 0, 0.0, 7)
+    return await ask(core, kind, *args, group=group, **named)
+
+
+async def _parts(node: Node, router: Router, number: bytes) -> int:
+    found = await router.operations.list_sessions(node.caller(router), ListSessions())
+    return sum(part.id == number.hex() for part in found.sessions)
+
+
+async def test_of_a_session_that_a_group_refuses_nothing_stays_and_the_same_request_is_made_later(
+    node: Node, one: Router, two: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, asked = b"refused at first", CreateSession(ttl_ms=60_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "OPENING_MS", 300)
+        patch.setattr(sessions, "ask", _refused_by_the_second)
+        for router in (one, two, one):
+            with pytest.raises(QuotaExceeded, match="sessions"):
+                await router.operations.create_session(node.caller(router, request=number), asked)
+        async with asyncio.timeout(10):
+            while await _parts(node, one, number):
+                await asyncio.sleep(0.01)
+        with pytest.raises(QuotaExceeded):
+            await one.operations.create_session(node.caller(one, request=number), asked)
+    made = await two.operations.create_session(node.caller(two, request=number), asked)
+    assert made.id == number.hex()
+    assert 55_000 < made.expires_in_ms < 60_000
+    kept = await one.operations.keep_session(node.caller(one), KeepSession(session=made.session))
+    assert 55_000 < kept.expires_in_ms < 60_000
+
+
+async def test_a_session_that_is_used_already_is_made_once_too(node: Node, one: Router, two: Router) -> None:
+    number, asked = b"used when copied", CreateSession()
+    made = await one.operations.create_session(node.caller(one, request=number), asked)
+    await one.operations.acquire(node.caller(one), Acquire(name="used", session=made.session))
+    same = await two.operations.create_session(node.caller(two, request=number), asked)
+    assert same.session == made.session
+    assert (await one.operations.get(node.caller(one), Get(name="used"))).held
+
+
+async def test_a_session_that_is_over_before_every_group_has_it_is_asked_for_again(
+    node: Node, one: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = b"slowly opened..."
+
+    async def slow(core: ClientCore, kind: Kind, *args: Any, group: GroupClient, **named: Any) -> Answer:
+        answer = await ask(core, kind, *args, group=group, **named)
+        if kind == Kind.OPEN and group.number == 2:
+            while await _parts(node, one, number):
+                await asyncio.sleep(0.01)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "OPENING_MS", 200)
+        patch.setattr(sessions, "ask", slow)
+        with pytest.raises(Unavailable, match="again"):
+            await one.operations.create_session(node.caller(one, request=number), CreateSession())
+    assert (await one.operations.create_session(node.caller(one, request=number), CreateSession())).id == number.hex()
+
+
+async def test_a_session_asked_for_longer_than_its_tenant_may_is_refused_however_it_is_asked(
+    node: Node, one: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quotas = one.directory.quotas(1)
+    monkeypatch.setattr(one.directory, "quotas", lambda tenant: replace(quotas, ttl_ms=10_000))
+    number = b"asked too long.."
+    with pytest.raises(QuotaExceeded, match="TTL"):
+        await one.operations.create_session(node.caller(one, request=number), CreateSession(ttl_ms=10_001))
+    assert await _parts(node, one, number) == 0
 
 
 @pytest.mark.parametrize("in_session", [True, False])

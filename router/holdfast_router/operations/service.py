@@ -83,6 +83,7 @@ class Operations:
         authenticate: Callable[[str, str], Principal],
         table: Callable[[], SlotTable | None],
         roles: Callable[[], list[GroupRole]],
+        longest_ttl_ms: Callable[[int], int],
     ) -> None:
         self._authenticate = authenticate
         self._table = table
@@ -93,7 +94,7 @@ class Operations:
         self._turnstile = Turnstile(gate)
         seals = Seals(secret)
         self._locks = LockOperations(self._core_of, seals)
-        self._sessions = SessionOperations(self._core_of, seals)
+        self._sessions = SessionOperations(self._core_of, seals, longest_ttl_ms)
 
     def caller(self, key: str, address: str = "", request: bytes = b"") -> Caller:
         """Who asks with this API key, now. Raises ``Unauthenticated``, ``Forbidden``."""

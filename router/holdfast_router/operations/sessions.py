@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -19,7 +19,7 @@ from holdfast.core.client import ClientCore
 from holdfast.core.group import GroupClient
 from holdfast.core.lease import reason_of
 from holdfast.core.refusals import refusal
-from holdfast.errors import HoldfastError, InvalidArgument, OutcomeUnknown, SessionLost
+from holdfast.errors import HoldfastError, InvalidArgument, OutcomeUnknown, SessionLost, Unavailable
 from holdfast.wire.frames import HoldsView, Kind, Options, Reason, SessionPage, Status
 from holdfast.wire.limits import SESSION_ID_BYTES, TOKEN_MAX
 from holdfast.wire.tenants import KeyRole
@@ -43,11 +43,19 @@ from .views import session_state
 
 T = TypeVar("T")
 
+OPENING_MS: Final = 5_000
+"""Within which every group has to have its part of a session that copies of a request may open: longer than an
+election takes, and short, for what a refused one leaves in other groups counts until then."""
+
 
 class SessionOperations:
-    def __init__(self, core_of: Callable[[int], ClientCore], seals: Seals) -> None:
+    def __init__(
+        self, core_of: Callable[[int], ClientCore], seals: Seals, longest_ttl_ms: Callable[[int], int]
+    ) -> None:
+        """``longest_ttl_ms``: by tenant, as far as this router has heard."""
         self._core_of = core_of
         self._seals = seals
+        self._longest_ttl_ms = longest_ttl_ms
 
     async def create(self, caller: Caller, asked: CreateSession) -> SessionGrant:
         """Raises ``QuotaExceeded``; ``Unavailable`` when not every group answered: then there is no session."""
@@ -55,23 +63,24 @@ class SessionOperations:
         core = self._core_of(caller.tenant)
         number = caller.request or core.rng.randbytes(SESSION_ID_BYTES)
         options = Options(session=number, metadata=metadata_of(asked.metadata))
-        try:
-            answers = await _everywhere(core, Kind.OPEN, options, asked.ttl_ms)
-            if caller.request and any(answer.status == Status.INVALID for answer in answers):
-                # A copy of this request opened it before.
-                answers = await _everywhere(core, Kind.KEEPALIVE, Options(session=number), asked.ttl_ms)
-            for answer in answers:
-                if answer.status != Status.OK:
-                    raise refusal(answer.status, answer.detail, "", None)
-        except BaseException:
-            if not caller.request:
-                self._take_back(core, number)
-            raise
-        until_ms = min(answer.until_ms for answer in answers)
+        if caller.request:
+            until_ms = await _open_once(core, options, asked.ttl_ms, self._longest_ttl_ms(caller.tenant))
+        else:
+            until_ms = await self._open(core, options, asked.ttl_ms)
         text = self._seals.seal(caller.tenant, SESSION, SessionKey(number, asked.ttl_ms))
         return SessionGrant(
             session=text, id=number.hex(), ttl_ms=asked.ttl_ms, expires_in_ms=caller.expires_in_ms(until_ms)
         )
+
+    async def _open(self, core: ClientCore, options: Options, ttl_ms: int) -> float:
+        """Until when it may be believed."""
+        try:
+            answers = await _everywhere(core, Kind.OPEN, options, ttl_ms)
+            _check_opened(answers, Status.OK)
+        except BaseException:
+            self._take_back(core, options.session)
+            raise
+        return min(answer.until_ms for answer in answers)
 
     def _take_back(self, core: ClientCore, number: bytes) -> None:
         """Parts that were opened of a session that nobody will hear of; what cannot be reached runs out by itself."""
@@ -130,6 +139,31 @@ class SessionOperations:
 
     def _opened(self, caller: Caller, text: str) -> SessionKey:
         return self._seals.open(caller.tenant, SESSION, text, SessionKey)
+
+
+async def _open_once(core: ClientCore, options: Options, ttl_ms: int, longest_ms: int) -> float:
+    """Until when the session may be believed that all copies of a request open together, through whatever router.
+
+    Nothing is taken back: another copy may have told its caller, who holds locks by now. Instead parts are kept for
+    their TTL only when all groups have one; what is opened of a session that some group refuses soon runs out.
+    """
+    if ttl_ms > longest_ms:  # to open for a moment is within any quota, and keepalives are shortened silently
+        raise refusal(Status.QUOTA_TTL, longest_ms, "", None)
+    opened = await _everywhere(core, Kind.OPEN, options, min(ttl_ms, OPENING_MS))
+    _check_opened(opened, Status.OK, Status.INVALID)
+    kept = await _everywhere(core, Kind.KEEPALIVE, Options(session=options.session), ttl_ms)
+    for answer in kept:
+        if answer.status not in (Status.OK, Status.CHANGED):
+            if any(map(_is_ok, opened)):
+                raise Unavailable("a part of the session was over before all groups had one: ask again")
+            raise _why_over(answer)
+    return min(answer.until_ms for answer in kept)
+
+
+def _check_opened(answers: list[Answer], *fine: Status) -> None:
+    for answer in answers:
+        if answer.status not in fine:
+            raise refusal(answer.status, answer.detail, "", None)
 
 
 class _Kept(Struct, frozen=True):
