@@ -140,6 +140,35 @@ async def test_what_a_batch_had_already_is_given_back_when_its_key_ends(
     await http.post("/v1/release", json={"lock_id": held["lock_id"]})
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "suspended"}], ids=["plain", "once"])
+async def test_a_request_that_its_tenants_suspension_cuts_off_is_definite_only_if_nothing_is_left_of_it(
+    cluster: LocalCluster, headers: dict[str, str]
+) -> None:
+    tenant = f"cut-off-{len(headers)}"
+    async with client_of(cluster, cluster.operator_key) as operator:
+        made = await operator.post("/v1/admin", json={"type": "tenant.create", "id": tenant})
+        async with client_of(cluster, made.json()["result"]["api_key"]) as other:
+            await acquired(other, "in the way", ttl_ms=60_000)
+            operations = [{"op": "acquire", "name": "in the way", "wait_ms": 60_000}]
+            cut_off = [
+                asyncio.create_task(other.post(path, json=asked, headers={k: f"{v}{path}" for k, v in headers.items()}))
+                for path, asked in (
+                    ("/v1/acquire", {"name": "in the way", "wait_ms": 60_000}),
+                    ("/v1/batch", {"operations": operations}),
+                    ("/v1/locks/in%20the%20way/acquire", {"steal": True, "wait_ms": 60_000}),
+                )
+            ]
+            await waiters(other, "in the way", 3)
+            suspended = await operator.post("/v1/admin", json={"type": "tenant.suspend", "tenant": tenant})
+            assert suspended.status_code == 200, suspended.text
+            answers = [await each for each in cut_off]
+    assert [(answer.status_code, answer.json()["definite"]) for answer in answers] == [
+        (403, True),
+        (403, False),
+        (403, False),
+    ]
+
+
 async def until_held(http: httpx.AsyncClient, name: str, *, held: bool) -> None:
     async with asyncio.timeout(10):
         while (await http.get(f"/v1/locks/{name}")).json()["held"] is not held:

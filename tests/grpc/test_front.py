@@ -30,7 +30,7 @@ from holdfast_router.grpc import GrpcFront
 from holdfast_router.grpc.calls import FIRST_MESSAGE_S, address_of
 from holdfast_router.grpc.server import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, STREAMS_PER_CONNECTION_MAX
 from holdfast_router.operations import PROBLEMS, Caller, Operations
-from holdfast_router.operations.requests import Acquire, Get, LockState, Watch
+from holdfast_router.operations.requests import Acquire, Done, Get, LockState, Release, Watch
 from holdfast_router.operations.requests import Grant as Granted
 from tests.grpc.calling import Api, Refusal, refused
 from tests.tenants import OPERATOR_KEY, TENANT_KEY, key_of, meta_of, tenant_of
@@ -120,6 +120,11 @@ class Failing:
         await asyncio.Event().wait()
         raise AssertionError
 
+    async def release(self, caller: Caller, asked: Release) -> Done:
+        self.callers.append(caller)
+        await asyncio.Event().wait()
+        raise AssertionError
+
     async def get(self, caller: Caller, asked: Get) -> LockState:
         return LockState(name=asked.name, held=False, holder_count=0, waiters=0, capacity=0, closed_ms=0, holders=[])
 
@@ -203,16 +208,20 @@ async def test_what_fails_unforeseen_is_internal_and_tells_nothing(front: Front,
 async def test_calls_of_a_revoked_key_end_at_once(front: Front, near: Any) -> None:
     api = Api(near, TENANT_KEY)
     waiting = asyncio.ensure_future(api.acquire("a"))
+    stealing = asyncio.ensure_future(api.acquire("a", steal=True))
+    releasing = asyncio.ensure_future(api.release(Grant(lock_id="hf1_a")))
     watch = api.locks("Watch", pb.WatchRequest(name="a"))
     await watch.read()
-    while not front.failing.callers:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while len(front.failing.callers) < 3:
+            await asyncio.sleep(0)
     operator, tenant = tenant_of(0, key_of(OPERATOR_KEY)), tenant_of(1, version=2)
     front.hears(meta_of(operator, tenant, version=2))
-    for call in (waiting, watch.read()):
+    for call, definite in (waiting, "true"), (watch.read(), "true"), (stealing, "false"), (releasing, "false"):
         async with asyncio.timeout(1):
             answer = await refused(call)
         assert answer.status == grpc.StatusCode.UNAUTHENTICATED
+        assert answer.details["ErrorInfo"].metadata["definite"] == definite
 
 
 async def test_callers_are_known_by_their_address(front: Front, near: Any) -> None:

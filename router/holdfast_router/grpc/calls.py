@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from holdfast.errors import BadMessage, HoldfastError, InvalidArgument, Overloaded, Unauthenticated
+from holdfast.v1.locks_pb2 import AcquireRequest
 from holdfast.wire.crowd import Crowd
 from holdfast.wire.limits import BUSY_RETRY_MS
 
@@ -25,6 +26,8 @@ from ..operations.cancelling import uncancel
 from ..operations.presence import Presence
 from .statuses import DETAILS, details_of, message_of, status_of
 
+LOOKS: Final = ("Get", "List", "Check", "Watch")
+"""How the names of rpcs begin that change nothing."""
 BEARER: Final = "bearer "
 REQUEST_ID_CHARS_MAX: Final = 255
 FIRST_MESSAGE_S: Final = 1.0
@@ -40,6 +43,14 @@ log = logging.getLogger("holdfast.router")
 
 class _Unreadable:
     """In the place of a message that could not be read: the library would call it our internal error."""
+
+
+class _CutOff(Exception):
+    """A call was ended while it was under way."""
+
+    def __init__(self, why: HoldfastError) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class Calls:
@@ -71,24 +82,24 @@ class Calls:
         read = reader(GetMessageClass(method.input_type))
         write = GetMessageClass(method.output_type).SerializeToString
         if not method.server_streaming:
-            return grpc.unary_unary_rpc_method_handler(self._unary(run), read, write)
+            return grpc.unary_unary_rpc_method_handler(self._unary(method, run), read, write)
         if not method.client_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._stream(run), read, write)
-        return grpc.stream_stream_rpc_method_handler(self._stream(run), read, write)
+            return grpc.unary_stream_rpc_method_handler(self._stream(method, run), read, write)
+        return grpc.stream_stream_rpc_method_handler(self._stream(method, run), read, write)
 
-    def _unary(self, run: Unary) -> Callable[[Any, Context], Awaitable[Message]]:
+    def _unary(self, method: MethodDescriptor, run: Unary) -> Callable[[Any, Context], Awaitable[Message]]:
         async def handle(message: Any, context: Context) -> Message:
             try:
                 caller = self._caller(context)
                 with self._noted(caller):
                     return await run(caller, readable(message))
             except BaseException as error:
-                await self._abort(context, error)
+                await self._abort(context, error, taken_back=is_taken_back(method, message))
                 raise
 
         return handle
 
-    def _stream(self, run: Streamed) -> Callable[[Any, Context], AsyncIterator[Message]]:
+    def _stream(self, method: MethodDescriptor, run: Streamed) -> Callable[[Any, Context], AsyncIterator[Message]]:
         async def handle(given: Any, context: Context) -> AsyncIterator[Message]:
             try:
                 caller = await self._caller_of_stream(given, context)
@@ -99,7 +110,7 @@ class Calls:
             except GeneratorExit:
                 raise
             except BaseException as error:
-                await self._abort(context, error)
+                await self._abort(context, error, taken_back=is_taken_back(method, given))
                 raise
 
         return handle
@@ -120,7 +131,7 @@ class Calls:
             if error is None:
                 raise
             uncancel()
-            raise error from None
+            raise _CutOff(error) from None
         finally:
             self._crowd.leave(caller.address)
             self._ended.pop(task, None)
@@ -150,15 +161,24 @@ class Calls:
 
     # How it ends.
 
-    async def _abort(self, context: Context, error: BaseException) -> None:
+    async def _abort(self, context: Context, error: BaseException, *, taken_back: bool) -> None:
         """Does not return, but for a call that is over already."""
         if isinstance(error, asyncio.CancelledError | grpc.aio.AbortError):
             return
+        definite = True
+        if isinstance(error, _CutOff):
+            error, definite = error.why, taken_back
         if not isinstance(error, HoldfastError):
             log.exception("a gRPC call failed", exc_info=error)
             await context.abort(grpc.StatusCode.INTERNAL, "this call failed: the router's log says how")
             return
-        await context.abort(status_of(error), message_of(error), ((DETAILS, details_of(error)),))
+        await context.abort(status_of(error), message_of(error), ((DETAILS, details_of(error, definite=definite)),))
+
+
+def is_taken_back(method: MethodDescriptor, message: Any) -> bool:
+    """Whether nothing is left of a call that is cut off; of others it is not known what was done by then. Who was
+    stolen from has lost the lock also if the thief never gets it."""
+    return method.name.startswith(LOOKS) or (isinstance(message, AcquireRequest) and not message.steal)
 
 
 def reader(kind: type[Message]) -> Callable[[bytes], Message | _Unreadable]:

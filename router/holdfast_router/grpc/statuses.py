@@ -41,10 +41,9 @@ def duration_of(milliseconds: int) -> Duration:
     return Duration(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)
 
 
-def details_of(error: HoldfastError) -> bytes:
-    """The encoded google.rpc.Status."""
-    problem = problem_of(error)
-    metadata = {"definite": "true" if problem.definite else "false"}
+def details_of(error: HoldfastError, *, definite: bool = True) -> bytes:
+    """The encoded google.rpc.Status. ``definite``: False when something may have been done all the same."""
+    metadata = {"definite": "true" if definite and problem_of(error).definite else "false"}
     details: list[Message] = [ErrorInfo(reason=reason_of(error), domain=DOMAIN, metadata=metadata)]
     if retry_after_ms(error):
         details.append(RetryInfo(retry_delay=duration_of(retry_after_ms(error))))

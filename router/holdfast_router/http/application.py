@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from holdfast.errors import HoldfastError, Overloaded, Unauthenticated, Unavailable
+from holdfast.errors import HoldfastError, Overloaded, Unavailable
 from holdfast.wire.errors import Forbidden
 from holdfast.wire.limits import BUSY_RETRY_MS
 from holdfast.wire.tenants import OPERATOR
@@ -185,18 +185,17 @@ class Application:
         self._under_way[task] = caller.principal.key
         try:
             with self._presence.of(caller.tenant):
-                response = await self._answered(endpoint, request, caller)
+                response = await self._answered(endpoint, request, caller, task)
             response.headers.update(responses.rate_limit(self._operations.standing(caller)))
             return response
-        except asyncio.CancelledError:
-            uncancel()
-            error = self._ended.get(task) or Unavailable("this router stops: the request was ended")
-            return responses.refused(error, definite=endpoint.is_taken_back)
         finally:
             self._ended.pop(task, None)
             del self._under_way[task]
 
-    async def _answered(self, endpoint: Endpoint, request: Request, caller: Caller) -> Response:
+    async def _answered(
+        self, endpoint: Endpoint, request: Request, caller: Caller, task: asyncio.Task[Any]
+    ) -> Response:
+        asked: Struct | None = None
         try:
             asked = await reading.typed(endpoint, request)
             caller = caller.heard()
@@ -207,10 +206,13 @@ class Application:
                     answer = await told_again(self._operations, caller, answer, age_ms)
                 return responses.answer(endpoint, request, answer, replayed=age_ms > 0)
             return responses.answer(endpoint, request, await self._carry_out(endpoint, request, caller, asked))
-        except Unauthenticated as error:  # its key was valid when it came: it was cut off
-            return responses.refused(error, definite=endpoint.is_taken_back)
+        except asyncio.CancelledError:
+            uncancel()
+            ended = self._ended.get(task) or Unavailable("this router stops: the request was ended")
+            return responses.refused(ended, definite=endpoint.is_taken_back(asked))
         except HoldfastError as error:
-            return responses.refused(error)
+            was_cut_off = error is self._ended.get(task)  # by whatever was carrying it out for several copies
+            return responses.refused(error, definite=not was_cut_off or endpoint.is_taken_back(asked))
         except HTTPException as error:
             return await responses.on_http_exception(request, error)
 

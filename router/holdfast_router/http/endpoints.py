@@ -94,10 +94,10 @@ class Endpoint:
         """Whether its answer may be long in coming."""
         return self.asked in (ask.Acquire, ask.Batch)
 
-    @property
-    def is_taken_back(self) -> bool:
-        """Whether nothing is left of a request that is cut off; of others it is not known what was done by then."""
-        return self.asked is ask.Acquire or not self.changes
+    def is_taken_back(self, asked: Struct | None) -> bool:
+        """Whether nothing is left of this request when it is cut off, None before it was read; of others it is not
+        known what was done by then. Who was stolen from has lost the lock also if the thief never gets it."""
+        return asked is None or not self.changes or (isinstance(asked, ask.Acquire) and not asked.steal)
 
     @property
     def problems(self) -> tuple[Error, ...]:
