@@ -206,9 +206,10 @@ class Inspection:
         if not cursor:
             return groups[0], ""
         number, _, inner = cursor.partition("/")
-        if not number.isdecimal() or int(number) not in groups:
-            raise InvalidArgument("this cursor was not given by a list")
-        return int(number), inner
+        for group in groups:
+            if str(group) == number:
+                return group, inner
+        raise InvalidArgument("this cursor was not given by a list")
 
     def _next(self, group: int, inner: str) -> str:
         if inner:

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from holdfast.core.client import ClientCore
-from holdfast.wire.administration import EndSession
+from holdfast.wire.administration import EndSession, ListLocks
 from holdfast.wire.changes import Note
-from holdfast.wire.errors import HoldfastError, NotFound, OutcomeUnknown, Unavailable
+from holdfast.wire.errors import HoldfastError, InvalidArgument, NotFound, OutcomeUnknown, Unavailable
 from holdfast.wire.frames import Answers, Kind, Options, Status
 from holdfast.wire.tenants import KeyRole, Principal
 from holdfast_router.asking import Asker
@@ -42,16 +42,19 @@ class Groups:
     async def note_once(self, principal: Principal, address: str, note: Note, number: bytes) -> Any:
         return note.under, lambda outcome: setattr(self, "noted", outcome)
 
-    async def end(self) -> None:
-        inspection = Inspection(
+    @property
+    def inspection(self) -> Inspection:
+        return Inspection(
             cast(Asker, self),
             cast(Changes, self),
             lambda: list(range(1, len(self.ends) + 1)),
             lambda tenant, name: (1, 0),
         )
+
+    async def end(self) -> None:
         text = key_text("admin")
         principal = Principal(1, "admin", KeyRole.ADMIN)
-        await inspection.end_session(principal, "", tenant_of(1, key_of(text)), EndSession("00" * 16), b"")
+        await self.inspection.end_session(principal, "", tenant_of(1, key_of(text)), EndSession("00" * 16), b"")
 
 
 @pytest.mark.parametrize(
@@ -101,3 +104,21 @@ async def test_nor_is_it_by_another_front(
     with pytest.raises(error) as caught:
         await sessions._everywhere(cast(ClientCore, core), kind, Options(), 0)
     assert type(caught.value) is error
+
+
+LONG = "9" * 5000
+"""More digits than Python takes for a number."""
+
+
+@pytest.mark.parametrize("cursor", ["a", "a/", "3/", "-1/", f"{LONG}/"])
+async def test_a_cursor_that_no_list_gave_is_refused(cursor: str) -> None:
+    groups = Groups(OK, OK)
+    with pytest.raises(InvalidArgument, match="cursor"):
+        await groups.inspection.locks(tenant_of(1), ListLocks(cursor=cursor))
+    assert groups.asked == []
+
+
+@pytest.mark.parametrize("seen", ["a", "1", "1:", ":1", "1:-1", "1:1,", f"1:{LONG}", f"{LONG}:1"])
+def test_what_no_keepalive_told_was_seen_by_nobody(seen: str) -> None:
+    with pytest.raises(InvalidArgument, match="seen"):
+        sessions._changes_of(seen)

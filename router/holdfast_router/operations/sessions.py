@@ -47,6 +47,8 @@ OPENING_MS: Final = 5_000
 """Within which every group has to have its part of a session that copies of a request may open: longer than an
 election takes, and short, for what a refused one leaves in other groups counts until then."""
 
+_DIGITS_MAX: Final = len(str(TOKEN_MAX))
+
 
 class SessionOperations:
     def __init__(
@@ -197,8 +199,9 @@ def _seen(changes: dict[int, int]) -> str:
 def _changes_of(seen: str) -> dict[int, int]:
     """Change number by group."""
     pairs = [part.partition(":") for part in seen.split(",")] if seen else []
-    if not all(number.isascii() and number.isdecimal() for group, _, change in pairs for number in (group, change)):
-        raise InvalidArgument("seen is passed exactly as it came")
+    for number in (number for group, _, change in pairs for number in (group, change)):
+        if not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS_MAX):
+            raise InvalidArgument("seen is passed exactly as it came")
     return {int(group): min(int(change), TOKEN_MAX) for group, _, change in pairs}
 
 
