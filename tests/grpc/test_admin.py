@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -10,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from holdfast.cluster import LocalCluster
 from holdfast.v1 import admin_pb2 as pb
+from holdfast.v1 import sessions_pb2 as spb
 from tests.grpc.calling import Api, refused
 
 
@@ -31,6 +33,28 @@ async def test_a_change_sent_again_is_made_once_and_another_under_its_id_is_anot
         await operator.admin("ResumeTenant", pb.ResumeTenantRequest(tenant="twice", request_id="two")) for _ in range(2)
     ]
     assert first.tenant.version == again.tenant.version
+
+
+async def test_a_lock_is_broken_and_a_session_ended_once_under_one_id(operator: Api, api: Api) -> None:
+    await api.acquire("broken")
+    asked = pb.BreakTenantLockRequest(tenant="default", name="broken", now=True, request_id="break")
+    await operator.admin("BreakTenantLock", asked)
+    following = await api.acquire("broken")
+    await operator.admin("BreakTenantLock", asked)
+    assert await api.held(following)
+    asked.request_id = "break it again"
+    await operator.admin("BreakTenantLock", asked)
+    assert not await api.held(following)
+    session = await api.sessions("Create", spb.CreateRequest(ttl=Duration(nanos=500_000_000)))
+    end = pb.EndTenantSessionRequest(tenant="default", session_id=session.id, request_id="end")
+    await operator.admin("EndTenantSession", end)
+    async with asyncio.timeout(10):
+        while session.id in [part.id for part in (await api.sessions("ListSessions", spb.ListSessionsRequest())).parts]:
+            await asyncio.sleep(0.01)
+    await operator.admin("EndTenantSession", end)
+    end.request_id = "end it again"
+    answer = await refused(operator.admin("EndTenantSession", end))
+    assert answer.status == grpc.StatusCode.NOT_FOUND
 
 
 async def test_pages_follow_one_another(operator: Api) -> None:

@@ -206,6 +206,15 @@ async def test_a_session_holds_and_ends(api: Api, sdk: holdfast.Client, name: st
         assert (over.status, over.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_LOST")
 
 
+async def test_a_session_that_is_asked_for_again_is_the_same(api: Api, name: str) -> None:
+    asked = [spb.CreateRequest(request_id=f"{name}/{number}") for number in (1, 1, 2)]
+    first, again, other = [await api.sessions("Create", each) for each in asked]
+    assert (again.id, again.session) == (first.id, first.session)
+    assert other.id != first.id
+    await api.acquire(name, session=first.session)
+    assert (await api.sessions("Create", asked[0])).id == first.id
+
+
 async def test_an_attached_session_lives_as_long_as_its_stream(api: Api, sdk: holdfast.Client, name: str) -> None:
     stream = api.attach()
     await stream.write(spb.AttachRequest(ttl=seconds(0.9), number=1))

@@ -296,18 +296,20 @@ class GetTenantLockResponse(_message.Message):
     def __init__(self, lock: _Optional[_Union[_types_pb2.Lock, _Mapping]] = ...) -> None: ...
 
 class BreakTenantLockRequest(_message.Message):
-    __slots__ = ("tenant", "name", "token", "reason", "now")
+    __slots__ = ("tenant", "name", "token", "reason", "now", "request_id")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     NOW_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     name: str
     token: int
     reason: str
     now: bool
-    def __init__(self, tenant: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[int] = ..., reason: _Optional[str] = ..., now: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    def __init__(self, tenant: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[int] = ..., reason: _Optional[str] = ..., now: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class BreakTenantLockResponse(_message.Message):
     __slots__ = ()
@@ -350,14 +352,16 @@ class TenantSessionPart(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., group: _Optional[int] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., remaining: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., held: _Optional[int] = ..., waiting: _Optional[int] = ..., metadata: _Optional[str] = ...) -> None: ...
 
 class EndTenantSessionRequest(_message.Message):
-    __slots__ = ("tenant", "session_id", "reason")
+    __slots__ = ("tenant", "session_id", "reason", "request_id")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     session_id: str
     reason: str
-    def __init__(self, tenant: _Optional[str] = ..., session_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, tenant: _Optional[str] = ..., session_id: _Optional[str] = ..., reason: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class EndTenantSessionResponse(_message.Message):
     __slots__ = ()

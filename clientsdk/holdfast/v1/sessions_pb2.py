@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from holdfast.v1 import types_pb2 as holdfast_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aholdfast/v1/sessions.proto\x12\x0bholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17holdfast/v1/types.proto\"I\n\rCreateRequest\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08metadata\x18\x02 \x01(\t\"\\\n\x0e\x43reateResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\n\n\x02id\x18\x03 \x01(\t\"1\n\x10KeepAliveRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04seen\x18\x02 \x01(\t\"v\n\x11KeepAliveResponse\x12-\n\nexpires_in\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04seen\x18\x02 \x01(\t\x12$\n\x04held\x18\x03 \x01(\x0b\x32\x16.holdfast.v1.HeldLocks\"w\n\rAttachRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08metadata\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x08\"\x86\x01\n\x0e\x41ttachResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12$\n\x04held\x18\x04 \x01(\x0b\x32\x16.holdfast.v1.HeldLocks\"\x1d\n\nEndRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\r\n\x0b\x45ndResponse\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListSessionsResponse\x12\'\n\x05parts\x18\x01 \x03(\x0b\x32\x18.holdfast.v1.SessionPart\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xaf\x01\n\x0bSessionPart\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\r\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tremaining\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04held\x18\x05 \x01(\r\x12\x0f\n\x07waiting\x18\x06 \x01(\r\x12\x10\n\x08metadata\x18\x07 \x01(\x0c\x32\xf5\x02\n\x0eSessionService\x12\x41\n\x06\x43reate\x12\x1a.holdfast.v1.CreateRequest\x1a\x1b.holdfast.v1.CreateResponse\x12J\n\tKeepAlive\x12\x1d.holdfast.v1.KeepAliveRequest\x1a\x1e.holdfast.v1.KeepAliveResponse\x12\x45\n\x06\x41ttach\x12\x1a.holdfast.v1.AttachRequest\x1a\x1b.holdfast.v1.AttachResponse(\x01\x30\x01\x12\x38\n\x03\x45nd\x12\x17.holdfast.v1.EndRequest\x1a\x18.holdfast.v1.EndResponse\x12S\n\x0cListSessions\x12 .holdfast.v1.ListSessionsRequest\x1a!.holdfast.v1.ListSessionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aholdfast/v1/sessions.proto\x12\x0bholdfast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17holdfast/v1/types.proto\"]\n\rCreateRequest\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08metadata\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\\\n\x0e\x43reateResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\n\n\x02id\x18\x03 \x01(\t\"1\n\x10KeepAliveRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0c\n\x04seen\x18\x02 \x01(\t\"v\n\x11KeepAliveResponse\x12-\n\nexpires_in\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04seen\x18\x02 \x01(\t\x12$\n\x04held\x18\x03 \x01(\x0b\x32\x16.holdfast.v1.HeldLocks\"w\n\rAttachRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08metadata\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x08\"\x86\x01\n\x0e\x41ttachResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12$\n\x04held\x18\x04 \x01(\x0b\x32\x16.holdfast.v1.HeldLocks\"\x1d\n\nEndRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\r\n\x0b\x45ndResponse\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListSessionsResponse\x12\'\n\x05parts\x18\x01 \x03(\x0b\x32\x18.holdfast.v1.SessionPart\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xaf\x01\n\x0bSessionPart\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\r\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tremaining\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04held\x18\x05 \x01(\r\x12\x0f\n\x07waiting\x18\x06 \x01(\r\x12\x10\n\x08metadata\x18\x07 \x01(\x0c\x32\xf5\x02\n\x0eSessionService\x12\x41\n\x06\x43reate\x12\x1a.holdfast.v1.CreateRequest\x1a\x1b.holdfast.v1.CreateResponse\x12J\n\tKeepAlive\x12\x1d.holdfast.v1.KeepAliveRequest\x1a\x1e.holdfast.v1.KeepAliveResponse\x12\x45\n\x06\x41ttach\x12\x1a.holdfast.v1.AttachRequest\x1a\x1b.holdfast.v1.AttachResponse(\x01\x30\x01\x12\x38\n\x03\x45nd\x12\x17.holdfast.v1.EndRequest\x1a\x18.holdfast.v1.EndResponse\x12S\n\x0cListSessions\x12 .holdfast.v1.ListSessionsRequest\x1a!.holdfast.v1.ListSessionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,27 +34,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'holdfast.v1.sessions_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEREQUEST']._serialized_start=100
-  _globals['_CREATEREQUEST']._serialized_end=173
-  _globals['_CREATERESPONSE']._serialized_start=175
-  _globals['_CREATERESPONSE']._serialized_end=267
-  _globals['_KEEPALIVEREQUEST']._serialized_start=269
-  _globals['_KEEPALIVEREQUEST']._serialized_end=318
-  _globals['_KEEPALIVERESPONSE']._serialized_start=320
-  _globals['_KEEPALIVERESPONSE']._serialized_end=438
-  _globals['_ATTACHREQUEST']._serialized_start=440
-  _globals['_ATTACHREQUEST']._serialized_end=559
-  _globals['_ATTACHRESPONSE']._serialized_start=562
-  _globals['_ATTACHRESPONSE']._serialized_end=696
-  _globals['_ENDREQUEST']._serialized_start=698
-  _globals['_ENDREQUEST']._serialized_end=727
-  _globals['_ENDRESPONSE']._serialized_start=729
-  _globals['_ENDRESPONSE']._serialized_end=742
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=744
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=804
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=806
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=894
-  _globals['_SESSIONPART']._serialized_start=897
-  _globals['_SESSIONPART']._serialized_end=1072
-  _globals['_SESSIONSERVICE']._serialized_start=1075
-  _globals['_SESSIONSERVICE']._serialized_end=1448
+  _globals['_CREATEREQUEST']._serialized_end=193
+  _globals['_CREATERESPONSE']._serialized_start=195
+  _globals['_CREATERESPONSE']._serialized_end=287
+  _globals['_KEEPALIVEREQUEST']._serialized_start=289
+  _globals['_KEEPALIVEREQUEST']._serialized_end=338
+  _globals['_KEEPALIVERESPONSE']._serialized_start=340
+  _globals['_KEEPALIVERESPONSE']._serialized_end=458
+  _globals['_ATTACHREQUEST']._serialized_start=460
+  _globals['_ATTACHREQUEST']._serialized_end=579
+  _globals['_ATTACHRESPONSE']._serialized_start=582
+  _globals['_ATTACHRESPONSE']._serialized_end=716
+  _globals['_ENDREQUEST']._serialized_start=718
+  _globals['_ENDREQUEST']._serialized_end=747
+  _globals['_ENDRESPONSE']._serialized_start=749
+  _globals['_ENDRESPONSE']._serialized_end=762
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=764
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=824
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=826
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=914
+  _globals['_SESSIONPART']._serialized_start=917
+  _globals['_SESSIONPART']._serialized_end=1092
+  _globals['_SESSIONSERVICE']._serialized_start=1095
+  _globals['_SESSIONSERVICE']._serialized_end=1468
 # @@protoc_insertion_point(module_scope)

@@ -107,7 +107,7 @@ class AdminService:
         return pb.GetTenantLockResponse(lock=translation.lock_of(found))
 
     async def break_lock(self, caller: Caller, message: pb.BreakTenantLockRequest) -> pb.BreakTenantLockResponse:
-        await self._ask(caller, translation.break_lock(message))
+        await self._change(caller, message.request_id, translation.break_lock(message))
         return pb.BreakTenantLockResponse()
 
     async def list_sessions(
@@ -118,7 +118,8 @@ class AdminService:
         return pb.ListTenantSessionsResponse(parts=parts, next_page_token=page.cursor)
 
     async def end_session(self, caller: Caller, message: pb.EndTenantSessionRequest) -> pb.EndTenantSessionResponse:
-        await self._ask(caller, asked.EndSession(message.session_id, message.tenant, message.reason))
+        end = asked.EndSession(message.session_id, message.tenant, message.reason)
+        await self._change(caller, message.request_id, end)
         return pb.EndTenantSessionResponse()
 
     # What was done.

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
+import msgspec
+
 from holdfast.clock import boottime_ms
 from holdfast.errors import InvalidArgument, OutcomeUnknown, Overloaded, Unavailable
 from holdfast.v1 import sessions_pb2 as pb
@@ -15,6 +17,7 @@ from holdfast.wire.errors import Throttled
 from ..operations import Caller, Operations
 from ..operations.requests import SessionGrant, SessionKept
 from . import translation
+from .calls import request_of
 from .statuses import duration_of
 
 RENEWALS_PER_TTL: Final = 3
@@ -39,7 +42,8 @@ class SessionService:
         }
 
     async def create(self, caller: Caller, message: pb.CreateRequest) -> pb.CreateResponse:
-        session = await self._operations.create_session(caller, translation.create_session(message))
+        named = msgspec.structs.replace(caller, request=request_of(caller, message.request_id))
+        session = await self._operations.create_session(named, translation.create_session(message))
         return pb.CreateResponse(session=session.session, id=session.id, expires_in=duration_of(session.expires_in_ms))
 
     async def keep_alive(self, caller: Caller, message: pb.KeepAliveRequest) -> pb.KeepAliveResponse:
