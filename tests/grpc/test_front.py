@@ -26,13 +26,13 @@ from holdfast.v1.types_pb2 import Grant, GrantRef
 from holdfast.wire.errors import Throttled
 from holdfast.wire.messages import MetaRecord
 from holdfast_router.directory import Directory
-from holdfast_router.grpc import GrpcFront
+from holdfast_router.grpc import GrpcFront, calls
 from holdfast_router.grpc.calls import FIRST_MESSAGE_S, address_of
 from holdfast_router.grpc.server import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, STREAMS_PER_CONNECTION_MAX
 from holdfast_router.operations import PROBLEMS, Caller, Operations
 from holdfast_router.operations.requests import Acquire, Done, Get, LockState, Release, Watch
 from holdfast_router.operations.requests import Grant as Granted
-from tests.grpc.calling import Api, Refusal, refused
+from tests.grpc.calling import PATIENCE_S, Api, Refusal, refused
 from tests.tenants import OPERATOR_KEY, TENANT_KEY, key_of, meta_of, tenant_of
 
 SERVICES = ("holdfast.v1.LockService", "holdfast.v1.SessionService", "holdfast.v1.AdminService")
@@ -87,6 +87,24 @@ async def test_without_a_good_key_nothing_is_done(near: Any, metadata: Any) -> N
 async def test_a_stream_that_says_nothing_is_refused_as_well(channel: Any) -> None:
     call = channel.stream_stream("/holdfast.v1.SessionService/Attach", identity, identity)(timeout=FIRST_MESSAGE_S + 5)
     assert await call.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_strangers_that_say_nothing_take_few_of_a_routers_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "STRANGERS_PER_ADDRESS_MAX", 1)
+    monkeypatch.setattr(calls, "FIRST_MESSAGE_S", PATIENCE_S)
+    front = Front()
+    await front.front.listen("127.0.0.1", 0, None)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        attach = channel.stream_stream("/holdfast.v1.SessionService/Attach", identity, identity)
+        strangers = [attach(timeout=PATIENCE_S) for _ in range(2)]
+        codes = [asyncio.ensure_future(stranger.code()) for stranger in strangers]
+        refused_at_once, kept = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S / 2)
+        assert [each.result() for each in refused_at_once] == [grpc.StatusCode.UNAUTHENTICATED]
+        assert len(kept) == 1
+        for stranger in strangers:
+            await stranger.done_writing()
+        assert [await code for code in kept] == [grpc.StatusCode.UNAUTHENTICATED]
+    await front.front.close()
 
 
 async def test_two_keys_are_none(api: Api, channel: Any) -> None:

@@ -32,6 +32,10 @@ BEARER: Final = "bearer "
 REQUEST_ID_CHARS_MAX: Final = 255
 FIRST_MESSAGE_S: Final = 1.0
 """How long a call that is refused is kept for its first message."""
+STRANGERS_MAX: Final = 1_000
+STRANGERS_PER_ADDRESS_MAX: Final = 100
+"""Calls that are kept so together, in all and of one address; others are refused at once. They count among those that a
+router has under way, of which strangers must not take many."""
 
 Context = Any
 """``grpc.aio.ServicerContext``: generic, which nothing here needs."""
@@ -61,6 +65,7 @@ class Calls:
         self._operations = operations
         self._crowd = crowd
         self._presence = presence
+        self._strangers = Crowd(STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX)
         self._under_way: dict[str, dict[asyncio.Task[Any], None]] = {}
         self._ended: dict[asyncio.Task[Any], HoldfastError] = {}
         directory.on_gone(self._on_gone)
@@ -154,9 +159,13 @@ class Calls:
         try:
             return self._caller(context)
         except HoldfastError:
-            if hasattr(given, "__aiter__"):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(anext(given, None), FIRST_MESSAGE_S)
+            address = address_of(context.peer())
+            if hasattr(given, "__aiter__") and self._strangers.enter(address):
+                try:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(anext(given, None), FIRST_MESSAGE_S)
+                finally:
+                    self._strangers.leave(address)
             raise
 
     # How it ends.
