@@ -222,6 +222,7 @@ class Router:
         assert record is not None
         deleted = said.deleted if isinstance(said, MetaDelta) else self.gate.counts.keys() - directory.numbers
         self.gate.forget(deleted)
+        self.operations.forget(deleted)
         self._upstream.keep({node.node: node.address for node in record.nodes})
         self._groups.add(group.group for group in record.groups)
         if record.table.version != self._table_version:

@@ -28,10 +28,11 @@ from holdfast.errors import (
     Unauthenticated,
     Unavailable,
 )
+from holdfast.wire.administration import CreateTenant, DeleteTenant, SuspendTenant, TenantMade
 from holdfast.wire.errors import Forbidden
 from holdfast.wire.frames import Kind, LockPage, Options, Status
 from holdfast_router import watches
-from holdfast_router.operations import locks, paging, sessions
+from holdfast_router.operations import Caller, Operations, locks, paging, sessions
 from holdfast_router.operations.leases import Answer, ask
 from holdfast_router.operations.requests import (
     Acquire,
@@ -144,6 +145,32 @@ async def test_a_closing_router_takes_back_what_waits(node: Node, one: Router) -
     assert (await one.operations.get(node.caller(one), Get(name="d"))).waiters == 0
     with pytest.raises(Unavailable, match="stops"):  # what comes while the fronts still listen begins nothing new
         await router.operations.acquire(node.caller(router), Acquire(name="d"))
+
+
+async def test_of_a_tenant_that_was_deleted_the_router_keeps_nothing(node: Node, one: Router) -> None:
+    operations, operator = one.operations, node.caller(one, node.operator_key)
+    await operations.get(node.caller(one), Get(name="kept"))
+    before = len(one._front._own)
+    for tenant in ("short-lived", "shorter-lived"):
+        made = await operations.administer(operator, CreateTenant(tenant))
+        assert isinstance(made, TenantMade)
+        waiting = asyncio.create_task(_one_after_the_other(operations, node.caller(one, made.api_key)))
+        async with asyncio.timeout(5):
+            while len(one._front._own) == before:
+                await asyncio.sleep(0.001)
+        await operations.administer(operator, SuspendTenant(tenant))
+        waiting.cancel()
+        await operations.administer(operator, DeleteTenant(tenant))
+        async with asyncio.timeout(5):
+            while len(one._front._own) != before:
+                await asyncio.sleep(0.001)
+        assert set(operations._links._links) <= one.directory.numbers
+    await operations.get(node.caller(one), Get(name="kept"))
+
+
+async def _one_after_the_other(operations: Operations, caller: Caller) -> None:
+    await operations.acquire(caller, Acquire(name="a"))
+    await operations.acquire(caller, Acquire(name="a", wait_ms=60_000))
 
 
 async def test_a_request_repeated_through_another_router_finds_its_own_grant(

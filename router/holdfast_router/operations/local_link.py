@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from random import SystemRandom
 from typing import Final, Protocol
 
@@ -130,6 +131,7 @@ class Links:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._links: dict[int, LocalLink] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def core(self, tenant: int, table: SlotTable | None, roles: list[GroupRole]) -> ClientCore:
@@ -142,7 +144,14 @@ class Links:
             found = self._links[tenant] = LocalLink(tenant, self._exchange, table, roles)
         return found.core
 
+    def forget(self, tenants: Iterable[int]) -> None:
+        """They were deleted: nobody asks for anything of theirs any more."""
+        for link in [self._links.pop(tenant) for tenant in tenants if tenant in self._links]:
+            leaving = asyncio.ensure_future(link.close())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
     async def close(self) -> None:
         self._closed = True
-        await asyncio.gather(*(link.close() for link in self._links.values()))
+        await asyncio.gather(*self._leaving, *(link.close() for link in self._links.values()))
         self._links.clear()

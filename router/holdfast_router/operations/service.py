@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
@@ -247,6 +247,10 @@ class Operations:
                 raise result
             results.append(result)
         return results
+
+    def forget(self, tenants: Iterable[int]) -> None:
+        """They were deleted."""
+        self._links.forget(tenants)
 
     async def close(self) -> None:
         """Take back what callers still wait for."""
