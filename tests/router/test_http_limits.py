@@ -178,6 +178,23 @@ async def test_a_request_behind_one_that_waits_is_not_late(dial: Dial, monkeypat
     assert (await caller.answer())[0] == 200
 
 
+async def test_what_stands_behind_one_that_waits_is_answered_after_it_or_not_at_all(dial: Dial) -> None:
+    """An answer that comes before its turn would be taken for that to a request which may have been carried out."""
+    holder = await dial()
+    holder.say(holder.post("/v1/acquire", b'{"name": "in turn"}'))
+    assert (await holder.answer())[0] == 200
+    waits = holder.post("/v1/acquire", b'{"name": "in turn", "wait_ms": 300}')
+    behind = holder.head("GET", "/healthz").encode()
+    holder.say(waits + behind * connection.PIPELINED_MAX)
+    assert (await holder.answer())[2]["code"] == "lock-timeout"
+    for _ in range(connection.PIPELINED_MAX):
+        assert (await holder.answer())[0] == 200
+    for too_much in (behind * (connection.PIPELINED_MAX + 1), behind + b"\x16\x03\x01 nonsense\r\n\r\n", b"\0\0"):
+        caller = await dial()
+        caller.say(waits + too_much)
+        assert await caller.until_closed() == b""
+
+
 # Large ones.
 
 

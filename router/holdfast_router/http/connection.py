@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import h11
 import msgspec
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.errors import BadMessage, Overloaded
 from holdfast.wire.crowd import Crowd
@@ -18,9 +17,11 @@ from .problem_details import MEDIA_TYPE, ProblemDetails, details_of, plain_probl
 HEADER_BYTES_MAX: Final = 16 << 10
 FIRST_REQUEST_S: Final = 10.0
 """Within which a connection has to have sent the head of its first request."""
+PIPELINED_MAX: Final = 64
+"""Requests behind one that is not answered yet; they are small, and each costs memory as soon as its head is read."""
 
 
-class HttpConnection(H11Protocol):
+class HttpConnection(HttpToolsProtocol):
     """Counted, and closed when a request that was begun does not end, or an answer is not taken."""
 
     def __init__(self, crowd: Crowd, **settings: Any) -> None:
@@ -28,10 +29,16 @@ class HttpConnection(H11Protocol):
         self._crowd = crowd
         self._origin: str | None = None
         """None while it is not counted."""
+        self._messages = 0
+        """Requests begun."""
+        self._in_message = self._in_head = False
+        """Whether the latest of them, or its head, has not ended."""
+        self._head_bytes = 0
+        """Of a head that has not ended, in whole reads."""
         self._unfinished: asyncio.TimerHandle | None = None
         """Runs while a request has been begun and not ended."""
-        self._answering: object = None
-        """The exchange that was the latest when that timer began."""
+        self._timed = 0
+        """The request for which it runs."""
         self._stalled: asyncio.TimerHandle | None = None
         """Runs while there is more to write than the other end takes."""
 
@@ -47,7 +54,8 @@ class HttpConnection(H11Protocol):
         self.loop.call_later(FIRST_REQUEST_S, self._expect_request)
 
     def _expect_request(self) -> None:
-        if getattr(self, "cycle", None) is None and not self.transport.is_closing():
+        came = self._messages > 1 or (self._messages == 1 and not self._in_head)
+        if not came and not self.transport.is_closing():
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -61,36 +69,69 @@ class HttpConnection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """To what cannot be read as HTTP, or has a head that is too long."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            long = len(self.conn.trailing_data[0]) > HEADER_BYTES_MAX
-            self.transport.write(LONG_HEAD if long else UNREADABLE)
+        """To what cannot be read as HTTP."""
+        self._end(UNREADABLE)
+
+    def _end(self, last_word: bytes) -> None:
+        # Nobody may take it for the answer to an earlier request, which perhaps was carried out.
+        if not self._owes_answer or (self._in_body and not self.pipeline and not self.cycle.response_started):
+            self.transport.write(last_word)
         self.transport.close()
 
+    @property
+    def _in_body(self) -> bool:
+        return self._in_message and not self._in_head
+
+    @property
+    def _owes_answer(self) -> bool:
+        """To a request whose head has come."""
+        return self.cycle is not None and not self.cycle.response_complete
+
     # What is begun has to end.
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._messages += 1
+        self._in_message = self._in_head = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if len(self.pipeline) >= PIPELINED_MAX:
+            raise Overloaded("too many requests wait behind one that is not answered", BUSY_RETRY_MS)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         if self._origin is None:
             return
+        # What belongs to this head: all of a read that began with it or within it. Of one that another request ended in
+        # the rest is not counted, and a head that comes at once is looked at when it has (``application``).
+        first = self._messages + (not self._in_message)
         super().data_received(data)
+        if self._in_head and self._messages == first:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEADER_BYTES_MAX and not self.transport.is_closing():
+                self._end(LONG_HEAD)
         self._look()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.transport.is_closing():
-            self._look()
+        self._look()
 
     def _look(self) -> None:
         # What stands behind a request that is not answered yet has not begun.
-        state = self.conn.their_state
-        begun = state is h11.SEND_BODY or (state is h11.IDLE and bool(self.conn.trailing_data[0]))
-        if begun and self._unfinished is not None and self._answering is self.cycle:
+        begun = self._in_body or (self._in_head and not self._owes_answer)
+        if self.transport.is_closing() or (begun and self._unfinished is not None and self._timed == self._messages):
             return
         if self._unfinished is not None:
             self._unfinished.cancel()
             self._unfinished = None
         if begun:
-            self._answering = self.cycle
+            self._timed = self._messages
             self._unfinished = self.loop.call_later(UNFINISHED_S, self._give_up)
 
     def _give_up(self) -> None:

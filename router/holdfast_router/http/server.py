@@ -18,7 +18,7 @@ from holdfast.wire.tls import Certificates
 
 from ..operations import Operations
 from .application import Application
-from .connection import HEADER_BYTES_MAX, HttpConnection
+from .connection import HttpConnection
 
 IDLE_S: Final = 75
 FAREWELL_S: Final = 2
@@ -49,7 +49,7 @@ class HttpFront:
         settings: dict[str, Any] = {
             "http": HttpConnection, "loop": "none", "lifespan": "off", "log_config": None, "access_log": False,
             "ws": "none", "server_header": False, "proxy_headers": False, "timeout_keep_alive": IDLE_S,
-            "timeout_graceful_shutdown": FAREWELL_S, "h11_max_incomplete_event_size": HEADER_BYTES_MAX,
+            "timeout_graceful_shutdown": FAREWELL_S,
         }  # fmt: skip
         self._config = uvicorn.Config(self._application.asgi, **settings)
         self._config.load()
