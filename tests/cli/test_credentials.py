@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from holdfast.cli import credentials
@@ -21,6 +22,7 @@ def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("HOLDFAST_URL", raising=False)
     monkeypatch.delenv("HOLDFAST_API_KEY", raising=False)
+    monkeypatch.delenv("HOLDFAST_OPERATOR_KEY", raising=False)
 
 
 def _refusal() -> str:
@@ -72,3 +74,21 @@ def test_half_a_setting_is_refused(monkeypatch: pytest.MonkeyPatch, variable: st
     credentials.announce(LOCAL, "127.0.0.1:8420")
     monkeypatch.setenv(variable, value)
     assert missing in _refusal()
+
+
+def test_the_operators_key_of_the_environment_comes_before_that_of_the_local_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    credentials.announce(msgspec.structs.replace(LOCAL, operator_key="hf_ruler"), "127.0.0.1:8420")
+    monkeypatch.setenv("HOLDFAST_OPERATOR_KEY", "hf_mine")
+    assert credentials.find(rules=True).operator_key == "hf_mine"
+    monkeypatch.setenv("HOLDFAST_URL", LOCAL.url)
+    assert credentials.find(rules=True).operator_key == "hf_mine"
+
+
+def test_an_operator_needs_no_key_of_a_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", "holdfast://far:1")
+    monkeypatch.setenv("HOLDFAST_OPERATOR_KEY", "hf_mine")
+    found = credentials.find(rules=True)
+    assert (found.url, found.operator_key) == ("holdfast://far:1", "hf_mine")
+    assert "HOLDFAST_API_KEY" in _refusal()

@@ -28,7 +28,7 @@ def ask(question: Callable[[holdfast.admin.Admin], Awaitable[T]]) -> T:
     """With the operator's key where there is one, else with the tenant's."""
 
     async def asked() -> T:
-        found = credentials.find()
+        found = credentials.find(rules=True)
         async with holdfast.admin.connect(found.url, found.operator_key or found.api_key) as admin:
             return await question(admin)
 

@@ -53,13 +53,20 @@ def announce(credentials: Credentials, listen: str) -> Path:
     return path
 
 
-def find() -> Credentials:
-    """What HOLDFAST_URL and HOLDFAST_API_KEY say; else the local cluster that runs. Raises :class:`Stop` (CONFIG)."""
-    url, key = os.environ.get("HOLDFAST_URL", ""), _key()
-    if url and key:
-        found = Credentials(url, key, operator_key=os.environ.get("HOLDFAST_OPERATOR_KEY", ""))
+def find(*, rules: bool = False) -> Credentials:
+    """What HOLDFAST_URL, HOLDFAST_API_KEY and HOLDFAST_OPERATOR_KEY say; else the local cluster that runs. Raises
+    :class:`Stop` (CONFIG). ``rules``: the operator's key will do, for who rules a cluster need be no tenant of it."""
+    url, key, operator = os.environ.get("HOLDFAST_URL", ""), _key(), os.environ.get("HOLDFAST_OPERATOR_KEY", "")
+    if url and (key or (rules and operator)):
+        found = Credentials(url, key, operator_key=operator)
         address_of(found)
         return found
+    found = _running(url, key)
+    return msgspec.structs.replace(found, operator_key=operator) if operator else found
+
+
+def _running(url: str, key: str) -> Credentials:
+    """The cluster that ``up`` runs here, at ``url`` if that is said. Raises :class:`Stop` (CONFIG)."""
     running = [local for local in _local() if not url or local.url == url]
     if len(running) == 1 and not key:
         if running[0].authority:

@@ -31,7 +31,7 @@ def status(
 
     Exit code 1 when a node does not answer, a group has no leader that serves, or replicas differ.
     """
-    found = credentials.find()
+    found = credentials.find(rules=True)
     cluster = fetch_status(credentials.address_of(found), found.operator_key or found.api_key)
     troubles = _troubles(cluster)
     if as_json:
