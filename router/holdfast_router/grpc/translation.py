@@ -39,7 +39,7 @@ def checked(kind: type[T], **fields: object) -> T:
     try:
         return msgspec.convert({name: value for name, value in fields.items() if value is not None}, kind)
     except msgspec.ValidationError as error:
-        raise InvalidArgument(str(error).replace("`$.", "`")) from None
+        raise InvalidArgument(op.complaint(error).replace("`$.", "`")) from None
 
 
 def milliseconds(duration: Duration, *, given: bool) -> int | None:

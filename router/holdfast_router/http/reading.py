@@ -11,9 +11,10 @@ from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from holdfast.errors import BadMessage, InvalidArgument, TooLarge
+from holdfast.errors import BadMessage, InvalidArgument, TooLarge, Unauthenticated
 from holdfast.wire.limits import SECTION_BYTES_MAX
 
+from ..operations.requests import complaint
 from .endpoints import Endpoint
 
 BODY_BYTES_MAX: Final = SECTION_BYTES_MAX
@@ -26,9 +27,11 @@ def address_of(request: Request) -> str:
 
 
 def key_of(request: Request) -> str:
-    """The API key; empty, which is nobody's, when there is none."""
+    """The API key. Raises ``Unauthenticated`` when there is none."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
+    if scheme.lower() != "bearer":
+        raise Unauthenticated("a request carries its API key as a header: Authorization: Bearer hf_...")
+    return key.strip()
 
 
 async def typed(endpoint: Endpoint, request: Request) -> Struct:
@@ -66,7 +69,7 @@ def _said(body: bytes, kind: Any) -> Struct:
             found = msgspec.convert(_whole(msgspec.json.decode(body)), kind)
         return found
     except msgspec.ValidationError as error:
-        raise InvalidArgument(str(error)) from None
+        raise InvalidArgument(complaint(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"the body is no JSON: {error}") from None
 
@@ -101,7 +104,7 @@ def _converted(fields: dict[str, Any], kind: type[Struct], *, strict: bool = Tru
     try:
         return msgspec.convert(fields, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise InvalidArgument(str(error)) from None
+        raise InvalidArgument(complaint(error)) from None
 
 
 async def _body(request: Request) -> bytes:

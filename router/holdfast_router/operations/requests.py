@@ -5,9 +5,9 @@ Times are whole milliseconds. Texts have their limits in bytes of UTF-8, which i
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError
 
 from holdfast.wire.limits import (
     LIST_PAGE_MAX,
@@ -26,8 +26,9 @@ LONG_POLL_MS_MAX = 300_000
 BATCH_OPERATIONS_MAX = 256
 TTL_MS = 30_000
 
+_NAME_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
 Name = Annotated[
-    str, Meta(min_length=1, max_length=NAME_BYTES_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$",
+    str, Meta(min_length=1, max_length=NAME_BYTES_MAX, pattern=_NAME_PATTERN,
               description="UTF-8, 1 to 512 bytes, no control characters.", examples=["orders/7"]),
 ]  # fmt: skip
 Prefix = Annotated[str, Meta(max_length=NAME_BYTES_MAX, description="Names that begin with it.", examples=["orders/"])]
@@ -47,6 +48,11 @@ Why = Annotated[str, Meta(max_length=REASON_BYTES_MAX, description="Told to whoe
 Permits = Annotated[int, Meta(ge=1, le=PERMITS_MAX)]
 Limit = Annotated[int, Meta(ge=1, le=LIST_PAGE_MAX, description="Most rows of one page.")]
 Cursor = Annotated[str, Meta(max_length=2048, description="`cursor` of the page before; empty for the first page.")]
+
+
+def complaint(error: ValidationError) -> str:
+    """What is wrong with a request, in words: a pattern tells people nothing."""
+    return str(error).replace(f"matching regex {_NAME_PATTERN!r}", "without control characters")
 
 
 class Asked(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
