@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -229,6 +230,8 @@ async def test_without_a_key_there_is_nothing(cluster: LocalCluster, given: dict
         answer = await http.get("/v1/locks", headers=given)
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
         assert answer.headers["www-authenticate"].startswith("Bearer")
+        shown = given.get("Authorization", "").startswith("Bearer")
+        assert ("Authorization: Bearer" in answer.json()["detail"]) is not shown, "what was left out is said"
         for path in ("/healthz", "/readyz", "/openapi.json", "/docs"):
             assert (await http.get(path)).status_code == 200
 
@@ -309,12 +312,33 @@ async def test_a_batch_tells_of_each_operation(http: httpx.AsyncClient) -> None:
 async def test_the_document_is_of_openapi_and_its_examples_are_what_is_served(http: httpx.AsyncClient) -> None:
     document = (await http.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
+    assert not re.findall(r"``|:\w+:`", json.dumps(document)), "descriptions are CommonMark"
     for methods in document["paths"].values():
         for operation in methods.values():
             for media in _media(operation):
                 if "example" in media:
                     schema = {**media["schema"], "components": document["components"]}
                     jsonschema_rs.Draft202012Validator(schema).validate(media["example"])
+
+
+async def test_every_body_of_the_document_has_an_example(http: httpx.AsyncClient) -> None:
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    asked = {name: part for methods in paths.values() for part in methods.values() if (name := part["operationId"])}
+    without = {
+        name
+        for name, operation in asked.items()
+        for part in (operation.get("requestBody", {}), *map(operation["responses"].get, ("200", "201")))
+        for media in (part or {}).get("content", {}).values()
+        if "example" not in media
+    }
+    assert not without
+
+
+async def test_a_name_that_cannot_be_is_refused_in_words(http: httpx.AsyncClient) -> None:
+    in_path, in_body = await http.get("/v1/locks/a%0Ab"), await http.post("/v1/acquire", json={"name": "a\nb"})
+    for answer in (in_path, in_body):
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid-argument")
+        assert answer.json()["detail"] == "Expected `str` without control characters - at `$.name`"
 
 
 def _media(operation: dict[str, Any]) -> list[dict[str, Any]]:
@@ -327,6 +351,8 @@ async def test_the_page_for_people_needs_no_network_and_shows_every_operation(ht
     assert not re.findall(r"(?:src|href)=\"(?!/openapi\.json|#)", page)
     for path in (await http.get("/openapi.json")).json()["paths"]:
         assert f"<code>{path}</code>" in page
+    assert "Each connection begins anew" in page, "what is described is shown"
+    assert "<code></code>" not in page
 
 
 LONG = (pytest.mark.long, pytest.mark.timeout(1800))

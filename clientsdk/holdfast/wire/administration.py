@@ -36,13 +36,14 @@ class ListTenants(Struct, frozen=True, tag="tenant.list", forbid_unknown_fields=
 
 
 class ShowTenant(Struct, frozen=True, tag="tenant.show", forbid_unknown_fields=True):
-    """Answered with :class:`TenantInfo`, as are the next four."""
+    """Answered with :class:`TenantInfo`."""
 
     tenant: str = ""
 
 
 class SetTenant(Struct, frozen=True, tag="tenant.set", forbid_unknown_fields=True):
-    """What is not named stays; another plan brings its weight and quotas, but for those named here.
+    """What is not named stays; another plan brings its weight and quotas, but for those named here. Answered with
+    :class:`TenantInfo`.
 
     ``version`` is that of the tenant as it was looked at: should it have changed since, nothing is done (CONFLICT).
     """
@@ -56,10 +57,15 @@ class SetTenant(Struct, frozen=True, tag="tenant.set", forbid_unknown_fields=Tru
 
 
 class SuspendTenant(Struct, frozen=True, tag="tenant.suspend", forbid_unknown_fields=True):
+    """Its connections are closed and it is admitted nowhere; what it holds runs out. Answered with
+    :class:`TenantInfo`."""
+
     tenant: str
 
 
 class ResumeTenant(Struct, frozen=True, tag="tenant.resume", forbid_unknown_fields=True):
+    """A suspended one. Answered with :class:`TenantInfo`."""
+
     tenant: str
 
 

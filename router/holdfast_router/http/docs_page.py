@@ -37,6 +37,8 @@ def page(document: dict[str, Any]) -> str:
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parts = [f"<summary><b>{method}</b> <code>{_text(path)}</code> {_text(operation['summary'])}</summary>"]
+    if "description" in operation:
+        parts.append(f"<p>{_prose(operation['description'])}</p>")
     if operation.get("parameters"):
         rows = "".join(
             f"<tr><td><code>{_text(one['name'])}</code> in {one['in']}{', required' if one['required'] else ''}"

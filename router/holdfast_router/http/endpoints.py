@@ -111,6 +111,19 @@ _SESSION: Final[dict[str, object]] = {
     "session": "hfs1_…", "id": "0123456789abcdef0123456789abcdef", "ttl_ms": 30000, "expires_in_ms": 29698,
 }  # fmt: skip
 _HELD: Final[dict[str, object]] = {"name": "orders/7", "token": 42}
+LOCK_STATE: Final[dict[str, object]] = {
+    "name": "orders/7", "held": True, "holder_count": 1, "waiters": 2, "capacity": 0, "closed_ms": 0,
+    "holders": [
+        {
+            "token": 42, "mode": "exclusive", "permits": 1, "session_id": "", "metadata": "host-1",
+            "metadata_base64": "", "held_ms": 1200, "remaining_ms": 28800, "why": "queued", "leaving": "", "count": 1,
+        }
+    ],
+}  # fmt: skip
+_SESSION_STATE: Final[dict[str, object]] = {
+    "id": "0123456789abcdef0123456789abcdef", "group": 1, "ttl_ms": 30000, "remaining_ms": 28800, "held": 1,
+    "waiting": 0, "metadata": "host-1", "metadata_base64": "",
+}  # fmt: skip
 _ACQUIRE_ERRORS: Final[tuple[Error, ...]] = (
     errors.LockTimeout,
     errors.AlreadyHeld,
@@ -151,11 +164,11 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint(
         "getLock", "GET", "/v1/locks/{name}", "Who holds a name, and how many wait", ask.Get, ask.LockState,
-        Operations.get,
+        Operations.get, told=LOCK_STATE,
     ),
     Endpoint(
         "get", "POST", "/v1/get", "Who holds a name; given in the body", ask.Get, ask.LockState, Operations.get,
-        body=ask.Get, example={"name": "orders/7"},
+        body=ask.Get, example={"name": "orders/7"}, told=LOCK_STATE,
     ),
     Endpoint(
         "checkLock", "GET", "/v1/locks/{name}/check", "Whether a token still holds a lock", ask.Check, ask.Checked,
@@ -167,7 +180,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint(
         "listLocks", "GET", "/v1/locks", "Names that are held, awaited or closed", ask.ListLocks, ask.LockList,
-        Operations.list_locks, query=ask.ListLocks,
+        Operations.list_locks, query=ask.ListLocks, told={"locks": [LOCK_STATE], "cursor": "hfc1_…"},
     ),
     Endpoint(
         "breakLock", "POST", "/v1/locks/{name}/break", "Take a lock from its holders (role admin)", ask.Break,
@@ -182,6 +195,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint(
         "listSessions", "GET", "/v1/sessions", "Every session's part in every shard group", ask.ListSessions,
         ask.SessionList, Operations.list_sessions, query=ask.ListSessions,
+        told={"sessions": [_SESSION_STATE], "cursor": ""},
     ),
     Endpoint(
         "keepSession", "POST", "/v1/sessions/{session}/keepalive", "Extend a session by its TTL", ask.KeepSession,
@@ -194,7 +208,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint(
         "batch", "POST", "/v1/batch", "Many operations in one request", ask.Batch, BatchAnswer, answer_batch,
-        body=ask.Batch, example={"operations": [{"op": "acquire", "name": "orders/7"}, {"op": "get", "name": "a"}]},
+        body=ask.Batch, example={"operations": [{"op": "acquire", "name": "orders/7"}, {"op": "check", **_HELD}]},
+        told={"results": [{"status": 200, "result": _GRANT}, {"status": 200, "result": {"held": True}}]},
     ),
     Endpoint(
         "administer", "POST", "/v1/admin", "Tenants, keys, the audit log (role admin)", AdminRequest, AdminAnswer,

@@ -44,7 +44,7 @@ def event(name: str, value: object) -> bytes:
     return f"event: {name}\ndata: ".encode() + msgspec.json.encode(value) + b"\n\n"
 
 
-def described(lock_state: dict[str, str], refused: dict[str, Any]) -> dict[str, Any]:
+def described(lock_state: dict[str, str], example: dict[str, object], refused: dict[str, Any]) -> dict[str, Any]:
     """The path's entry in the OpenAPI document."""
     text = {"type": "string", "maxLength": 512}
     return {
@@ -72,7 +72,10 @@ def described(lock_state: dict[str, str], refused: dict[str, Any]) -> dict[str, 
                 },
             ],
             "responses": {
-                "200": {"description": "Events, without an end", "content": {MEDIA_TYPE: {"schema": lock_state}}},
+                "200": {
+                    "description": "Events, without an end",
+                    "content": {MEDIA_TYPE: {"schema": lock_state, "example": example}},
+                },
                 **refused,
             },
         }

@@ -14,7 +14,7 @@ from ..operations.problems import problem_of_kind
 from ..operations.requests import LockState
 from . import event_stream
 from .connection import HEAD_TOO_LARGE
-from .endpoints import ALWAYS, ENDPOINTS, Endpoint
+from .endpoints import ALWAYS, ENDPOINTS, LOCK_STATE, Endpoint
 from .problem_details import MEDIA_TYPE, ProblemDetails
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -29,12 +29,15 @@ def document(server: str = "/") -> dict[str, Any]:
     found = [kind for one in ENDPOINTS for kind in (one.body, one.query, one.result, one.asked) if kind is not None]
     kinds = [*dict.fromkeys(found), ProblemDetails]
     references, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+    for component in components.values():
+        if "description" in component:
+            component["description"] = _markdown(component["description"])
     types = _Types(dict(zip(kinds, references, strict=True)), components)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, types)
     refused = _problems(ALWAYS, types)
-    paths[event_stream.PATH] = event_stream.described(types.references[LockState], refused)
+    paths[event_stream.PATH] = event_stream.described(types.references[LockState], LOCK_STATE, refused)
     for path, told in (("/healthz", "the process is alive"), ("/readyz", "it can serve what it is asked")):
         paths[path] = {"get": _probe(path, told, types)}
     return {
@@ -51,6 +54,11 @@ def document(server: str = "/") -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key, `hf_…`."}},
         },
     }  # fmt: skip
+
+
+def _markdown(text: str) -> str:
+    """Docstrings are of reStructuredText, descriptions of CommonMark."""
+    return re.sub(r"(?::\w+:)?(`+)(.+?)\1", r"`\2`", text)
 
 
 class _Types:
