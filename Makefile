@@ -10,7 +10,11 @@ SOURCES := clientsdk shard router tests loadtests
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help install up test check fmt bench sim mutants fuzz api coverage proto clean failover chaos soak
+.venv/load-installed: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load]'
+	@touch $@
+
+.PHONY: help install up test check fmt bench load sim mutants fuzz api coverage proto clean failover chaos soak
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -35,6 +39,9 @@ fmt: .venv/installed  ## Format, and mend what can be mended
 
 bench: .venv/installed  ## Figures of a local cluster
 	$(BIN)/holdfast up -- $(BIN)/holdfast bench
+
+load: .venv/load-installed  ## Load test by Locust: SCENARIO= THROUGH= SHAPE= USERS= SECONDS= WORKERS=; see loadtests/README.md
+	$(BIN)/python -m loadtests.locust.run $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(THROUGH),--through $(THROUGH)) $(if $(SHAPE),--shape $(SHAPE)) $(if $(USERS),--users $(USERS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(WORKERS),--workers $(WORKERS)) $(LOAD)
 
 failover: .venv/installed  ## Kill, stop and restart nodes under load; judge every belief, measure the gaps
 	$(BIN)/python -m tests.chaos.failover --rounds 10 --fault kill

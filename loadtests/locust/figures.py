@@ -1,0 +1,31 @@
+"""The figures of one run, as they are kept in ``figures.json``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .plans import Turn
+from .timeline import Row
+
+
+class Used(msgspec.Struct, frozen=True):
+    """Processor time of one process within one second before ``at_s`` (Unix time), in parts of a core."""
+
+    at_s: float
+    process: str
+    cores: float
+
+
+class Figures(msgspec.Struct):
+    scenario: str
+    through: str
+    shape: str
+    rows: list[Row]
+    turns: list[Turn]
+    users: list[Turn]
+    """How many there were, every second."""
+    ended_s: float
+    """Unix time."""
+    used: list[Used] = []
+    machine: dict[str, object] = {}
+    commit: str = ""
