@@ -206,6 +206,18 @@ async def test_a_session_holds_and_ends(api: Api, sdk: holdfast.Client, name: st
         assert (over.status, over.reason) == (grpc.StatusCode.NOT_FOUND, "SESSION_LOST")
 
 
+@pytest.mark.parametrize("batch", [False, True])
+async def test_a_lock_is_broken_once_under_one_id(api: Api, name: str, *, batch: bool) -> None:
+    asked = pb.ForceReleaseRequest(name=name, now=True, request_id=name)
+    many = pb.BatchRequest(operations=[pb.BatchOperation(force_release=asked)])
+    rpc, message = ("Batch", many) if batch else ("ForceRelease", asked)
+    grants = []
+    for _ in range(2):
+        grants.append(await api.acquire(name))
+        await api.locks(rpc, message)
+    assert [await api.held(grant) for grant in grants] == [False, True]
+
+
 async def test_a_session_that_is_asked_for_again_is_the_same(api: Api, name: str) -> None:
     asked = [spb.CreateRequest(request_id=f"{name}/{number}") for number in (1, 1, 2)]
     first, again, other = [await api.sessions("Create", each) for each in asked]

@@ -219,6 +219,26 @@ async def test_of_a_session_that_a_group_refuses_nothing_stays_and_the_same_requ
     assert 55_000 < kept.expires_in_ms < 60_000
 
 
+async def test_a_lock_is_broken_once_however_often_and_by_whatever_router_it_is_asked(
+    node: Node, one: Router, two: Router
+) -> None:
+    asked, names = Break(name="broken", now=True), ("first break", "second break")
+    first, second = (name.encode().ljust(16) for name in names)
+    await one.operations.acquire(node.caller(one), Acquire(name="broken"))
+    await one.operations.break_lock(node.caller(one, request=first), asked)
+    following = await one.operations.acquire(node.caller(one), Acquire(name="broken"))
+    await two.operations.break_lock(node.caller(two, request=first), asked)
+    assert (await one.operations.check(node.caller(one), Check(lock_id=following.lock_id))).held
+    await two.operations.break_lock(node.caller(two, request=second), asked)
+    assert not (await one.operations.check(node.caller(one), Check(lock_id=following.lock_id))).held
+    with pytest.raises(NotHeld, match="broken"):
+        await one.operations.break_lock(node.caller(one, request=b"nothing to break"), asked)
+    with pytest.raises(Forbidden):
+        await one.operations.break_lock(node.caller(one, LOCKER, request=first), asked)
+    with pytest.raises(InvalidName):
+        await one.operations.break_lock(node.caller(one, request=first), Break(name=""))
+
+
 async def test_a_session_that_is_used_already_is_made_once_too(node: Node, one: Router, two: Router) -> None:
     number, asked = b"used when copied", CreateSession()
     made = await one.operations.create_session(node.caller(one, request=number), asked)

@@ -127,16 +127,18 @@ class WatchResponse(_message.Message):
     def __init__(self, lock: _Optional[_Union[_types_pb2.Lock, _Mapping]] = ...) -> None: ...
 
 class ForceReleaseRequest(_message.Message):
-    __slots__ = ("name", "token", "reason", "now")
+    __slots__ = ("name", "token", "reason", "now", "request_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     NOW_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     token: int
     reason: str
     now: bool
-    def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ..., reason: _Optional[str] = ..., now: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ..., reason: _Optional[str] = ..., now: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ForceReleaseResponse(_message.Message):
     __slots__ = ()

@@ -63,7 +63,8 @@ class LockService:
         return pb.ListResponse(locks=[translation.lock_of(lock) for lock in page.locks], next_page_token=page.cursor)
 
     async def force_release(self, caller: Caller, message: pb.ForceReleaseRequest) -> pb.ForceReleaseResponse:
-        await self._operations.break_lock(caller, translation.force_release(message))
+        named = msgspec.structs.replace(caller, request=request_of(caller, message.request_id))
+        await self._operations.break_lock(named, translation.force_release(message))
         return pb.ForceReleaseResponse()
 
     async def watch(self, caller: Caller, message: pb.WatchRequest) -> AsyncIterator[pb.WatchResponse]:
@@ -73,10 +74,14 @@ class LockService:
 
     async def batch(self, caller: Caller, message: pb.BatchRequest) -> pb.BatchResponse:
         operations = translation.batch(message)
-        requests = [request_of(caller, one.acquire.request_id) for one in message.operations]
+        requests = [request_of(caller, _request_id(one)) for one in message.operations]
         results = await self._operations.batch(caller, operations, requests)
         pairs = zip(operations.operations, results, strict=True)
         return pb.BatchResponse(results=[_result(asked, result) for asked, result in pairs])
+
+
+def _request_id(one: pb.BatchOperation) -> str:
+    return one.acquire.request_id or one.force_release.request_id
 
 
 def _result(asked: op.Operation, result: object) -> pb.BatchResult:

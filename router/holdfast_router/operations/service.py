@@ -15,10 +15,10 @@ from holdfast.clock import boottime_ms
 from holdfast.core.client import ClientCore
 from holdfast.core.hold import Hold
 from holdfast.core.watch import Watch as CoreWatch
-from holdfast.errors import HoldfastError
-from holdfast.wire.administration import LOOKS, AdminRequest, AdminResult
+from holdfast.errors import HoldfastError, NotHeld
+from holdfast.wire.administration import LOOKS, AdminRequest, AdminResult, BreakLock
 from holdfast.wire.changes import CHANGE_ID_BYTES
-from holdfast.wire.errors import Forbidden
+from holdfast.wire.errors import Forbidden, NotFound
 from holdfast.wire.frames import encode
 from holdfast.wire.messages import GroupRole, SlotTable
 from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
@@ -200,7 +200,18 @@ class Operations:
 
     async def _break(self, caller: Caller, asked: Break) -> Done:
         caller.need(KeyRole.ADMIN, asked.name)
+        if caller.request:
+            return await self._break_once(caller, asked)
         return await self._noted(caller, "lock.break", asked, lambda: self._locks.break_(caller, asked))
+
+    async def _break_once(self, caller: Caller, asked: Break) -> Done:
+        """A copy must not take the lock from its next holder: what is done once is the administration's to know."""
+        request = BreakLock(asked.name, token=asked.token, reason=asked.reason, now=asked.now)
+        try:
+            await self.administer(caller, request)
+        except NotFound as error:
+            raise NotHeld(str(error)) from None
+        return Done()
 
     # Many.
 
