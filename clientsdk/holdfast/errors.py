@@ -110,10 +110,12 @@ class CapacityMismatch(Rejected):
 
 
 class QuotaExceeded(Rejected):
-    """A limit was reached; ``which`` names it and ``limit`` is its value."""
+    """A limit was reached; ``which`` names it and ``limit`` is its value: of a total (``shared_out``), what of it the
+    shard group that was asked has now."""
 
-    def __init__(self, which: str, limit: int) -> None:
-        super().__init__(f"the limit of {limit} {which} is reached")
+    def __init__(self, which: str, limit: int, shared_out: bool = False) -> None:
+        share = f"the quota {which!r} is used up: this shard group's share of it is {limit}, and none is left elsewhere"
+        super().__init__(share if shared_out else f"{which} may be at most {limit}")
         self.which = which
         self.limit = limit
 

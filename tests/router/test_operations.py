@@ -274,7 +274,7 @@ async def test_a_session_asked_for_longer_than_its_tenant_may_is_refused_however
     quotas = one.directory.quotas(1)
     monkeypatch.setattr(one.directory, "quotas", lambda tenant: replace(quotas, ttl_ms=10_000))
     number = b"asked too long.."
-    with pytest.raises(QuotaExceeded, match="TTL"):
+    with pytest.raises(QuotaExceeded, match="ttl_ms"):
         await one.operations.create_session(node.caller(one, request=number), CreateSession(ttl_ms=10_001))
     assert await _parts(node, one, number) == 0
 

@@ -21,16 +21,17 @@ from holdfast.wire.frames import Status
 from .lease import reason_of
 
 _LIMITS = {
-    Status.TOO_MANY_WAITERS: "waiters per lock",
-    Status.TOO_MANY_HOLDERS: "holders per lock",
-    Status.TOO_MANY_LOCKS: "locks per session",
-    Status.TOO_MANY_LEASES: "leases per client",
-    Status.QUOTA_HELD: "held locks",
+    Status.TOO_MANY_WAITERS: "waiters_per_lock",
+    Status.TOO_MANY_HOLDERS: "holders_per_lock",
+    Status.TOO_MANY_LOCKS: "locks_per_session",
+    Status.TOO_MANY_LEASES: "leases_per_client",
+    Status.QUOTA_HELD: "held",
     Status.QUOTA_WAITERS: "waiters",
     Status.QUOTA_SESSIONS: "sessions",
-    Status.QUOTA_TTL: "ms of TTL",
-    Status.QUOTA_METADATA: "bytes of metadata",
+    Status.QUOTA_TTL: "ttl_ms",
+    Status.QUOTA_METADATA: "metadata_bytes",
 }
+"""A tenant's quotas by the names under which they are set (``holdfast.wire.tenants.Quotas``), and the service's own."""
 
 
 SHARE_PAUSES_MS: Final = (30.0, 100.0, 300.0)
@@ -49,7 +50,7 @@ def share_pause_ms(status: int, asked: int, rng: Random) -> float | None:
 def refusal(status: int, detail: Any, name: str, wait_s: float | None) -> HoldfastError:
     """The error for an answer that is neither a grant nor a ticket."""
     if status in _LIMITS:
-        return QuotaExceeded(_LIMITS[Status(status)], detail if isinstance(detail, int) else 0)
+        return QuotaExceeded(_LIMITS[Status(status)], detail if isinstance(detail, int) else 0, status in SHARED_OUT)
     match status:
         case Status.BUSY | Status.TIMED_OUT:
             return LockTimeout(name, wait_s)

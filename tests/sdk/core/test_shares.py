@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.core.refusals import SHARE_PAUSES_MS
+from holdfast.core.refusals import SHARE_PAUSES_MS, refusal
 from holdfast.core.state import State
 from holdfast.errors import QuotaExceeded
-from holdfast.wire.frames import Allotment, Kind
+from holdfast.wire.frames import Allotment, Kind, Status
+from holdfast.wire.tenants import Quotas
 from tests.sdk.service import TENANT
 from tests.sdk.world import Peer, Promise, World, held
 
@@ -42,8 +43,17 @@ def test_after_the_last_pause_it_is_refused_with_the_limit(world: World, peer: P
     promise = peer.lock("a").acquire()
     world.pass_time(LONGEST_MS + 100)
     assert isinstance(promise.error, QuotaExceeded)
-    assert (promise.error.which, promise.error.limit) == ("held locks", 0)
+    assert (promise.error.which, promise.error.limit) == ("held", 0)
+    assert "share" in str(promise.error), "the limit is not the tenant's total, and is not said to be"
     assert asked(world) - before == 1 + len(SHARE_PAUSES_MS)
+
+
+def test_what_is_used_up_has_the_name_by_which_an_operator_sets_it() -> None:
+    service = {"holders_per_lock", "locks_per_session", "leases_per_client"}
+    refused = [status for status in Status if status.name.startswith(("QUOTA_", "TOO_MANY_"))]
+    named = {error.which for status in refused if isinstance(error := refusal(status, 7, "a", None), QuotaExceeded)}
+    assert len(named) == len(refused)
+    assert named - service == set(Quotas.__struct_fields__) - {"rate", "burst", "in_flight"}
 
 
 def test_patience_that_ends_before_the_next_pause_is_not_outlasted(world: World, peer: Peer) -> None:
