@@ -86,11 +86,13 @@ class ByHttp:
             case "key.create" | "key.rotate":
                 return of_key(msgspec.convert(result["key"], KeyInfo), result["api_key"])
             case "lock.list":
-                return {"locks": [of_lock(msgspec.convert(each, LockDetail)) for each in result["locks"]]}
+                locks = [of_lock(msgspec.convert(each, LockDetail)) for each in result["locks"]]
+                return {"locks": locks, "cursor": result["cursor"]}
             case "lock.show":
                 return of_lock(msgspec.convert(result, LockDetail))
             case "session.list":
-                return {"sessions": [of_session(msgspec.convert(each, SessionDetail)) for each in result["sessions"]]}
+                parts = [of_session(msgspec.convert(each, SessionDetail)) for each in result["sessions"]]
+                return {"sessions": parts, "cursor": result["cursor"]}
             case "audit.list":
                 return {"records": [of_record(record) for record in result["records"]]}
         return {}
@@ -132,13 +134,13 @@ class ByStream:
             case "tenant.delete":
                 await admin.delete_tenant(**given)
             case "lock.list":
-                return {"locks": [of_lock(lock) async for lock in admin.locks(**given)]}
+                return {"locks": [of_lock(lock) async for lock in admin.locks(**given)], "cursor": ""}
             case "lock.show":
                 return of_lock(await admin.lock(**given))
             case "lock.break":
                 await admin.break_lock(**given)
             case "session.list":
-                return {"sessions": [of_session(part) async for part in admin.sessions(**given)]}
+                return {"sessions": [of_session(part) async for part in admin.sessions(**given)], "cursor": ""}
             case "session.end":
                 await admin.end_session(**given)
             case "audit.list":
@@ -170,7 +172,7 @@ _RPCS = {
     "lock.list": "ListTenantLocks", "lock.show": "GetTenantLock", "lock.break": "BreakTenantLock",
     "session.list": "ListTenantSessions", "session.end": "EndTenantSession", "audit.list": "ListAuditRecords",
 }  # fmt: skip
-_FIELDS = {"display": "display_name", "session": "session_id"}
+_FIELDS = {"display": "display_name", "session": "session_id", "cursor": "page_token"}
 
 
 class ByGrpc:
@@ -210,11 +212,12 @@ class ByGrpc:
                 found = {"key": key.id, "name": key.name, "role": _ROLES[key.role], "prefix": key.prefix}
                 return {**found, "api_key": response.api_key}
             case "lock.list":
-                return {"locks": [self._lock(lock) for lock in response.locks]}
+                return {"locks": [self._lock(lock) for lock in response.locks], "cursor": response.next_page_token}
             case "lock.show":
                 return self._lock(response.lock)
             case "session.list":
-                return {"sessions": [self._session(part) for part in response.parts]}
+                parts = [self._session(part) for part in response.parts]
+                return {"sessions": parts, "cursor": response.next_page_token}
             case "audit.list":
                 return {"records": [self._record(record) for record in response.records]}
         return {}
