@@ -23,9 +23,11 @@ class Figures(msgspec.Struct):
     rows: list[Row]
     turns: list[Turn]
     users: list[Turn]
-    """How many there were, every second."""
+    """How many there were, looked at every period."""
     ended_s: float
     """Unix time."""
+    period_s: int = 1
+    """How long one row is."""
     used: list[Used] = []
     machine: dict[str, object] = {}
     commit: str = ""

@@ -25,7 +25,7 @@ from loadtests.locust.http_users import HttpUser
 from loadtests.locust.plans import Turn
 from loadtests.locust.shapes import SHAPES, PlannedShape
 from loadtests.locust.tenants import Administration, Made
-from loadtests.locust.timeline import Row, Timeline
+from loadtests.locust.timeline import Row, Timeline, period_of
 
 WAYS: dict[str, type[User]] = {"sdk": SdkUser, "grpc": GrpcUser, "http": HttpUser}
 REPORT = "holdfast"
@@ -58,10 +58,10 @@ class Recording:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._timeline = Timeline()
+        options: Any = environment.parsed_options
+        self._timeline = Timeline(period_of(options.run_time or 0))
         self._users: list[Turn] = []
         self._made: list[Made] = []
-        options: Any = environment.parsed_options
         self._administration = Administration(environment.host or "", options.operator_key)
         # Locust sends all its options to the workers, and these have no use for it.
         options.operator_key = ""
@@ -74,9 +74,10 @@ class Recording:
             hear.worker_report.add_listener(self._receive)
         hear.test_start.add_listener(self._begin)
         hear.quitting.add_listener(self._end)
+        gevent.spawn(self._count_users)
 
     def _note(self, response_time: float, context: dict[str, Any], **_: Any) -> None:
-        self._timeline.note(int(time.time()), context["verb"], context["judged"], context["outcome"], response_time)
+        self._timeline.note(time.time(), context["verb"], context["judged"], context["outcome"], response_time)
 
     def _send(self, data: dict[str, Any], **_: Any) -> None:
         data[REPORT] = msgspec.msgpack.encode(self._timeline.taken())
@@ -89,16 +90,15 @@ class Recording:
         options: Any = self._environment.parsed_options
         options.api_keys = [options.api_key]
         if options.tenants:
-            self._made = self._administration.make(options.tenants, options.plan, options.tenant_rate)
+            self._made = self._made or self._administration.make(options.tenants, options.plan, options.tenant_rate)
             options.api_keys = [made.api_key for made in self._made]
-        gevent.spawn(self._count_users)
 
     def _count_users(self) -> None:
         runner = self._environment.runner
         assert runner is not None
         while True:
             self._users.append(Turn(time.time(), runner.user_count))
-            gevent.sleep(1.0)
+            gevent.sleep(self._timeline.period_s)
 
     def _end(self, **_: Any) -> None:
         options: Any = self._environment.parsed_options
@@ -111,7 +111,8 @@ class Recording:
         shape = self._environment.shape_class
         turns = shape.turns if isinstance(shape, PlannedShape) else [Turn(self._users[0].at_s, options.num_users)]
         through = ", ".join(way for way, user in WAYS.items() if _any_of(self._environment, user))
-        return Figures(options.scenario, through, options.shape, self._timeline.rows(), turns, self._users, time.time())
+        rows, period_s = self._timeline.rows(), self._timeline.period_s
+        return Figures(options.scenario, through, options.shape, rows, turns, self._users, time.time(), period_s)
 
 
 def _any_of(environment: Environment, kind: type[User]) -> bool:

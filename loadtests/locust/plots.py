@@ -27,7 +27,7 @@ def draw(figures: Figures, path: Path) -> None:
     figure: Any = Figure(figsize=(10, 11), layout="constrained")
     done, times, refused, used = figure.subplots(4, 1, sharex=True)
     figure.suptitle(f"{figures.scenario} through {figures.through}, {figures.shape}")
-    done.plot(at, [cell.done for cell in by_second.values()], label="operations done per s")
+    done.plot(at, [cell.done / figures.period_s for cell in by_second.values()], label="operations done per s")
     users = done.twinx()
     users.step(
         [turn.at_s - began for turn in figures.users], [turn.users for turn in figures.users], "--", color="grey"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection
@@ -57,7 +58,8 @@ def run(options: argparse.Namespace, out: Path) -> report.Report:
         except subprocess.TimeoutExpired:
             raise LoadFailed(f"Locust did not end in time{_tail(out)}") from None
         finally:
-            load.kill()
+            if load.poll() is None:
+                os.killpg(load.pid, signal.SIGKILL)
             cluster.guardian.drop(load.pid)
             load.wait()
     if not (out / report.FIGURES).exists():

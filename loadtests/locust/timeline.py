@@ -1,4 +1,4 @@
-"""What was counted, second by second, in a form that processes can add to each other's."""
+"""What was counted over time, in a form that processes can add to each other's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .vocabulary import Outcome
 GROWTH = 1.02
 """From one bucket of times to the next: what a quantile can be off by."""
 LEAST_MS = 0.01
+PERIODS_MAX = 900
 
 
 class Cell(msgspec.Struct):
@@ -63,19 +64,26 @@ class Cell(msgspec.Struct):
 
 class Row(msgspec.Struct):
     second: int
-    """Of Unix time."""
+    """Of Unix time; the first of its period."""
     verb: str
     judged: bool
     """Not of a tenant that is there to disturb."""
     cell: Cell
 
 
+def period_of(seconds: float) -> int:
+    """How many seconds are counted as one in a run of so many: one day's figures are no more than a quarter hour's."""
+    return 1 + int(seconds / PERIODS_MAX)
+
+
 class Timeline:
-    def __init__(self) -> None:
+    def __init__(self, period_s: int = 1) -> None:
+        self.period_s = period_s
         self._cells: dict[tuple[int, str, bool], Cell] = {}
 
-    def note(self, second: int, verb: str, judged: bool, outcome: str, took_ms: float) -> None:
-        self._cell(second, verb, judged).note(outcome, took_ms)
+    def note(self, at_s: float, verb: str, judged: bool, outcome: str, took_ms: float) -> None:
+        """``at_s``: Unix time."""
+        self._cell(int(at_s // self.period_s) * self.period_s, verb, judged).note(outcome, took_ms)
 
     def add(self, rows: Iterable[Row]) -> None:
         for row in rows:

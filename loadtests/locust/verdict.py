@@ -63,10 +63,14 @@ def steps_of(figures: Figures) -> list[Step]:
     found = []
     ends = [*(turn.at_s for turn in figures.turns[1:]), figures.ended_s]
     for turn, end in zip(figures.turns, ends, strict=True):
-        seconds = range(ceil(turn.at_s + SETTLE_S), int(end))
-        if seconds:
+        if seconds := _whole(turn.at_s + SETTLE_S, end, figures.period_s):
             found.append(_step(figures, turn.users, seconds))
     return found
+
+
+def _whole(since_s: float, until_s: float, period_s: int) -> range:
+    """The seconds of the periods that lie between these times."""
+    return range(ceil(since_s / period_s) * period_s, int(until_s // period_s) * period_s)
 
 
 def _step(figures: Figures, users: int, seconds: range) -> Step:
@@ -143,22 +147,22 @@ def recovery_words(figures: Figures, bounds: Bounds) -> str:
     """Of a spike: how long after its end all was good again."""
     _, spike, after = figures.turns
     rows = [row for row in figures.rows if row.judged]
-    for second in range(ceil(after.at_s), int(figures.ended_s)):
+    period_s = figures.period_s
+    for second in _whole(after.at_s, figures.ended_s, period_s)[::period_s]:
         cell = together(row for row in rows if row.second == second)
         if cell.done and (cell.quantile_ms(0.99) or 0) <= bounds.p99_ms and cell.refused_share <= bounds.refused:
-            back_s = second + 1 - after.at_s
+            back_s = second + period_s - after.at_s
             return f"{back_s:.0f} s after the end of the spike of {spike.users} users all was within the bounds again."
     return f"It did not come back within the bounds after the spike of {spike.users} users."
 
 
 def drift_words(figures: Figures) -> str:
     """Of a soak: its last third beside its first."""
-    began, ended = ceil(figures.turns[0].at_s + SETTLE_S), int(figures.ended_s)
-    third = max((ended - began) // 3, 1)
+    seconds = _whole(figures.turns[0].at_s + SETTLE_S, figures.ended_s, figures.period_s)
+    third = max(len(seconds) // figures.period_s // 3, 1) * figures.period_s
     judged = [row for row in figures.rows if row.judged]
     first, last = (
-        together(row for row in judged if row.second in seconds)
-        for seconds in (range(began, began + third), range(ended - third, ended))
+        together(row for row in judged if row.second in part) for part in (seconds[:third], seconds[-third:])
     )
     return f"The first third made {_made(first, third)}; the last third {_made(last, third)}."
 

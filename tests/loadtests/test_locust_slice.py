@@ -12,7 +12,7 @@ from loadtests.locust import run
 from loadtests.locust.figures import Figures
 from loadtests.locust.verdict import verbs_of
 
-SECONDS = 3
+SECONDS = 2
 
 
 # Not importorskip: what imports Locust has its sockets and threads replaced.

@@ -7,7 +7,7 @@ import random
 import msgspec
 import pytest
 
-from loadtests.locust.timeline import GROWTH, Cell, Row, Timeline, together
+from loadtests.locust.timeline import GROWTH, Cell, Row, Timeline, period_of, together
 from loadtests.locust.vocabulary import Outcome
 
 
@@ -53,3 +53,11 @@ def test_who_is_there_to_disturb_is_kept_apart() -> None:
     timeline.note(1, "acquire", True, Outcome.DONE, 1.0)
     timeline.note(1, "acquire", False, Outcome.TOO_MUCH, 1.0)
     assert [(row.judged, row.cell.refused) for row in timeline.rows()] == [(False, 1), (True, 0)]
+
+
+def test_long_runs_are_counted_in_longer_periods() -> None:
+    assert [period_of(seconds) for seconds in (0, 60, 899, 900, 3600, 86_400)] == [1, 1, 1, 2, 5, 97]
+    timeline = Timeline(5)
+    for second in range(1000, 1012):
+        timeline.note(second + 0.5, "acquire", True, Outcome.DONE, 1.0)
+    assert [(row.second, row.cell.done) for row in timeline.rows()] == [(1000, 5), (1005, 5), (1010, 2)]

@@ -10,7 +10,7 @@ import pytest
 from loadtests.locust import report, verdict
 from loadtests.locust.figures import Figures, Used
 from loadtests.locust.plans import Turn
-from loadtests.locust.timeline import Timeline
+from loadtests.locust.timeline import Row, Timeline
 from loadtests.locust.verdict import Bounds, Breaking, Step
 from loadtests.locust.vocabulary import Outcome
 
@@ -78,7 +78,7 @@ def run_of(shape: str, *turns: tuple[int, float]) -> Figures:
             timeline.note(second, "acquire", True, Outcome.TOO_MUCH, 1.0)
             timeline.note(second, "flood acquire", False, Outcome.TOO_MUCH, 1.0)
     ended_s = 1000.0 + 10 * len(turns)
-    return Figures("hot", "sdk", shape, timeline.rows(), made, made, ended_s, used, {"cores": 2}, "abc")
+    return Figures("hot", "sdk", shape, timeline.rows(), made, made, ended_s, 1, used, {"cores": 2}, "abc")
 
 
 def test_steps_are_counted_without_their_beginnings_and_without_who_disturbs() -> None:
@@ -117,3 +117,13 @@ def test_the_chart_is_drawn(tmp_path: Path) -> None:
     (tmp_path / report.FIGURES).write_bytes(msgspec.json.encode(figures))
     report.make(tmp_path, BOUNDS)
     assert "<svg" in (tmp_path / report.CHART).read_text()
+
+
+def test_longer_periods_give_the_same_figures() -> None:
+    figures = run_of("soak", (10, 5.0), (10, 5.0), (10, 50.0))
+    timeline = Timeline(5)
+    timeline.add(Row(row.second // 5 * 5, row.verb, row.judged, row.cell) for row in figures.rows)
+    figures.rows, figures.period_s = timeline.rows(), 5
+    assert [(step.seconds, step.done_per_s) for step in verdict.steps_of(figures)] == [(5, 10.0)] * 3
+    words = verdict.drift_words(figures)
+    assert words == "The first third made 10 operations/s, p99 5 ms; the last third 10 operations/s, p99 51 ms."
