@@ -14,8 +14,12 @@ from urllib.parse import quote
 import httpx
 import jsonschema_rs
 import pytest
+from msgspec import Struct
 
 from holdfast.cluster import LocalCluster
+from holdfast.wire.administration import ListTenants, RevokeKey
+from holdfast_router.http.endpoints import ENDPOINTS
+from holdfast_router.operations import requests as ask
 
 from .conftest import client_of
 
@@ -168,6 +172,26 @@ async def test_a_request_that_its_tenants_suspension_cuts_off_is_definite_only_i
         (403, False),
         (403, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked", "taken_back"),
+    [
+        ("acquire", None, True),
+        ("acquire", ask.Acquire(name="a"), True),
+        ("acquire", ask.Acquire(name="a", steal=True), False),
+        ("get", ask.Get(name="a"), True),
+        ("release", ask.Release(name="a", token=1), False),
+        ("createSession", ask.CreateSession(), False),
+        ("administer", ListTenants(), True),
+        ("administer", RevokeKey("a"), False),
+    ],
+)
+def test_what_is_cut_off_is_definite_only_if_nothing_is_left_of_it(
+    endpoint: str, asked: Struct | None, *, taken_back: bool
+) -> None:
+    (found,) = [each for each in ENDPOINTS if each.id == endpoint]
+    assert found.is_taken_back(asked) is taken_back
 
 
 async def until_held(http: httpx.AsyncClient, name: str, *, held: bool) -> None:

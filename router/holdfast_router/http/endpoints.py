@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from holdfast import errors
 from holdfast.errors import HoldfastError
-from holdfast.wire.administration import AdminRequest
+from holdfast.wire.administration import LOOKS, AdminRequest
 from holdfast.wire.errors import Conflict, Forbidden, NotFound, Throttled
 from holdfast.wire.limits import TOKEN_MAX
 
@@ -97,7 +97,9 @@ class Endpoint:
     def is_taken_back(self, asked: Struct | None) -> bool:
         """Whether nothing is left of this request when it is cut off, None before it was read; of others it is not
         known what was done by then. Who was stolen from has lost the lock also if the thief never gets it."""
-        return asked is None or not self.changes or (isinstance(asked, ask.Acquire) and not asked.steal)
+        if asked is None or not self.changes or isinstance(asked, LOOKS):
+            return True
+        return isinstance(asked, ask.Acquire) and not asked.steal
 
     @property
     def problems(self) -> tuple[Error, ...]:
