@@ -335,6 +335,8 @@ async def test_pages_of_named_origins_may_use_it_and_no_others(router: Router, n
         shown = await http.get("/v1/locks/a", headers=given)
         assert shown.headers["access-control-allow-origin"] == "https://console.example"
         assert shown.headers["vary"] == "Origin"
+        readable = {name.strip().lower() for name in shown.headers["access-control-expose-headers"].split(",")}
+        assert {"etag", "ratelimit", "retry-after", "idempotent-replayed"} <= readable
         refused = await http.get("/v1/locks/a", headers={"Origin": "https://console.example"})
         assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://console.example")
         for origin in ("https://other.example", "null", "https://console.example.evil"):

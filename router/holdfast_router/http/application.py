@@ -80,7 +80,14 @@ class Application:
         ]
         origins = list(cors_origins)
         allowed = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"]
-        cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=allowed)
+        shown = ["ETag", "Idempotent-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate"]
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["DELETE", "GET", "HEAD", "POST"],
+            allow_headers=allowed,
+            expose_headers=shown,
+        )
         app = Starlette(
             routes=routes,
             middleware=[cors] if origins else [],
