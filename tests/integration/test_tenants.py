@@ -290,6 +290,7 @@ def test_the_commands(
     run("tenant", "create", "shop", code=1)
     run("tenant", "create", "Shop", code=64)
     run("tenant", "create", "other", "--quota", "nonsense=1", code=64)
+    run("tenant", "set", "shop", code=64)
     run("tenant", "set", "shop", "--weight", "5", "--quota", "rate=1000")
     assert json.loads(run("tenant", "show", "--json", key=first))["weight"] == 5
     worker = json.loads(run("key", "create", "worker", "--role", "locks", "--prefix", "jobs/", "--json", key=first))

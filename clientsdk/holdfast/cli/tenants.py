@@ -79,6 +79,8 @@ def set_tenant(
 ) -> int:
     """Change a tenant; in force on every router within a second. A lowered quota takes nothing away."""
     numbers = _quotas(quota)
+    if display is None and plan is None and weight is None and not numbers:
+        raise typer.BadParameter("say what to change: --display, --plan, --weight or --quota")
     changed = ask(lambda admin: admin.set_tenant(name, display=display, plan=plan, weight=weight, **numbers))
     _print(changed, as_json=as_json)
     return Exit.OK
