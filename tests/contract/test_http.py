@@ -345,6 +345,17 @@ async def test_the_document_is_of_openapi_and_its_examples_are_what_is_served(ht
                     jsonschema_rs.Draft202012Validator(schema).validate(media["example"])
 
 
+async def test_types_of_the_document_have_short_names_and_those_of_administration_their_answers(
+    http: httpx.AsyncClient,
+) -> None:
+    types = (await http.get("/openapi.json")).json()["components"]["schemas"]
+    assert not [name for name in types if "." in name]
+    assert types["ListLocks"] != types["AdminListLocks"]
+    named = {name for one in types.values() for name in re.findall(r"`(Admin\w+)`", one.get("description", ""))}
+    assert "AdminTenantPage" in named
+    assert named <= types.keys()
+
+
 async def test_every_body_of_the_document_has_an_example(http: httpx.AsyncClient) -> None:
     paths = (await http.get("/openapi.json")).json()["paths"]
     asked = {name: part for methods in paths.values() for part in methods.values() if (name := part["operationId"])}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from holdfast.errors import HoldfastError
+from holdfast.wire.administration import AdminRequest, AdminResult
 
 from ..operations.problems import problem_of_kind
 from ..operations.requests import LockState
@@ -27,12 +28,10 @@ from when you sent the request. Errors are `application/problem+json`; decide by
 
 def document(server: str = "/") -> dict[str, Any]:
     found = [kind for one in ENDPOINTS for kind in (one.body, one.query, one.result, one.asked) if kind is not None]
-    kinds = [*dict.fromkeys(found), ProblemDetails]
-    references, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
-    for component in components.values():
-        if "description" in component:
-            component["description"] = _markdown(component["description"])
-    types = _Types(dict(zip(kinds, references, strict=True)), components)
+    kinds = [*(kind for kind in dict.fromkeys(found) if kind != AdminRequest), ProblemDetails]
+    types = _Types()
+    types.add(kinds)
+    types.add([AdminRequest, *get_args(AdminResult)], "Admin")
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, types)
@@ -50,25 +49,35 @@ def document(server: str = "/") -> dict[str, Any]:
         "security": [{"key": []}],
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": types.components,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key, `hf_…`."}},
         },
     }  # fmt: skip
 
 
-def _markdown(text: str) -> str:
-    """Docstrings are of reStructuredText, descriptions of CommonMark."""
-    return re.sub(r"(?::\w+:)?(`+)(.+?)\1", r"`\2`", text)
+def _markdown(text: str, prefix: str) -> str:
+    """Docstrings are of reStructuredText, descriptions of CommonMark. Types that are named get the prefix."""
+    return re.sub(r"(`+)(.+?)\1", r"`\2`", re.sub(r":class:`(\w+)`", rf"`{prefix}\1`", text))
 
 
 class _Types:
-    def __init__(self, references: dict[Any, dict[str, Any]], components: dict[str, Any]) -> None:
-        self.references = references
-        self._components = components
+    def __init__(self) -> None:
+        self.references: dict[Any, dict[str, Any]] = {}
+        self.components: dict[str, Any] = {}
+
+    def add(self, kinds: list[Any], prefix: str = "") -> None:
+        """``prefix``: of the names of all that these are made of, to tell them from others' of the same name."""
+        template = _REFERENCE.format(name=prefix + "{name}")
+        references, components = msgspec.json.schema_components(kinds, ref_template=template)
+        self.references |= dict(zip(kinds, references, strict=True))
+        for name, component in components.items():
+            if "description" in component:
+                component["description"] = _markdown(component["description"], prefix)
+            self.components[prefix + name] = component
 
     def shape(self, kind: Any) -> dict[str, Any]:
         """The schema itself."""
-        found: dict[str, Any] = self._components[self.references[kind]["$ref"].rpartition("/")[2]]
+        found: dict[str, Any] = self.components[self.references[kind]["$ref"].rpartition("/")[2]]
         return found
 
 
