@@ -54,6 +54,12 @@ async def test_acquire_renew_check_get_release(api: Api, sdk: holdfast.Client, n
     assert (await api.acquire(name)).token > grant.token
 
 
+async def test_a_duration_out_of_its_range_is_named_as_the_message_names_it(api: Api, name: str) -> None:
+    answer = await refused(api.acquire(name, wait=seconds(301)))
+    assert answer.status == grpc.StatusCode.INVALID_ARGUMENT
+    assert answer.message == "Expected `int` <= 300000 - at `wait`, in ms"
+
+
 async def test_a_lock_that_is_held_is_waited_for_as_long_as_was_said(api: Api, sdk: holdfast.Client, name: str) -> None:
     lock = await sdk.lock(name).acquire()
     at_once = await refused(api.acquire(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -39,7 +40,12 @@ def checked(kind: type[T], **fields: object) -> T:
     try:
         return msgspec.convert({name: value for name, value in fields.items() if value is not None}, kind)
     except msgspec.ValidationError as error:
-        raise InvalidArgument(op.complaint(error).replace("`$.", "`")) from None
+        raise InvalidArgument(_in_these_words(op.complaint(error))) from None
+
+
+def _in_these_words(complaint: str) -> str:
+    """Durations have other names here, and no unit, which the range that is told has."""
+    return re.sub(r"`\$\.(\w+?)(_ms)?`", lambda found: f"`{found[1]}`{', in ms' if found[2] else ''}", complaint)
 
 
 def milliseconds(duration: Duration, *, given: bool) -> int | None:
