@@ -25,7 +25,7 @@ class Figures(msgspec.Struct):
     users: list[Turn]
     """How many there were, looked at every period."""
     ended_s: float
-    """Unix time."""
+    """Unix time at which users were told to stop."""
     period_s: int = 1
     """How long one row is."""
     used: list[Used] = []

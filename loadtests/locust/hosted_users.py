@@ -91,6 +91,7 @@ class HostedUser(Customer, User):
     through: ClassVar[str]
 
     _link: ClassVar[HostLink | None] = None
+    _linking: ClassVar = BoundedSemaphore()
     _callers: ClassVar = itertools.count(1)
 
     def address(self) -> str:
@@ -99,8 +100,9 @@ class HostedUser(Customer, User):
 
     def connect(self) -> None:
         # Made by the first user, and not when this is imported: Locust forks its workers after that.
-        if HostedUser._link is None:
-            HostedUser._link = HostLink()
+        with HostedUser._linking:
+            if HostedUser._link is None:
+                HostedUser._link = HostLink()
         self._host = HostedUser._link
         self._caller = next(HostedUser._callers)
         self.ask(OPEN, through=self.through, address=self.address(), api_key=self.api_key)

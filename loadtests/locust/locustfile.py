@@ -62,6 +62,7 @@ class Recording:
         self._timeline = Timeline(period_of(options.run_time or 0))
         self._users: list[Turn] = []
         self._made: list[Made] = []
+        self._ended_s = 0.0
         self._administration = Administration(environment.host or "", options.operator_key)
         # Locust sends all its options to the workers, and these have no use for it.
         options.operator_key = ""
@@ -73,6 +74,7 @@ class Recording:
         if isinstance(environment.runner, MasterRunner):
             hear.worker_report.add_listener(self._receive)
         hear.test_start.add_listener(self._begin)
+        hear.test_stopping.add_listener(self._stopping)
         hear.quitting.add_listener(self._end)
         gevent.spawn(self._count_users)
 
@@ -100,10 +102,16 @@ class Recording:
             self._users.append(Turn(time.time(), runner.user_count))
             gevent.sleep(self._timeline.period_s)
 
+    def _stopping(self, **_: Any) -> None:
+        # What comes after this is users that end what they had begun, fewer and fewer.
+        self._ended_s = time.time()
+
     def _end(self, **_: Any) -> None:
         options: Any = self._environment.parsed_options
         if options.figures:
-            Path(options.figures).write_bytes(msgspec.json.encode(self._figures(options)))
+            path = Path(options.figures)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(msgspec.json.encode(self._figures(options)))
         self._administration.remove(self._made)
         self._made = []
 
@@ -112,7 +120,7 @@ class Recording:
         turns = shape.turns if isinstance(shape, PlannedShape) else [Turn(self._users[0].at_s, options.num_users)]
         through = ", ".join(way for way, user in WAYS.items() if _any_of(self._environment, user))
         rows, period_s = self._timeline.rows(), self._timeline.period_s
-        return Figures(options.scenario, through, options.shape, rows, turns, self._users, time.time(), period_s)
+        return Figures(options.scenario, through, options.shape, rows, turns, self._users, self._ended_s, period_s)
 
 
 def _any_of(environment: Environment, kind: type[User]) -> bool:

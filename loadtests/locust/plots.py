@@ -20,9 +20,10 @@ QUANTILES = {0.5: "p50", 0.99: "p99"}
 def draw(figures: Figures, path: Path) -> None:
     """Raises ``ModuleNotFoundError`` without matplotlib."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415 - likewise
 
     began = figures.turns[0].at_s if figures.turns else figures.ended_s
-    by_second = _by_second(figures)
+    by_second = _by_second(figures, judged=True)
     at = [second - began for second in by_second]
     figure: Any = Figure(figsize=(10, 11), layout="constrained")
     done, times, refused, used = figure.subplots(4, 1, sharex=True)
@@ -37,11 +38,14 @@ def draw(figures: Figures, path: Path) -> None:
         times.plot(at, [cell.quantile_ms(part) for cell in by_second.values()], label=f"{name}, ms")
     times.set_yscale("log")
     times.yaxis.set_major_formatter("{x:g}")
+    times.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     times.yaxis.set_minor_formatter("{x:g}")
-    for outcome in (Outcome.TOO_MUCH, Outcome.NOT_NOW):
-        refused.plot(
-            at, [100 * cell.of(outcome) / (cell.asked or 1) for cell in by_second.values()], label=f"{outcome}, %"
-        )
+    for judged, whose in ((True, ""), (False, " of the flood")):
+        cells = _by_second(figures, judged=judged)
+        for outcome in (Outcome.TOO_MUCH, Outcome.NOT_NOW):
+            shares = [100 * cell.of(outcome) / (cell.asked or 1) for cell in cells.values()]
+            if cells:
+                refused.plot([second - began for second in cells], shares, label=f"{outcome}{whose}, %")
     for name, (when, cores) in _by_process(figures).items():
         used.plot([second - began for second in when], cores, label=f"{name}, cores")
     for axes in (done, times, refused, used):
@@ -54,10 +58,10 @@ def draw(figures: Figures, path: Path) -> None:
     figure.savefig(path, format="svg")
 
 
-def _by_second(figures: Figures) -> dict[int, Cell]:
+def _by_second(figures: Figures, *, judged: bool) -> dict[int, Cell]:
     seconds = defaultdict[int, list[Any]](list)
     for row in figures.rows:
-        if row.judged:
+        if row.judged is judged:
             seconds[row.second].append(row)
     return {second: together(rows) for second, rows in sorted(seconds.items())}
 

@@ -20,6 +20,8 @@ GENERATOR: Final = ("locust", "clients")
 """How the processes that make the load are called."""
 WORN_OUT: Final = 0.9
 """Of a core: beyond it a process that makes load, and has one thread, may be what is slow."""
+FULL: Final = 0.85
+"""Of a machine: beyond it everything on it waits for its turn."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -117,24 +119,27 @@ def breaking_words(steps: list[Step], bounds: Bounds, cores: int) -> str:
     broke = breaking_point(steps, bounds)
     if not steps:
         return "No step lasted long enough to say anything: take more seconds."
+    most = max(steps, key=lambda step: step.done_per_s)
+    summit = f"The most was {most.done_per_s:,.0f} operations/s, with {most.users} users."
     if broke is None:
-        return f"It did not break: {_holds(steps[-1])} in the last step, of {steps[-1].users} users."
+        last = f"It did not break: {_holds(steps[-1])} in the last step, of {steps[-1].users} users."
+        return f"{last} {summit}{_doubts(most, cores)}"
     bad = steps[broke.held]
     held = "No step held"
     if broke.held:
         last_good = steps[broke.held - 1]
         held = f"Step {broke.held} held ({last_good.users} users, {_holds(last_good)})"
-    return f"{held}; with {bad.users} users {broke.why}.{_doubts(bad, cores)}"
+    return f"{held}; with {bad.users} users {broke.why}. {summit}{_doubts(bad, cores)}"
 
 
 def _doubts(step: Step, cores: int) -> str:
-    """Whether it was the service that broke."""
+    """Whether it was the service that could do no more."""
     if step.generator_cores > WORN_OUT:
         return (
             f" A process that makes the load used {step.generator_cores:.0%} of a core by then: the load's own limit"
             " may be what was found. Take more workers, or machines."
         )
-    if cores and sum(step.cores.values()) > WORN_OUT * cores:
+    if cores and sum(step.cores.values()) > FULL * cores:
         return f" All {cores} cores were busy by then, {step.cores.get(OTHERS, 0):.2f} of them with what is not ours."
     return ""
 

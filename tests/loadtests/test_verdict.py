@@ -15,6 +15,7 @@ from loadtests.locust.verdict import Bounds, Breaking, Step
 from loadtests.locust.vocabulary import Outcome
 
 BOUNDS = Bounds(p99_ms=100.0, refused=0.01)
+MOST_20 = "The most was 400 operations/s, with 20 users."
 
 
 def step(users: int, p99_ms: float | None = 10.0, refused: float = 0.0, cores: dict[str, float] | None = None) -> Step:
@@ -25,14 +26,15 @@ def test_a_load_that_stays_within_the_bounds_does_not_break() -> None:
     steps = [step(10), step(20, 100.0, 0.01)]
     assert verdict.breaking_point(steps, BOUNDS) is None
     words = verdict.breaking_words(steps, BOUNDS, 2)
-    assert words == "It did not break: 400 operations/s, p99 100 ms in the last step, of 20 users."
+    assert words == f"It did not break: 400 operations/s, p99 100 ms in the last step, of 20 users. {MOST_20}"
 
 
 def test_it_breaks_after_the_last_step_that_held() -> None:
     steps = [step(10), step(20), step(30, 150.0), step(40, 900.0)]
     assert verdict.breaking_point(steps, BOUNDS) == Breaking(2, "p99 was 150 ms, above 100 ms")
     words = verdict.breaking_words(steps, BOUNDS, 2)
-    assert words == "Step 2 held (20 users, 400 operations/s, p99 10 ms); with 30 users p99 was 150 ms, above 100 ms."
+    held = "Step 2 held (20 users, 400 operations/s, p99 10 ms); with 30 users p99 was 150 ms, above 100 ms."
+    assert words == f"{held} The most was 800 operations/s, with 40 users."
 
 
 def test_refusals_break_it_too() -> None:
@@ -47,7 +49,7 @@ def test_one_bad_step_between_good_ones_is_bad_luck() -> None:
 def test_the_first_step_may_break_and_nothing_done_is_broken() -> None:
     steps = [step(10, None), step(20, None)]
     assert verdict.breaking_point(steps, BOUNDS) == Breaking(0, "nothing was done")
-    assert verdict.breaking_words(steps, BOUNDS, 0) == "No step held; with 10 users nothing was done."
+    assert verdict.breaking_words(steps, BOUNDS, 0) == f"No step held; with 10 users nothing was done. {MOST_20}"
 
 
 @pytest.mark.parametrize(
