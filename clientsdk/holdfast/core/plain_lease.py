@@ -54,8 +54,10 @@ class PlainLease(Lease):
         if hold.state == State.WAITING:
             if row is not None and not row.leaving:
                 hold.granted(row.token)
+            elif row is not None:
+                self.lost(row.token, Reason(row.leaving), view.text)
             elif hold.seq not in view.waiting:
-                hold.ticket_ended(Reason(row.leaving) if row is not None else Reason.NONE)
+                hold.ticket_ended(Reason.NONE)
         elif hold.state == State.HELD:
             if row is None or row.token != hold.token:
                 hold.lose(Reason.EXPIRED)

@@ -204,6 +204,28 @@ def test_a_grant_that_was_missed_is_found_by_the_keepalive(world: World, peer: P
     assert lock.believed
 
 
+def test_a_grant_that_was_missed_and_stolen_is_let_go_when_that_is_found(
+    world: World, peer: Peer, other: Peer
+) -> None:
+    """Simulation, seed 1003379: it was left until its last deadline, against its own client's quota, too."""
+    first = held(other.lock("a", TTL))
+    lock = peer.lock("a", TTL, wait_ms=60_000)
+    lock.acquire()
+    world.settle()
+    world.lose_event = lambda event: event.kind in (EventKind.GRANTED, EventKind.LOST)
+    first.release()
+    world.settle()
+    assert lock.state() == State.WAITING
+    world.lose_event = lambda event: event.kind == EventKind.LOST
+    thief = other.lock("a", TTL, wait_ms=60_000, steal=True)
+    thief.acquire()
+    world.settle()
+    assert thief.state() == State.WAITING
+    world.pass_time(TTL / 2)
+    assert thief.state() == State.HELD
+    assert lock.state() == State.WAITING
+
+
 def test_a_grant_too_old_to_be_believed_is_given_back(world: World, peer: Peer, other: Peer) -> None:
     lock = peer.lock("a", ttl_ms=200)
     promise = lock.acquire()
