@@ -1,0 +1,80 @@
+"""ZooKeeper, three servers (``zookeeper``, ``default-jre-headless``): writes synced, ticks of 500 ms, 512 MiB heap."""
+
+from __future__ import annotations
+
+import shutil
+from typing import ClassVar
+
+from .peer import Kind, Peer, PeerFailed, Shape, Target
+from .servers import Server, ask, free_ports
+
+SERVERS = 3
+JAR = "/usr/share/java/zookeeper.jar"
+TICK_MS = 500
+SESSIONS_MAX = 6
+"""More sessions in one process made it slower, fewer too: two for each server."""
+KAZOO_LOCK = Kind(
+    "kazoo Lock",
+    "kazoo_lock",
+    needs=("kazoo",),
+    shape=Shape.THREADS,
+    clients_max=SESSIONS_MAX,
+    workers_max=256,
+    library="kazoo",
+)
+LEAN = Kind("lean C", "zookeeper", shape=Shape.PROGRAM, clients_max=SESSIONS_MAX, waits=False)
+
+
+class ZooKeeper(Peer):
+    name = "zookeeper"
+    title = "ZooKeeper, 3 servers"
+    kinds = (LEAN, KAZOO_LOCK)
+    needs: ClassVar = {JAR: "zookeeper", "java": "default-jre-headless"}
+    warm_up_s = 25.0  # until its compiler is done; measured cold it makes half as many cycles
+    fails_over = KAZOO_LOCK
+
+    def start(self) -> None:
+        ports = free_ports(3 * SERVERS)
+        self._clients = ports[:SERVERS]
+        links = zip(ports[SERVERS : 2 * SERVERS], ports[2 * SERVERS :], strict=True)
+        members = [f"server.{number}=127.0.0.1:{one}:{other}" for number, (one, other) in enumerate(links, 1)]
+        self.servers = [self._server(number, members) for number in range(SERVERS)]
+        for server in self.servers:
+            server.start()
+        self.await_serving()
+
+    def _server(self, number: int, members: list[str]) -> Server:
+        data = self.directory / f"s{number}"
+        data.mkdir()
+        (data / "myid").write_text(f"{number + 1}\n")
+        lines = [f"dataDir={data}", f"clientPort={self._clients[number]}", "clientPortAddress=127.0.0.1"]
+        lines += [f"tickTime={TICK_MS}", "initLimit=20", "syncLimit=10", "maxClientCnxns=0", "maxSessionTimeout=60000"]
+        lines += ["admin.enableServer=false", "4lw.commands.whitelist=srvr", *members]
+        configuration = data / "zoo.cfg"
+        configuration.write_text("\n".join(lines) + "\n")
+        command = [shutil.which("java") or "java", "-Xmx512m", "-cp", JAR, "-Dzookeeper.jmx.log4j.disable=true"]
+        command += ["org.apache.zookeeper.server.quorum.QuorumPeerMain", str(configuration)]
+        return Server(command, self.directory / f"s{number}.log", self.guardian)
+
+    def await_serving(self) -> None:
+        for server, port in zip(self.servers, self._clients, strict=True):
+            server.await_that(lambda port=port: "Mode" in _said(port))  # type: ignore[misc]
+
+    def target(self, kind: Kind) -> Target:
+        return {"ports": self._clients}
+
+    def kill_leader(self, number: int) -> None:
+        for server, port in zip(self.servers, self._clients, strict=True):
+            if server.running() and _said(port).get("Mode") == "leader":
+                server.kill()
+                return
+        raise PeerFailed("ZooKeeper has no leader")
+
+    def version(self) -> str:
+        return _said(self._clients[0])["Zookeeper version"].partition(",")[0]
+
+
+def _said(port: int) -> dict[str, str]:
+    """What a server says of itself; empty while it serves nobody. Raises OSError."""
+    lines = ask(port, b"srvr").decode(errors="replace").splitlines()
+    return {key: value.strip() for key, found, value in (line.partition(":") for line in lines) if found}
