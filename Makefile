@@ -14,7 +14,7 @@ SOURCES := clientsdk shard router tests loadtests
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load]'
 	@touch $@
 
-.PHONY: help install up test check fmt bench load sim mutants fuzz api coverage proto clean failover chaos soak
+.PHONY: help install up test check fmt bench load compare sim mutants fuzz api coverage proto clean failover chaos soak
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -42,6 +42,9 @@ bench: .venv/installed  ## Figures of a local cluster
 
 load: .venv/load-installed  ## Load test by Locust: SCENARIO= THROUGH= SHAPE= USERS= SECONDS= WORKERS=; see loadtests/README.md
 	$(BIN)/python -m loadtests.locust.run $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(THROUGH),--through $(THROUGH)) $(if $(SHAPE),--shape $(SHAPE)) $(if $(USERS),--users $(USERS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(WORKERS),--workers $(WORKERS)) $(LOAD)
+
+compare: .venv/load-installed  ## Holdfast beside Redis, Redlock, etcd, ZooKeeper and PostgreSQL; shorter: COMPARE='--peers holdfast redis'
+	$(BIN)/python -m loadtests.compare --json load-reports/compare.json --chart load-reports/compare.svg $(COMPARE)
 
 failover: .venv/installed  ## Kill, stop and restart nodes under load; judge every belief, measure the gaps
 	$(BIN)/python -m tests.chaos.failover --rounds 10 --fault kill

@@ -87,9 +87,11 @@ async def run_tasks(module: ClientModule, part: Part) -> Seen:
         for number in range(part.workers)
     ]
     # A worker ends only by an error that its peer's clients do not know: then there is nothing to measure.
-    done, _ = await asyncio.wait({window, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-    for task in done - {window}:
-        task.result()
+    everything: set[asyncio.Future[Any]] = {window, *tasks}
+    await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        if task.done():
+            task.result()
     # Clients of some libraries swallow being cancelled, and look at this next.
     record.stopping = True
     for task in tasks:

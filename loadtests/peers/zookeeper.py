@@ -12,7 +12,7 @@ SERVERS = 3
 JAR = "/usr/share/java/zookeeper.jar"
 TICK_MS = 500
 SESSIONS_MAX = 6
-"""More sessions in one process made it slower, fewer too: two for each server."""
+"""Of one process: two for each server."""
 KAZOO_LOCK = Kind(
     "kazoo Lock",
     "kazoo_lock",

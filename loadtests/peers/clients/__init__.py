@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 
 class Refused(Exception):
@@ -41,8 +41,7 @@ class ClientModule(Protocol):
 
 
 def module_of(name: str) -> ClientModule:
-    module: ClientModule = importlib.import_module(f"{__name__}.{name}")  # type: ignore[assignment]
-    return module
+    return cast(ClientModule, importlib.import_module(f"{__name__}.{name}"))
 
 
 class InThreads:
