@@ -42,6 +42,8 @@ def options_of(words: list[str] | None) -> tuple[Options, argparse.Namespace]:
     parser.add_argument("--chart", type=Path, help="where to draw them, as SVG")
     parser.add_argument("--again", type=Path, help="show the figures kept there, and measure nothing")
     chosen = parser.parse_args(words)
+    if sys.platform != "linux" and not chosen.again:
+        parser.error("servers are measured by what Linux tells of processes; run it there")
     if min([*chosen.concurrency, *chosen.processes, chosen.repetitions]) < 1 or chosen.seconds <= 0:
         parser.error("--concurrency, --processes, --repetitions and --seconds are more than 0")
     options = Options(

@@ -33,4 +33,4 @@ class Pottery:
 
 
 async def connect(target: Mapping[str, Any], workers: int) -> Pottery:
-    return Pottery({Redis(host="127.0.0.1", port=port) for port in target["ports"]})
+    return Pottery({Redis(host="127.0.0.1", port=port, max_connections=workers) for port in target["ports"]})

@@ -30,4 +30,5 @@ class RedisPy:
 
 
 async def connect(target: Mapping[str, Any], workers: int) -> RedisPy:
-    return RedisPy(Redis(host="127.0.0.1", port=target["ports"][0]))
+    # Its pool refuses what goes beyond, by default a hundred.
+    return RedisPy(Redis(host="127.0.0.1", port=target["ports"][0], max_connections=workers))
