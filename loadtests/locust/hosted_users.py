@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 from gevent import socket, subprocess
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
+from gevent.queue import Queue
 from locust import User
 
 from .host_messages import CLOSE, HEAD, OPEN, Ask, Told, framed
@@ -38,8 +40,9 @@ class HostLink:
         theirs.close()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, AsyncResult[Told]] = {}
-        self._sending = BoundedSemaphore()
+        self._outgoing: Queue[bytes] = Queue()
         self._ended = False
+        gevent.spawn(self._write)
         gevent.spawn(self._read)
 
     def ask(self, caller: int, verb: str, arguments: dict[str, Any]) -> Told:
@@ -61,10 +64,22 @@ class HostLink:
     def _send(self, ask: Ask) -> None:
         if self._ended:
             raise HostEnded("the process that runs the SDK has ended")
-        with self._sending:
-            self._socket.sendall(framed(ask))
+        self._outgoing.put(framed(ask))
+
+    def _write(self) -> None:
+        # By a greenlet of its own: a user may be killed at any time, and must not leave half a message behind.
+        with contextlib.suppress(OSError):
+            while True:
+                self._socket.sendall(self._outgoing.get())
 
     def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            self._receive()
+        self._ended = True
+        for waiting in self._waiting.values():
+            waiting.set_exception(HostEnded(f"the process that runs the SDK ended with code {self._process.wait()}"))
+
+    def _receive(self) -> None:
         received = b""
         while data := self._socket.recv(RECEIVED_MAX):
             received += data
@@ -78,9 +93,6 @@ class HostLink:
                 if waiting := self._waiting.get(told.number):
                     waiting.set(told)
             received = received[at:]
-        self._ended = True
-        for waiting in self._waiting.values():
-            waiting.set_exception(HostEnded(f"the process that runs the SDK ended with code {self._process.wait()}"))
 
 
 class HostedUser(Customer, User):

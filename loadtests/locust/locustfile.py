@@ -26,6 +26,7 @@ from loadtests.locust.plans import Turn
 from loadtests.locust.shapes import SHAPES, PlannedShape
 from loadtests.locust.tenants import Administration, Made
 from loadtests.locust.timeline import Row, Timeline, period_of
+from loadtests.locust.vocabulary import Outcome
 
 WAYS: dict[str, type[User]] = {"sdk": SdkUser, "grpc": GrpcUser, "http": HttpUser}
 REPORT = "holdfast"
@@ -68,6 +69,7 @@ class Recording:
         options.operator_key = ""
         hear = environment.events
         hear.request.add_listener(self._note)
+        hear.user_error.add_listener(self._note_error)
         if isinstance(environment.runner, WorkerRunner):
             hear.report_to_master.add_listener(self._send)
             return
@@ -80,6 +82,9 @@ class Recording:
 
     def _note(self, response_time: float, context: dict[str, Any], **_: Any) -> None:
         self._timeline.note(time.time(), context["verb"], context["judged"], context["outcome"], response_time)
+
+    def _note_error(self, **_: Any) -> None:
+        self._timeline.note(time.time(), "scenario", True, Outcome.FAILED, 0.0)
 
     def _send(self, data: dict[str, Any], **_: Any) -> None:
         data[REPORT] = msgspec.msgpack.encode(self._timeline.taken())

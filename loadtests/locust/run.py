@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from holdfast.bench import report as bench_report
-from holdfast.cluster import LocalCluster
+from holdfast.cluster import ClusterError, LocalCluster
 
 from . import report
 from .catalogue import SCENARIOS, SHAPES, WAYS, user_classes
@@ -31,6 +32,7 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 FINISH_S = 15
 """For users to end what they do, so that nothing is left held that nobody will let go of."""
 SLACK_S = 60.0
+LOOK_S = 0.1
 LOG_TAIL_LINES = 15
 
 
@@ -54,18 +56,24 @@ def run(options: argparse.Namespace, out: Path) -> report.Report:
         )
         try:
             with ProcessorWatch(cluster.pids, load.pid) as watch:
-                load.wait(options.seconds + FINISH_S + SLACK_S)
-        except subprocess.TimeoutExpired:
-            raise LoadFailed(f"Locust did not end in time{_tail(out)}") from None
+                _await_end(load.pid, options.seconds + FINISH_S + SLACK_S, out)
         finally:
-            if load.poll() is None:
-                os.killpg(load.pid, signal.SIGKILL)
+            os.killpg(load.pid, signal.SIGKILL)
             cluster.guardian.drop(load.pid)
             load.wait()
     if not (out / report.FIGURES).exists():
         raise LoadFailed(f"Locust ended with code {load.returncode} and no figures{_tail(out)}")
     _complete(out / report.FIGURES, watch)
     return report.make(out, Bounds(options.p99_ms, options.refused))
+
+
+def _await_end(pid: int, timeout_s: float, out: Path) -> None:
+    """It is not reaped, so that its number stays its own until the guardian has forgotten it."""
+    deadline = time.monotonic() + timeout_s
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() > deadline:
+            raise LoadFailed(f"Locust did not end in time{_tail(out)}")
+        time.sleep(LOOK_S)
 
 
 def _addresses(cluster: LocalCluster) -> dict[str, str]:
@@ -137,7 +145,7 @@ def main() -> int:
     out = options.out or Path("load-reports") / f"{what}-{stamp}"
     try:
         made = run(options, out.absolute())
-    except LoadFailed as why:
+    except (LoadFailed, ClusterError) as why:
         print(why, file=sys.stderr)
         return 2
     print(f"{made.verdict}\n{made.failed} failures. Report: {out / 'report.md'}")

@@ -1,4 +1,4 @@
-"""What Locust is told of refusals and of broken promises: by users of HTTP, against a service that makes both."""
+"""What is counted as a failure and what is not: users of HTTP, and a service that refuses and breaks its promises."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOKEN = 7
 
 
 class Service(BaseHTTPRequestHandler):
-    """Refuses one acquire in two, and grants each of the others with the same token."""
+    """Refuses one acquire in three, grants one with the same token as ever, and answers one with what is no grant."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -37,8 +37,10 @@ class Service(BaseHTTPRequestHandler):
             self._answer(200, {"ok": True})
             return
         Service.acquires += 1
-        if Service.acquires % 2:
+        if Service.acquires % 3 == 1:
             self._answer(429, {"code": "throttled", "detail": "slowly", "retry_after_ms": 1})
+        elif Service.acquires % 3 == 2:
+            self._answer(200, {})
         else:
             self._answer(200, {"name": asked["name"], "token": TOKEN, "lock_id": "x", "expires_in_ms": 30_000})
 
@@ -64,7 +66,7 @@ def serving() -> Iterator[str]:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("locust") is None, reason="Locust is not installed")
-def test_refusals_are_no_failures_and_a_token_that_does_not_rise_is_one(tmp_path: Path) -> None:
+def test_refusals_are_no_failures_but_broken_promises_and_answers_that_are_none_are(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     words = ["-f", str(LOCUSTFILE), "--headless", "-u", "1", "-t", "4s", "--rate", "100", "--figures", str(out)]
     with serving() as host:
@@ -84,5 +86,6 @@ def test_refusals_are_no_failures_and_a_token_that_does_not_rise_is_one(tmp_path
     assert acquires.done
     assert not acquires.of(Outcome.FAILED)
     assert promises.of(Outcome.FAILED) == promises.asked
+    assert verbs["scenario"].of(Outcome.FAILED), "nobody counted a user that ended with an exception"
     assert f"the token fell: 'load/hot/0' has {TOKEN} after {TOKEN}" in ran.stdout + ran.stderr
     assert "acquire (refused 429)" in ran.stdout + ran.stderr
