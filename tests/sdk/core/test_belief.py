@@ -204,9 +204,7 @@ def test_a_grant_that_was_missed_is_found_by_the_keepalive(world: World, peer: P
     assert lock.believed
 
 
-def test_a_grant_that_was_missed_and_stolen_is_let_go_when_that_is_found(
-    world: World, peer: Peer, other: Peer
-) -> None:
+def test_a_grant_that_was_missed_and_stolen_is_let_go_when_that_is_found(world: World, peer: Peer, other: Peer) -> None:
     """Simulation, seed 1003379: it was left until its last deadline, against its own client's quota, too."""
     first = held(other.lock("a", TTL))
     lock = peer.lock("a", TTL, wait_ms=60_000)
