@@ -37,7 +37,8 @@ def options_of(words: list[str] | None) -> tuple[Options, argparse.Namespace]:
     parser.add_argument("--cold", action="store_true", help="do not warm servers up; figures then mean little")
     parser.add_argument("--repetitions", type=int, default=usual.repetitions)
     parser.add_argument("--hold-ms", nargs="*", type=float, default=usual.hold_ms, help="of hand-offs")
-    parser.add_argument("--kills", type=int, default=usual.kills, help="of leaders, in each repetition")
+    parser.add_argument("--kills", type=int, default=usual.kills, help="of leaders, by kill -9, in each repetition")
+    parser.add_argument("--stops", type=int, default=usual.stops, help="of leaders, by SIGSTOP, in each repetition")
     parser.add_argument("--json", type=Path, help="where to keep the figures")
     parser.add_argument("--chart", type=Path, help="where to draw them, as SVG")
     parser.add_argument("--again", type=Path, help="show the figures kept there, and measure nothing")
@@ -56,6 +57,7 @@ def options_of(words: list[str] | None) -> tuple[Options, argparse.Namespace]:
         repetitions=chosen.repetitions,
         hold_ms=tuple(sorted(chosen.hold_ms)),
         kills=chosen.kills,
+        stops=chosen.stops,
     )
     return options, chosen
 

@@ -14,7 +14,7 @@ from holdfast.bench import report
 from .figures import Comparison
 from .loaders import LoadFailed
 from .measuring import Bench, Cell
-from .peer import Kind, Peer, Shape
+from .peer import Fault, Kind, Peer, Shape
 from .rawload import compiled
 from .roster import PEERS
 from .servers import PeerFailed
@@ -25,7 +25,8 @@ APART = 64
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """``seconds``: of each measurement, after ``warm_up_s`` of the same load. ``warm_servers``: load each service as
-    long as it needs before anything counts. ``hold_ms``: of hand-offs, each measured. ``kills``: in each repetition."""
+    long as it needs before anything counts. ``hold_ms``: of hand-offs, each measured. ``kills``, ``stops``: of leaders,
+    in each repetition."""
 
     peers: tuple[str, ...] = tuple(PEERS)
     concurrency: tuple[int, ...] = (1, 16, 64, 256, 1024)
@@ -36,6 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     repetitions: int = 3
     hold_ms: tuple[float, ...] = (20.0, 150.0)
     kills: int = 2
+    stops: int = 1
 
 
 def cells_of(kind: Kind, options: Options) -> Iterator[Cell]:
@@ -119,12 +121,14 @@ class Run:
                 self._leave_out(f"{peer.title}, {kind.name}, hand-off, repetition {number + 1}: {error}")
 
     def _fail_overs(self, bench: Bench, peer: Peer, kind: Kind, number: int) -> None:
-        for kill in range(self._options.kills):
-            entry = self.found.fail_overs_of(peer.name, kind.name)
+        faults = [Fault.KILL] * self._options.kills + [Fault.STOP] * self._options.stops
+        for turn, fault in enumerate(faults):
+            self._say(f"{number + 1}/{self._options.repetitions} {peer.title}, {fault} of a leader")
+            entry = self.found.fail_overs_of(peer.name, kind.name, fault)
             try:
-                entry.gaps.append(bench.fail_over(kind, number * self._options.kills + kill))
+                entry.gaps.append(bench.fail_over(kind, number * len(faults) + turn, fault))
             except LoadFailed as error:
-                self._leave_out(f"{peer.title}, fail-over, repetition {number + 1}: {error}")
+                self._leave_out(f"{peer.title}, {fault} of a leader, repetition {number + 1}: {error}")
 
     def _leave_out(self, line: str) -> None:
         self.found.left_out.append(line)

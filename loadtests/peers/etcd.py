@@ -7,7 +7,7 @@ import shutil
 import urllib.request
 from typing import Any, ClassVar
 
-from .peer import Kind, Peer, PeerFailed, Target
+from .peer import Fault, Kind, Peer, PeerFailed, Target
 from .servers import Server, free_ports
 
 MEMBERS = 3
@@ -51,15 +51,15 @@ class Etcd(Peer):
             server.await_that(lambda port=port: _status(port).get("leader", "0") != "0")  # type: ignore[misc]
 
     def target(self, kind: Kind) -> Target:
-        """The leader itself, which spares a hop; while leaders are killed, a follower first, which does not die."""
+        """The leader itself, which spares a hop; while leaders are hurt, a follower first, which is not."""
         leader = self._leader()
         if kind is not self.fails_over:
             return {"ports": [self._clients[leader]], "call_timeout_s": CALL_TIMEOUT_S}
         ports = [port for number, port in enumerate(self._clients) if number != leader]
         return {"ports": ports, "call_timeout_s": FAIL_OVER_CALL_TIMEOUT_S}
 
-    def kill_leader(self, number: int) -> None:
-        self.servers[self._leader()].kill()
+    def hurt_leader(self, number: int, fault: Fault) -> None:
+        self.servers[self._leader()].hurt(fault)
 
     def version(self) -> str:
         return str(_status(self._clients[0])["version"])

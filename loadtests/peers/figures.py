@@ -10,6 +10,7 @@ import msgspec
 from holdfast.bench.report import Machine, Quantiles, quantiles
 
 from .measuring import Cell, Gap, Sample
+from .servers import Fault
 
 OURS = "holdfast"
 
@@ -57,10 +58,11 @@ class HandOffs(msgspec.Struct):
 
 
 class FailOvers(msgspec.Struct):
-    """``gaps``: each kill's; of all repetitions."""
+    """``gaps``: of all repetitions."""
 
     peer: str
     kind: str
+    fault: Fault
     gaps: list[Gap] = []
 
 
@@ -92,11 +94,11 @@ class Comparison(msgspec.Struct):
         self.hand_offs.append(HandOffs(peer, kind, hold_s))
         return self.hand_offs[-1]
 
-    def fail_overs_of(self, peer: str, kind: str) -> FailOvers:
+    def fail_overs_of(self, peer: str, kind: str, fault: Fault) -> FailOvers:
         for each in self.fail_overs:
-            if each.peer == peer:
+            if (each.peer, each.kind, each.fault) == (peer, kind, fault):
                 return each
-        self.fail_overs.append(FailOvers(peer, kind))
+        self.fail_overs.append(FailOvers(peer, kind, fault))
         return self.fail_overs[-1]
 
 
@@ -116,7 +118,7 @@ class Ratio(msgspec.Struct):
     cpu: dict[int, Spread]
     acquire_p50: dict[int, Spread]
     hand_off_p50: Spread | None
-    gap: float | None
+    gaps: dict[Fault, float]
 
 
 def throughput(sample: Sample) -> float:
@@ -163,7 +165,7 @@ def _ratio(found: Comparison, ours: Sequence[Cycles], peer: str, kind: str) -> R
         by_concurrency(cpu_us, apart=False, least=True),
         by_concurrency(acquire_p50_ms, apart=False, least=True),
         _hand_off_ratio(found.hand_offs, peer, kind),
-        _gap_ratio(found.fail_overs, peer),
+        _gap_ratios(found.fail_overs, peer),
     )
 
 
@@ -197,7 +199,15 @@ def _hand_off_ratio(hand_offs: Sequence[HandOffs], peer: str, kind: str) -> Spre
     return Spread.of(_divided(ours[both[0]].medians_ms(), theirs[both[0]].medians_ms())) if both else None
 
 
-def _gap_ratio(fail_overs: Sequence[FailOvers], peer: str) -> float | None:
-    """Of the longest that one client had nothing."""
-    medians = {each.peer: statistics.median(gap.longest_s for gap in each.gaps) for each in fail_overs if each.gaps}
-    return medians[OURS] / medians[peer] if OURS in medians and medians.get(peer) else None
+def _gap_ratios(fail_overs: Sequence[FailOvers], peer: str) -> dict[Fault, float]:
+    """By fault, of the longest that one client had nothing."""
+    medians = {
+        (each.peer, each.fault): statistics.median(gap.longest_s for gap in each.gaps)
+        for each in fail_overs
+        if each.gaps
+    }
+    return {
+        fault: medians[OURS, fault] / medians[peer, fault]
+        for fault in Fault
+        if (OURS, fault) in medians and (peer, fault) in medians
+    }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from importlib.metadata import version
 
 from holdfast.cluster import ClusterError, LocalCluster
 
-from .peer import Kind, Peer, PeerFailed, Target
+from .peer import Fault, Kind, Peer, PeerFailed, Target
 
 SDK = Kind("SDK", "holdfast_sdk")
 
@@ -20,7 +21,7 @@ class Holdfast(Peer):
 
     def start(self) -> None:
         self._cluster = LocalCluster(self.directory / "cluster")
-        self._killed = 0
+        self._hurt = 0
         self._do(self._cluster.start)
 
     def await_serving(self) -> None:
@@ -32,13 +33,16 @@ class Holdfast(Peer):
     def pids(self) -> list[int]:
         return list(self._cluster.pids.values())
 
-    def kill_leader(self, number: int) -> None:
+    def hurt_leader(self, number: int, fault: Fault) -> None:
         group = 1 + number % self._cluster.shape.groups
-        self._killed = self._cluster.status().leaders()[group]
-        self._cluster.kill(self._killed)
+        self._hurt = self._cluster.status().leaders()[group]
+        self._cluster.kill(self._hurt, signal.SIGKILL if fault is Fault.KILL else signal.SIGSTOP)
 
     def restore(self) -> None:
-        self._do(lambda: self._cluster.restart(self._killed))
+        if self._cluster.nodes[self._hurt].running():
+            self._cluster.kill(self._hurt, signal.SIGCONT)
+        else:
+            self._do(lambda: self._cluster.restart(self._hurt))
         self.await_serving()
 
     def version(self) -> str:

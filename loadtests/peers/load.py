@@ -151,8 +151,9 @@ def main() -> None:
         seen = run_threads(module, part)
     else:
         seen = uvloop.run(run_tasks(module, part))
-    sys.stdout.buffer.write(msgspec.msgpack.encode(seen))
-    sys.stdout.buffer.flush()
+    # Not through sys.stdout: with PYTHONUNBUFFERED that may write a part, and says so only in its result.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as output:
+        output.write(msgspec.msgpack.encode(seen))
     # Locks that are held end with their servers; threads that wait for one would keep this process.
     os._exit(0)
 

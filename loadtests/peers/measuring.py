@@ -17,12 +17,12 @@ from holdfast.bench.report import Quantiles, quantiles
 
 from .loaders import Loader, Loaders, LoadFailed
 from .parts import Mode, Part, Seen
-from .peer import Kind, Peer, Shape
+from .peer import Fault, Kind, Peer, Shape
 
 NAMES_EACH = 8
 FAIL_OVER_WORKERS = 16
-BEFORE_KILL_S = 1.0
-AFTER_KILL_S = 6.0
+BEFORE_FAULT_S = 1.0
+AFTER_FAULT_S = 10.0
 
 
 class Cell(msgspec.Struct, frozen=True, order=True):
@@ -89,19 +89,19 @@ class Bench:
         part = msgspec.structs.replace(self._part(kind, Mode.HAND_OFF), hold_s=hold_s, seconds=seconds)
         return sorted(self._alone(part).handoffs)
 
-    def fail_over(self, kind: Kind, number: int) -> Gap:
-        """Kill a leader under load. All serve afterwards.
+    def fail_over(self, kind: Kind, number: int, fault: Fault) -> Gap:
+        """Kill or stop a leader under load. All serve afterwards.
 
         Raises :class:`LoadFailed`, and `PeerFailed` when the peer does not recover.
         """
         with self._loaders(kind, Cell(FAIL_OVER_WORKERS), names_each=0) as loaders:
-            time.sleep(self._warm_up_s + BEFORE_KILL_S)
-            killed = time.monotonic()
-            self._peer.kill_leader(number)
-            time.sleep(AFTER_KILL_S)
-            every = loaders.collect(killed - BEFORE_KILL_S, time.monotonic())
+            time.sleep(self._warm_up_s + BEFORE_FAULT_S)
+            hurt = time.monotonic()
+            self._peer.hurt_leader(number, fault)
+            time.sleep(AFTER_FAULT_S)
+            every = loaders.collect(hurt - BEFORE_FAULT_S, time.monotonic())
         self._peer.restore()
-        return gap_of([granted for seen in every for granted in seen.granted], killed)
+        return gap_of([granted for seen in every for granted in seen.granted], hurt)
 
     def _alone(self, part: Part) -> Seen:
         with Loaders([Loader.of(part)]) as loaders:
@@ -133,12 +133,12 @@ def shares(part: Part, kind: Kind, cell: Cell) -> list[Part]:
     return found
 
 
-def gap_of(granted: Sequence[Sequence[float]], killed: float) -> Gap:
+def gap_of(granted: Sequence[Sequence[float]], hurt: float) -> Gap:
     """``granted``: of each worker, when, in order. Raises :class:`LoadFailed`."""
-    nobody_s = _longest(heapq.merge(*granted), killed)
+    nobody_s = _longest(heapq.merge(*granted), hurt)
     if not nobody_s:
-        raise LoadFailed("nothing was granted after the leader was killed")
-    return Gap(nobody_s, max(_longest(times, killed) for times in granted))
+        raise LoadFailed("nothing was granted any more after the leader was hurt")
+    return Gap(nobody_s, max(_longest(times, hurt) for times in granted))
 
 
 def _longest(times: Iterable[float], since: float) -> float:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from holdfast.cluster import Guardian
 
-from .servers import PeerFailed, Server
+from .servers import Fault, PeerFailed, Server
 
 Target = Mapping[str, Any]
 """What a client needs to know to reach a peer; becomes JSON."""
@@ -68,7 +68,7 @@ class Peer(ABC):
     warm_up_s: ClassVar[float] = 1.0
     """Under load, after each start, before anything counts."""
     fails_over: ClassVar[Kind | None] = None
-    """How clients cycle while leaders are killed; None where there is no leader to lose."""
+    """How clients cycle while leaders are killed or stopped; None where there is no leader to lose."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=f"holdfast-compare-{self.name}-"))
@@ -97,14 +97,16 @@ class Peer(ABC):
         """Of the servers that run; what they started besides belongs to them."""
         return [server.pid for server in self.servers if server.running()]
 
-    def kill_leader(self, number: int) -> None:
-        """kill -9. ``number`` counts the fail-overs, for services that have more than one leader."""
+    def hurt_leader(self, number: int, fault: Fault) -> None:
+        """``number`` counts the fail-overs, for services that have more than one leader."""
         raise NotImplementedError(f"{self.name} has no leader")
 
     def restore(self) -> None:
-        """Start what was killed; returns when all serve again. Raises :class:`PeerFailed`."""
+        """Start what was killed, continue what was stopped; returns when all serve. Raises :class:`PeerFailed`."""
         for server in self.servers:
-            if not server.running():
+            if server.running():
+                server.resume()
+            else:
                 server.start()
         self.await_serving()
 
@@ -135,4 +137,4 @@ def _found(program: str) -> bool:
     return shutil.which(program) is not None or Path(program).exists()
 
 
-__all__ = ["Kind", "Peer", "PeerFailed", "Shape", "Target"]
+__all__ = ["Fault", "Kind", "Peer", "PeerFailed", "Shape", "Target"]

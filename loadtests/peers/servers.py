@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import signal
 import socket
 import subprocess
@@ -13,6 +14,12 @@ from holdfast.cluster import Guardian
 
 STOP_TIMEOUT_S = 10.0
 LOG_TAIL_LINES = 8
+
+
+class Fault(enum.StrEnum):
+    KILL = "kill -9"
+    STOP = "SIGSTOP"
+    """It keeps its connections, and says nothing."""
 
 
 class PeerFailed(Exception):
@@ -60,6 +67,18 @@ class Server:
                 preexec_fn=self._guardian.enlist,  # noqa: PLW1509 - one system call, no lock is taken
             )
 
+    def hurt(self, fault: Fault) -> None:
+        """After a kill it is gone when this returns."""
+        if fault is Fault.KILL:
+            self.kill()
+        elif self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Nothing happens to one that was not stopped."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """kill -9; it is gone when this returns."""
         if self._process is not None and self._process.poll() is None:
@@ -72,6 +91,7 @@ class Server:
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGINT)
+        self.resume()
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .figures import Comparison, Cycles, Ratio, Spread, acquire_p50_ms, cpu_us, ratios, throughput
 from .measuring import Sample
+from .servers import Fault
 
 
 def show(found: Comparison, titles: Mapping[str, str], console: Console) -> None:
@@ -61,13 +62,13 @@ def hand_off_table(found: Comparison, titles: Mapping[str, str]) -> Table:
 
 
 def fail_over_table(found: Comparison, titles: Mapping[str, str]) -> Table:
-    table = _table("kill -9 of a leader under load: the longest time without a grant", ["service", "client"])
-    _numbers(table, ("kills", "to anybody: median ms", "min to max", "to one client: median ms", "min to max"))
+    table = _table("A leader is hurt under load: the longest time without a grant", ["service", "client", "fault"])
+    _numbers(table, ("times", "to anybody: median ms", "min to max", "to one client: median ms", "min to max"))
     for each in found.fail_overs:
         nobody = Spread.of(1000 * gap.nobody_s for gap in each.gaps)
         longest = Spread.of(1000 * gap.longest_s for gap in each.gaps)
         figures = [text for spread in (nobody, longest) for text in (_whole(spread), _range(spread))]
-        table.add_row(titles.get(each.peer, each.peer), each.kind, str(len(each.gaps)), *figures)
+        table.add_row(titles.get(each.peer, each.peer), each.kind, each.fault, str(len(each.gaps)), *figures)
     return table
 
 
@@ -78,7 +79,7 @@ def ratio_table(found: Sequence[Ratio], titles: Mapping[str, str]) -> Table:
     _numbers(table, ["throughput: best", "min to max", "by its servers alone"])
     _numbers(table, [f"at {each:,}" for each in concurrencies], [f"at {each:,} apart" for each in apart])
     _numbers(table, [f"CPU at {each:,}" for each in concurrencies])
-    _numbers(table, ("acquire p50 at 1", "hand-off p50", "fail-over gap"))
+    _numbers(table, ("acquire p50 at 1", "hand-off p50"), [f"gap after {fault}" for fault in Fault])
     for ratio in found:
         table.add_row(
             titles.get(ratio.peer, ratio.peer),
@@ -91,7 +92,7 @@ def ratio_table(found: Sequence[Ratio], titles: Mapping[str, str]) -> Table:
             *(_figure(ratio.cpu.get(each), 2) for each in concurrencies),
             _figure(ratio.acquire_p50.get(1), 2),
             _figure(ratio.hand_off_p50, 2),
-            "" if ratio.gap is None else f"{ratio.gap:.2f}",
+            *(f"{ratio.gaps[fault]:.2f}" if fault in ratio.gaps else "" for fault in Fault),
         )
     return table
 

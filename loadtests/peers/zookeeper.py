@@ -1,11 +1,12 @@
-"""ZooKeeper, three servers (``zookeeper``, ``default-jre-headless``): writes synced, ticks of 500 ms, 512 MiB heap."""
+"""ZooKeeper, three servers (``zookeeper``, ``default-jre-headless``): writes synced, ticks of 500 ms."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import ClassVar
 
-from .peer import Kind, Peer, PeerFailed, Shape, Target
+from .peer import Fault, Kind, Peer, PeerFailed, Shape, Target
 from .servers import Server, ask, free_ports
 
 SERVERS = 3
@@ -31,7 +32,7 @@ class ZooKeeper(Peer):
     kinds = (LEAN, KAZOO_LOCK)
     needs: ClassVar = {JAR: "zookeeper", "java": "default-jre-headless"}
     warm_up_s = 25.0  # until its compiler is done; measured cold it makes half as many cycles
-    fails_over = KAZOO_LOCK
+    fails_over = replace(KAZOO_LOCK, name="kazoo Lock, at followers")
 
     def start(self) -> None:
         ports = free_ports(3 * SERVERS)
@@ -48,7 +49,7 @@ class ZooKeeper(Peer):
         data.mkdir()
         (data / "myid").write_text(f"{number + 1}\n")
         lines = [f"dataDir={data}", f"clientPort={self._clients[number]}", "clientPortAddress=127.0.0.1"]
-        lines += [f"tickTime={TICK_MS}", "initLimit=20", "syncLimit=10", "maxClientCnxns=0", "maxSessionTimeout=60000"]
+        lines += [f"tickTime={TICK_MS}", "initLimit=10", "syncLimit=5", "maxClientCnxns=0", "maxSessionTimeout=60000"]
         lines += ["admin.enableServer=false", "4lw.commands.whitelist=srvr", *members]
         configuration = data / "zoo.cfg"
         configuration.write_text("\n".join(lines) + "\n")
@@ -61,13 +62,19 @@ class ZooKeeper(Peer):
             server.await_that(lambda port=port: "Mode" in _said(port))  # type: ignore[misc]
 
     def target(self, kind: Kind) -> Target:
-        return {"ports": self._clients}
+        """All servers; while leaders are hurt, the followers, which are not."""
+        if kind is not self.fails_over:
+            return {"ports": self._clients}
+        leader = self._leader()
+        return {"ports": [port for number, port in enumerate(self._clients) if number != leader]}
 
-    def kill_leader(self, number: int) -> None:
-        for server, port in zip(self.servers, self._clients, strict=True):
-            if server.running() and _said(port).get("Mode") == "leader":
-                server.kill()
-                return
+    def hurt_leader(self, number: int, fault: Fault) -> None:
+        self.servers[self._leader()].hurt(fault)
+
+    def _leader(self) -> int:
+        for number, port in enumerate(self._clients):
+            if _said(port).get("Mode") == "leader":
+                return number
         raise PeerFailed("ZooKeeper has no leader")
 
     def version(self) -> str:

@@ -24,7 +24,7 @@ from tests.router.admission.redis_server import needs_redis
 COMPARE = [sys.executable, "-m", "loadtests.compare"]
 CHECKOUT = Path(__file__).parents[2]
 OPTIONS = "--peers holdfast redis --concurrency 4 --processes 1 --seconds 0.5 --warm-up 0.1 --cold --repetitions 1"
-OPTIONS += " --hold-ms 5 --kills 0"
+OPTIONS += " --hold-ms 5 --kills 0 --stops 0"
 LIMIT_S = 100.0
 
 

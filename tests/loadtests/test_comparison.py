@@ -17,6 +17,7 @@ from loadtests.peers.loaders import LoadFailed
 from loadtests.peers.measuring import Cell, Gap, Sample, gap_of, shares
 from loadtests.peers.parts import Mode, Part
 from loadtests.peers.peer import Kind, Shape
+from loadtests.peers.servers import Fault
 from loadtests.peers.table import show
 
 TITLES = {"holdfast": "Holdfast", "etcd": "etcd & co"}
@@ -76,9 +77,13 @@ def test_a_hand_off_is_compared_at_the_shortest_hold_that_both_have(found: Compa
 
 
 def test_a_fail_over_is_compared_by_the_longest_that_one_client_waited(found: Comparison) -> None:
-    found.fail_overs += [FailOvers("holdfast", "SDK", [Gap(0.01, 0.2)]), FailOvers("etcd", "any", [Gap(0.9, 1.0)])]
+    found.fail_overs += [
+        FailOvers("holdfast", "SDK", Fault.KILL, [Gap(0.01, 0.2)]),
+        FailOvers("holdfast", "SDK", Fault.STOP, [Gap(0.5, 0.9)]),
+        FailOvers("etcd", "any", Fault.KILL, [Gap(0.9, 1.0)]),
+    ]
     (ratio,) = ratios(found)
-    assert ratio.gap == pytest.approx(0.2)
+    assert ratio.gaps == {Fault.KILL: pytest.approx(0.2)}
 
 
 def test_without_holdfast_there_are_no_ratios(found: Comparison) -> None:
@@ -88,13 +93,13 @@ def test_without_holdfast_there_are_no_ratios(found: Comparison) -> None:
 
 def test_a_gap_is_between_grants_and_ends_after_the_kill() -> None:
     # The first worker has its longest before the kill; the second waits over it while the first goes on.
-    gap = gap_of([[0.0, 3.0, 3.5, 4.25, 5.0], [2.5, 5.5]], killed=4.0)
+    gap = gap_of([[0.0, 3.0, 3.5, 4.25, 5.0], [2.5, 5.5]], hurt=4.0)
     assert gap == Gap(0.75, 3.0)
 
 
 def test_no_grant_after_the_kill_is_a_failure_and_no_short_gap() -> None:
     with pytest.raises(LoadFailed):
-        gap_of([[0.0, 1.0], [0.5, 1.5]], killed=2.0)
+        gap_of([[0.0, 1.0], [0.5, 1.5]], hurt=2.0)
 
 
 @pytest.mark.parametrize(
