@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
-from holdfast.wire.errors import BadMessage
+import msgspec
+
+from holdfast.wire.errors import BadMessage, InvalidArgument, Unavailable
 from holdfast.wire.frames import (
     FIRST_READ,
     Answers,
@@ -15,6 +18,7 @@ from holdfast.wire.frames import (
     Options,
     Section,
     Stamped,
+    Status,
     decode_answers,
     encode,
 )
@@ -24,6 +28,8 @@ from .dispatch import Outcome
 from .item import Item
 
 NO_SLOT = 0xFFFF
+
+T = TypeVar("T")
 
 
 class Question:
@@ -90,3 +96,17 @@ def answers_of(outcome: Outcome) -> Answers:
         return decode_answers(outcome.answers)
     except DecodeError as error:
         raise BadMessage(f"these are no answers: {error}") from None
+
+
+def detail_of(answers: Answers, kind: type[T]) -> T:
+    """What a read was answered. Raises what it was refused for."""
+    status = answers.statuses[0] if answers.statuses else -1
+    detail: Any = answers.details.get(0)
+    if status == Status.INVALID:
+        raise InvalidArgument(str(detail))
+    if status == Status.AGAIN:
+        raise Unavailable("there was no room for this read beside others: ask again")
+    try:
+        return msgspec.convert(detail, kind)
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"this is no answer to a read: {error}") from None

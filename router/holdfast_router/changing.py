@@ -74,14 +74,12 @@ class Changes:
                     raise unknown or error from None
             await asyncio.sleep(PAUSE_S)
 
-    async def note(
-        self, principal: Principal, address: str, tenant: int, action: str, target: str, detail: dict[str, str]
-    ) -> Ended:
+    async def note(self, principal: Principal, address: str, note: Note) -> Ended:
         """Say in the audit log what is about to be done, and return what says how it ended.
 
         Raises when it could not be written: then it must not be done.
         """
-        _, ended = await self.note_once(principal, address, Note(tenant, action, target, detail))
+        _, ended = await self.note_once(principal, address, note)
         return ended
 
     async def note_once(
@@ -92,14 +90,13 @@ class Changes:
 
         Raises :class:`Conflict` when the number was given to something else.
         """
-        short = {name: text[:TEXT_MAX] for name, text in note.detail.items() if text}
-        note = msgspec.structs.replace(note, detail=short)
+        note = msgspec.structs.replace(note, detail=_short(note.detail), before=_short(note.before))
         changed = await self.make(principal, address, note, number=number)
         if changed.tenant != note.tenant or bool(changed.under) != bool(note.under):
             raise Conflict("this request id was used for something else: take a new one")
 
         def ended(outcome: str) -> None:
-            after = msgspec.structs.replace(note, outcome=outcome[:TEXT_MAX])
+            after = msgspec.structs.replace(note, before={}, outcome=outcome[:TEXT_MAX])
             task = asyncio.get_running_loop().create_task(self._note_end(principal, address, after, number))
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
@@ -128,6 +125,10 @@ class Changes:
         if answers.statuses != bytes([Status.OK]):
             raise BadMessage("the meta group does not know AUDIT: it is of an older release")
         return msgspec.convert(answers.details[0], AuditPage)
+
+
+def _short(said: dict[str, str]) -> dict[str, str]:
+    return {name: text[:TEXT_MAX] for name, text in said.items() if text}
 
 
 def _changed_of(answers: Answers) -> Changed:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.wire.administration import LOOKS, decode_call
+from holdfast.wire.changes import Note
 from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, Throttled, Unavailable
 from holdfast.wire.frames import Kind, Section, Status, decode_answers, encode
 from holdfast.wire.messages import Msg, Refusal, refusal_of
@@ -19,6 +20,7 @@ from holdfast.wire.tenants import Principal
 from .administration import Administration
 from .admission.pace import Pace
 from .asking import Asker
+from .beforehand import Beforehand, Look, together
 from .changing import Changes
 from .directory import Directory
 from .dispatch import Outcome
@@ -53,7 +55,8 @@ class Control:
         self._asker = Asker(submit, asyncio.get_running_loop().time)
         self._changes = Changes(self._asker, directory, draw)
         self._pace = Pace(directory.quotas, asyncio.get_running_loop().time)
-        inspection = Inspection(self._asker, self._changes, self._groups, self._place)
+        self._beforehand = Beforehand(self._asker, self._groups, self._place)
+        inspection = Inspection(self._asker, self._changes, self._beforehand, self._groups, self._place)
         self.administration = Administration(directory, self._changes, inspection, self._pace)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -87,17 +90,17 @@ class Control:
             if changes:
                 caller.changed()
 
-    async def note(self, principal: Principal, address: str, action: str, target: str, reason: str) -> Ended:
-        """Say in the audit log what is about to be done, and with what is returned how it ended.
+    async def note(self, principal: Principal, address: str, action: str, name: str, reason: str) -> Ended:
+        """Say in the audit log what is about to be done to a lock, and with what is returned how it ended.
 
         Raises :class:`Unavailable` when it cannot be noted, and :class:`Throttled`: then it is not to be done.
         """
         self._pace.check(principal.tenant)
         try:
             async with asyncio.timeout(NOTE_S):
-                return await self._changes.note(
-                    principal, address, principal.tenant, action, target, {"reason": reason}
-                )
+                before = await self._beforehand.lock(principal.tenant, name)
+                note = Note(principal.tenant, action, name, {"reason": reason}, before=before)
+                return await self._changes.note(principal, address, note)
         except (HoldfastError, TimeoutError) as error:
             raise Unavailable(_unnoted(error)) from None
 
@@ -129,15 +132,28 @@ class Control:
         ends = loop.time() + wait_s
         try:
             async with asyncio.timeout(wait_s):
-                ended = await self._changes.note(
-                    principal, caller.connection.peer, principal.tenant, action, target, detail
-                )
+                before = await self._looks(principal.tenant, section, acts)
+                note = Note(principal.tenant, action, target, detail, before=before)
+                ended = await self._changes.note(principal, caller.connection.peer, note)
         except (HoldfastError, TimeoutError) as error:
             self._deliver(group, Outcome(item, None, refusal_of(Unavailable(_unnoted(error)))))
             return
         outcome = await self._asker.carry(group, item, max(ends - loop.time(), 0.0))
         self._deliver(group, Outcome(item, outcome.answers, outcome.refusal))
         ended(_ending(outcome, acts))
+
+    async def _looks(self, tenant: int, section: Section, acts: list[int]) -> Look:
+        """At what the first of them are about to take."""
+        looks: dict[str, Coroutine[Any, Any, Look]] = {}
+        for at in acts[:SHOWN_MAX]:
+            target = _target(section, at)
+            if target in looks:
+                continue
+            if section.kinds[at] == Kind.END:
+                looks[target] = self._beforehand.session(tenant, section.options[at].session)
+            else:
+                looks[target] = self._beforehand.lock(tenant, section.names[at])
+        return together(dict(zip(looks, await asyncio.gather(*looks.values()), strict=True)))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="control")
@@ -168,15 +184,16 @@ def acts_of(section: Section) -> list[int]:
 
 def _named(section: Section, acts: list[int]) -> tuple[str, str]:
     """What is done, and to what."""
-    shown = []
-    for at in acts[:SHOWN_MAX]:
-        options = section.options.get(at)
-        session = options.session.hex() if options is not None else ""
-        shown.append(section.names[at] or session)
+    shown = [_target(section, at) for at in acts[:SHOWN_MAX]]
     more = f" and {len(acts) - SHOWN_MAX} more" if len(acts) > SHOWN_MAX else ""
     kinds = {Kind(section.kinds[at]) for at in acts}
     words = {Kind.FORCE: "lock.break", Kind.END: "session.end", Kind.ACQUIRE: "lock.steal"}
     return "+".join(sorted(words[kind] for kind in kinds)), ", ".join(shown) + more
+
+
+def _target(section: Section, at: int) -> str:
+    options = section.options.get(at)
+    return section.names[at] or (options.session.hex() if options is not None else "")
 
 
 def _unnoted(error: Exception) -> str:

@@ -8,9 +8,7 @@ when whoever sent the first died between note and deed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
-
-import msgspec
+from typing import Final, TypeVar
 
 from holdfast.wire.administration import (
     BreakLock,
@@ -27,7 +25,6 @@ from holdfast.wire.administration import (
 )
 from holdfast.wire.changes import Note
 from holdfast.wire.errors import (
-    BadMessage,
     HoldfastError,
     InvalidArgument,
     NotFound,
@@ -36,7 +33,6 @@ from holdfast.wire.errors import (
     Unavailable,
 )
 from holdfast.wire.frames import (
-    Answers,
     HolderView,
     Kind,
     LockPage,
@@ -52,7 +48,8 @@ from holdfast.wire.limits import LIST_PAGE_MAX, REASON_BYTES_MAX, SESSION_ID_BYT
 from holdfast.wire.names import check_name
 from holdfast.wire.tenants import Principal, Tenant
 
-from .asking import NO_SLOT, Asker
+from .asking import NO_SLOT, Asker, detail_of
+from .beforehand import Beforehand
 from .changing import Changes
 
 ASK_S: Final = 5.0
@@ -67,11 +64,13 @@ class Inspection:
         self,
         asker: Asker,
         changes: Changes,
+        beforehand: Beforehand,
         groups: Callable[[], list[int]],
         place: Callable[[int, str], tuple[int, int]],
     ) -> None:
         self._asker = asker
         self._changes = changes
+        self._beforehand = beforehand
         self._groups = groups
         self._place = place
 
@@ -81,20 +80,20 @@ class Inspection:
         answers = await self._asker.ask(
             group, tenant.number, Kind.LIST, wait_s=ASK_S, name=request.prefix, options=options
         )
-        page = _detail(answers, LockPage)
+        page = detail_of(answers, LockPage)
         return LockList([_lock(view) for view in page.locks], self._next(group, page.cursor))
 
     async def lock(self, tenant: Tenant, request: ShowLock) -> LockDetail:
         check_name(request.name)
         group, slot = self._place(tenant.number, request.name)
         answers = await self._asker.ask(group, tenant.number, Kind.GET, wait_s=ASK_S, slot=slot, name=request.name)
-        return _lock(_detail(answers, LockView))
+        return _lock(detail_of(answers, LockView))
 
     async def sessions(self, tenant: Tenant, request: ListSessions) -> SessionList:
         group, inner = self._at(request.cursor)
         options = Options(cursor=inner, limit=_page(request.limit))
         answers = await self._asker.ask(group, tenant.number, Kind.SESSIONS, wait_s=ASK_S, options=options)
-        page = _detail(answers, SessionPage)
+        page = detail_of(answers, SessionPage)
         return SessionList([_session(group, view) for view in page.sessions], self._next(group, page.cursor))
 
     async def break_lock(
@@ -109,7 +108,8 @@ class Inspection:
         }  # fmt: skip
         group, slot = self._place(tenant.number, request.name)
         mine = {group: await self._register(group, tenant.number)}
-        note = Note(tenant.number, "lock.break", request.name, detail, under=mine)
+        before = await self._beforehand.lock(tenant.number, request.name)
+        note = Note(tenant.number, "lock.break", request.name, detail, before=before, under=mine)
         under, ended = await self._changes.note_once(principal, address, note, number)
         try:
             options = Options(reason=request.reason, now=request.now)
@@ -133,7 +133,9 @@ class Inspection:
         options = Options(session=_session_id(request.session), reason=request.reason)
         _check_reason(request.reason)
         mine, trouble = await self._register_everywhere(tenant.number)
-        note = Note(tenant.number, "session.end", request.session, {"reason": request.reason}, under=mine)
+        before = await self._beforehand.session(tenant.number, options.session)
+        detail = {"reason": request.reason}
+        note = Note(tenant.number, "session.end", request.session, detail, before=before, under=mine)
         under, ended = await self._changes.note_once(principal, address, note, number)
         try:
             if not await self._end_everywhere(tenant.number, options, {**mine, **under}, trouble):
@@ -237,19 +239,6 @@ def _session_id(text: str) -> bytes:
     if len(number) != SESSION_ID_BYTES or len(text) != 2 * SESSION_ID_BYTES:
         raise InvalidArgument(f"a session id is {2 * SESSION_ID_BYTES} hexadecimal digits")
     return number
-
-
-def _detail(answers: Answers, kind: type[T]) -> T:
-    status = answers.statuses[0] if answers.statuses else -1
-    detail: Any = answers.details.get(0)
-    if status == Status.INVALID:
-        raise InvalidArgument(str(detail))
-    if status == Status.AGAIN:
-        raise Unavailable("there was no room for this read beside others: ask again")
-    try:
-        return msgspec.convert(detail, kind)
-    except msgspec.ValidationError as error:
-        raise BadMessage(f"this is no answer to a read: {error}") from None
 
 
 def _lock(view: LockView) -> LockDetail:

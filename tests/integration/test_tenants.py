@@ -231,7 +231,10 @@ async def test_locks_are_broken_and_sessions_ended_with_a_note_before_and_after(
             await admin.end_session("0" * 32, "default")
         with pytest.raises(InvalidArgument):
             await admin.end_session("nonsense", "default")
-        for action, target in (("lock.break", "to/break"), ("session.end", session.id)):
+        for action, target, looked in (
+            ("lock.break", "to/break", {"holders": f"token {token} exclusive", "waiters": "0"}),
+            ("session.end", session.id, {"locks": "1", "waiting": "0"}),
+        ):
             async with asyncio.timeout(5):
                 while True:
                     mine = [record for record in await records(admin, action) if record["target"] == target]
@@ -239,6 +242,7 @@ async def test_locks_are_broken_and_sessions_ended_with_a_note_before_and_after(
                         break
             first, second = mine[-1], mine[-2]
             assert "outcome" not in str(first["after"])
+            assert (first["before"], second["before"]) == (looked, {})
             assert "done" in str(second["after"])
 
 

@@ -293,7 +293,8 @@ def test_every_change_leaves_a_record_of_who_what_when_from_where_before_and_aft
 def test_the_end_of_what_was_begun_is_noted_also_when_the_key_was_revoked_meanwhile(meta: Meta) -> None:
     meta.make(CreateKey("tenant1", new("helper", KeyRole.ADMIN)))
     helper = new("helper").id
-    assert meta.make(Note(1, "lock.break", "a", {"token": "5"}), helper).code == 0
+    assert meta.make(Note(1, "lock.break", "a", {"token": "5"}, before={"holders": "b"}), helper).code == 0
+    assert (meta.last.before, meta.last.after) == ({"holders": "b"}, {"token": "5"})
     version = meta.machine.version
     meta.make(RevokeKey(helper))
     assert meta.code(Note(1, "lock.break", "a"), helper) == Code.FORBIDDEN

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from holdfast.wire.changes import Change, Changed, Note, SuspendTenant, decode_change
 from holdfast.wire.errors import Code, Conflict, HoldfastError, OutcomeUnknown, Unavailable
@@ -113,20 +113,23 @@ async def test_the_callers_id_is_used_and_each_other_change_has_its_own() -> Non
 
 async def test_a_note_is_written_before_and_its_end_after() -> None:
     meta = Meta(Changed(1, 1), NO_LEADER, Changed(1, 1))
-    ended = await meta.changes.note(RULER, "a:1", 1, "lock.break", "name", {"reason": "r" * 500, "token": ""})
-    assert meta.got[0].action == Note(1, "lock.break", "name", {"reason": "r" * 256})
+    ended = await meta.changes.note(
+        RULER, "a:1", Note(1, "lock.break", "name", {"reason": "r" * 500, "token": ""}, before={"holders": "h" * 500})
+    )
+    first = Note(1, "lock.break", "name", {"reason": "r" * 256}, before={"holders": "h" * 256})
+    assert meta.got[0].action == first
     ended("done")
     async with asyncio.timeout(5):
         while len(meta.got) < 3:
             await asyncio.sleep(0.001)
-    assert cast(Note, meta.got[2].action).outcome == "done"
+    assert meta.got[2].action == replace(first, before={}, outcome="done")
     assert meta.got[1].id == meta.got[2].id != meta.got[0].id
 
 
 async def test_what_cannot_be_noted_raises() -> None:
     meta = Meta(Changed(0, 0, int(Code.FORBIDDEN), "this key was revoked"))
     with pytest.raises(HoldfastError, match="revoked"):
-        await meta.changes.note(RULER, "a:1", 1, "lock.break", "name", {})
+        await meta.changes.note(RULER, "a:1", Note(1, "lock.break", "name"))
 
 
 def test_what_takes_others_locks_is_found_in_a_section_and_nothing_else_is() -> None:

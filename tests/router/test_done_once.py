@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from holdfast.wire.administration import BreakLock, Done, EndSession
-from holdfast.wire.changes import AuditRecord
+from holdfast.wire.changes import AuditRecord, Note
 from holdfast.wire.errors import Code, Conflict, HoldfastError, NotFound, OutcomeUnknown
 from holdfast.wire.frames import Kind, decode_answer_list, decode_frame, encode
 from holdfast.wire.limits import CLIENT_IDLE_MS
-from holdfast.wire.messages import Beat, GroupRecord, Refusal
+from holdfast.wire.messages import Beat, GroupRecord, Msg, Refusal
 from holdfast.wire.names import slot_of
 from holdfast.wire.tenants import KeyRole, Principal
 from holdfast_router.asking import Asker, Question
+from holdfast_router.beforehand import Beforehand
 from holdfast_router.changing import Changes
 from holdfast_router.directory import Directory
 from holdfast_router.dispatch import Outcome
@@ -28,6 +29,14 @@ from tests.tenants import TENANT_KEY, TENANTS, meta_of
 ADMIN = Principal(1, TENANT_KEY.split("_")[1], KeyRole.ADMIN)
 FIRST, SECOND = b"1" * 16, b"2" * 16
 SESSION = b"s" * 16
+
+
+def _groups() -> list[int]:
+    return [1]
+
+
+def _place(tenant: int, name: str) -> tuple[int, int]:
+    return 1, slot_of(tenant, name)
 
 
 class Service:
@@ -55,7 +64,8 @@ class Service:
         directory.beat(Beat(1, 1))
         asker = Asker(self._submit, loop.time)
         self.changes.append(Changes(asker, directory, self._draw))
-        return Inspection(asker, self.changes[-1], lambda: [1], lambda tenant, name: (1, slot_of(tenant, name)))
+        beforehand = Beforehand(asker, _groups, _place)
+        return Inspection(asker, self.changes[-1], beforehand, _groups, _place)
 
     def _draw(self, size: int) -> bytes:
         self._drawn += 1
@@ -68,6 +78,10 @@ class Service:
         if self.lost & set(stamped.section.kinds):
             self.late.append(frame)
             item.caller.settle(Outcome(item, None, Refusal(Code.OUTCOME_UNKNOWN, "the router died")))
+            return
+        if item.kind == Msg.READ:
+            (answers,) = decode_answer_list(self.locks.machine.read(frame))
+            item.caller.settle(Outcome(item, encode(answers)))
             return
         item.caller.settle(Outcome(item, encode(self.apply(group, frame))))
 
@@ -119,6 +133,7 @@ async def test_a_lock_is_broken_once_and_its_next_holder_keeps_it(service: Servi
     assert await broken(service.router(), FIRST) == Done("a")
     assert two.check("a", token)
     records = await service.audit()
+    assert [record.before for record in records] == [{"holders": "token 1 exclusive", "waiters": "0"}, {}]
     assert [(record.action, record.after) for record in records] == [
         ("lock.break", {"now": "yes"}), ("lock.break", {"now": "yes", "outcome": "done"}),
     ]  # fmt: skip
@@ -153,6 +168,7 @@ async def test_what_was_noted_and_never_done_is_done_when_asked_again(
 async def test_a_session_is_ended_once_and_answered_as_at_first(service: Service, one: Client, two: Client) -> None:
     one.open(SESSION, ttl=1000)
     assert await ended(service.router(), FIRST) == Done(SESSION.hex())
+    assert (await service.audit())[0].before == {"locks": "0", "waiting": "0"}
     service.locks.pass_time(1000)
     two.open(SESSION)
     assert await ended(service.router(), FIRST) == Done(SESSION.hex())
@@ -164,7 +180,7 @@ async def test_a_session_is_ended_once_and_answered_as_at_first(service: Service
 async def test_an_id_is_of_one_request(service: Service, one: Client) -> None:
     one.acquire("a")
     router = service.router()
-    note = await service.changes[0].note(ADMIN, "a:1", 1, "lock.break", "b", {})
+    note = await service.changes[0].note(ADMIN, "a:1", Note(1, "lock.break", "b"))
     note("done")
     used = next(iter(service.meta.tenancy._answers))
     with pytest.raises(Conflict, match="take a new one"):

@@ -14,6 +14,7 @@ from holdfast.wire.errors import HoldfastError, InvalidArgument, NotFound, Outco
 from holdfast.wire.frames import Answers, Kind, Options, Status
 from holdfast.wire.tenants import KeyRole, Principal
 from holdfast_router.asking import Asker
+from holdfast_router.beforehand import Beforehand
 from holdfast_router.changing import Changes
 from holdfast_router.inspecting import Inspection
 from holdfast_router.operations import sessions
@@ -47,6 +48,7 @@ class Groups:
         return Inspection(
             cast(Asker, self),
             cast(Changes, self),
+            Beforehand(cast(Asker, self), list, lambda tenant, name: (1, 0)),
             lambda: list(range(1, len(self.ends) + 1)),
             lambda tenant, name: (1, 0),
         )

@@ -46,6 +46,8 @@ def break_(
 ) -> int:
     """Take a lock from its holder. It is written to the audit log first. Exit code 1 when nobody held it."""
     ask(lambda admin: admin.break_lock(name, tenant, token=token, reason=reason, now=now))
+    if not now:
+        typer.echo("its holder was told: it is free when he lets go, or at the latest when his lease ends", err=True)
     return Exit.OK
 
 
@@ -72,6 +74,7 @@ def end(
 ) -> int:
     """End a session of any process; its locks pass on. It is written to the audit log first."""
     ask(lambda admin: admin.end_session(session, tenant, reason=reason))
+    typer.echo("its owner was told: its locks are free when he lets go, or at the latest when its lease ends", err=True)
     return Exit.OK
 
 

@@ -80,6 +80,8 @@ class Note(Struct, frozen=True, tag="note", forbid_unknown_fields=True):
     """Empty before it is done. With one, whose key it was is not asked again: it may have been revoked meanwhile."""
     under: dict[int, int] = {}
     """Group -> number of the client under which it is done there: a group answers a client's operation once."""
+    before: dict[str, str] = {}
+    """How what it is done to looked just before."""
 
 
 Action = (

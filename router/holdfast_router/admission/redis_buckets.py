@@ -12,7 +12,7 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoScriptError, RedisError, ResponseError
 
 from holdfast.wire.tenants import Quotas
 
@@ -70,6 +70,8 @@ class RedisBuckets:
         self.shared = False
         """Whether Redis decides; else this router's share does."""
         self.fallbacks = 0
+        self._told: set[str] = set()
+        """Of what is wrong since it was shared last."""
         self.calls = 0
 
     def start(self) -> None:
@@ -200,8 +202,13 @@ class RedisBuckets:
     def _fall_back(self, error: Exception) -> None:
         if self.shared or not self.fallbacks:
             self.fallbacks += 1
+            self._told.clear()
+        trouble = "refuses" if isinstance(error, AuthenticationError | ResponseError) else "does not answer"
+        if trouble not in self._told:
+            # A line for each: who has mended the first must hear of the next.
+            self._told.add(trouble)
             log.warning(
-                "Redis does not answer: tenants have this router's even share of their rates until it does",
+                f"Redis {trouble}: tenants have this router's even share of their rates until it serves",
                 extra={"redis": self._address, "why": str(error) or f"no answer within {ANSWER_S_MAX:g} s"},
             )
         self._decide_locally()

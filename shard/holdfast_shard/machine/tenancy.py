@@ -283,7 +283,8 @@ class Tenancy:
 
     def _note(self, action: Note, tenant: Tenant | None, making: _Making) -> None:
         after: View = {"outcome": action.outcome} if action.outcome else {}
-        self._record(making, action.tenant, action.target, {}, {**action.detail, **after}, action.action)
+        before: View = {**action.before}
+        self._record(making, action.tenant, action.target, before, {**action.detail, **after}, action.action)
 
     # Parts.
 

@@ -305,6 +305,26 @@ async def test_a_connection_that_does_not_close_keeps_nobody_from_the_way_back(
         assert closing > 1
 
 
+async def test_who_mends_what_was_wrong_hears_what_is_wrong_now(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = buckets_of(server)
+    router.start()
+    await until_shared(router)
+    server.kill()
+    server.password = "s3cret"
+    async with asyncio.timeout(10):
+        while router.shared:
+            await ask(router, 1)
+            await asyncio.sleep(0.01)
+        server.start()
+        while len(caplog.records) < 2:
+            await asyncio.sleep(0.01)
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["Redis does not answer", "Redis refuses"]
+    assert router.fallbacks == 1
+    await router.close()
+
+
 async def test_refused_authentication_and_an_unknown_host_leave_the_share(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
