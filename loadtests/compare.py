@@ -19,6 +19,7 @@ from rich.console import Console
 from loadtests.peers.chart import svg
 from loadtests.peers.comparing import Options, Run
 from loadtests.peers.figures import Comparison
+from loadtests.peers.loaders import LOAD_S_MAX
 from loadtests.peers.roster import PEERS
 from loadtests.peers.table import show
 
@@ -45,8 +46,10 @@ def options_of(words: list[str] | None) -> tuple[Options, argparse.Namespace]:
     chosen = parser.parse_args(words)
     if sys.platform != "linux" and not chosen.again:
         parser.error("servers are measured by what Linux tells of processes; run it there")
-    if min([*chosen.concurrency, *chosen.processes, chosen.repetitions]) < 1 or chosen.seconds <= 0:
-        parser.error("--concurrency, --processes, --repetitions and --seconds are more than 0")
+    if not 0 < chosen.seconds <= LOAD_S_MAX / 2 or chosen.warm_up > LOAD_S_MAX / 4:
+        parser.error(f"--seconds is more than 0 and up to {LOAD_S_MAX / 2:g}, --warm-up up to {LOAD_S_MAX / 4:g}")
+    if min([*chosen.concurrency, *chosen.processes, chosen.repetitions]) < 1:
+        parser.error("--concurrency, --processes and --repetitions are 1 or more")
     options = Options(
         peers=tuple(chosen.peers),
         concurrency=tuple(sorted(chosen.concurrency)),

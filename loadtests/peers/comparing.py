@@ -8,8 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from holdfast.bench import report
+from holdfast.errors import HoldfastError
 
 from .figures import Comparison
 from .loaders import LoadFailed
@@ -77,7 +79,8 @@ class Run:
             try:
                 with peer() as serving:
                     self._measure(serving, number)
-            except PeerFailed as error:
+            except (PeerFailed, HoldfastError, OSError, psutil.Error) as error:
+                # A server that ended, or does not answer what it is asked of itself: the others go on.
                 self._leave_out(f"{peer.title}, repetition {number + 1}: {error}")
 
     def _measure(self, peer: Peer, number: int) -> None:
@@ -85,13 +88,13 @@ class Run:
         self.found.versions[peer.name] = peer.version()
         kinds = [kind for kind in peer.kinds if not kind.missing()]
         bench = Bench(peer, self._rawload, options.warm_up_s)
-        for turn, kind in enumerate(kinds):
+        warm_up_s = peer.warm_up_s / max(1, len(kinds)) if options.warm_servers else 0.0
+        for kind in kinds:
             if kind.library:
                 self.found.versions[kind.library] = version(kind.library)
             try:
                 bench.prove(kind)
-                if turn == 0:
-                    bench.warm_up(kind, max(options.warm_up_s, peer.warm_up_s if options.warm_servers else 0.0))
+                bench.warm_up(kind, max(options.warm_up_s, warm_up_s))
             except LoadFailed as error:
                 self._leave_out(f"{peer.title}, {kind.name}, repetition {number + 1}: {error}")
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from holdfast.cluster import Guardian
 from .parts import Part, Seen
 
 ANSWER_TIMEOUT_S = 60.0
+LOAD_S_MAX = 600.0
+"""Then a load process that hangs is killed, so that the rest of a comparison goes on."""
 CHECKOUT = Path(__file__).parents[2]
 _COUNT = struct.Struct("=Q")
 
@@ -62,6 +65,7 @@ class Loaders:
         return [process.pid for process in self._processes]
 
     def __enter__(self) -> Self:
+        self._guardian.deadline(time.clock_gettime(time.CLOCK_BOOTTIME) + LOAD_S_MAX)
         try:
             for loader in self._loaders:
                 process = subprocess.Popen(

@@ -17,7 +17,7 @@ from holdfast.bench.report import Quantiles, quantiles
 
 from .loaders import Loader, Loaders, LoadFailed
 from .parts import Mode, Part, Seen
-from .peer import Fault, Kind, Peer, Shape
+from .peer import Fault, Kind, Peer, PeerFailed, Shape
 
 NAMES_EACH = 8
 FAIL_OVER_WORKERS = 16
@@ -75,13 +75,16 @@ class Bench:
             loaders.collect(0.0, 0.0)
 
     def cycles(self, kind: Kind, cell: Cell, seconds: float) -> Sample:
-        """Raises :class:`LoadFailed`."""
+        """Raises :class:`LoadFailed`, and `PeerFailed` when a server has ended."""
         with self._loaders(kind, cell) as loaders:
             time.sleep(self._warm_up_s)
-            before = _Used.now(self._peer.pids(), loaders.pids())
+            servers = self._peer.pids()
+            before = _Used.now(servers, loaders.pids())
             time.sleep(seconds)
-            after = _Used.now(self._peer.pids(), loaders.pids())
+            after = _Used.now(servers, loaders.pids())
             every = loaders.collect(before.at, after.at)
+        if self._peer.pids() != servers:
+            raise PeerFailed("a server ended while it was measured")
         return _sample(before, after, every)
 
     def hand_offs(self, kind: Kind, hold_s: float, seconds: float) -> list[float]:

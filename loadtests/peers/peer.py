@@ -66,7 +66,7 @@ class Peer(ABC):
     needs: ClassVar[Mapping[str, str]] = {}
     """Program or file -> the Debian package that has it."""
     warm_up_s: ClassVar[float] = 1.0
-    """Under load, after each start, before anything counts."""
+    """Under load after each start, before anything counts; of each kind of client an equal part."""
     fails_over: ClassVar[Kind | None] = None
     """How clients cycle while leaders are killed or stopped; None where there is no leader to lose."""
 

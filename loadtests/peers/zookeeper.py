@@ -31,7 +31,7 @@ class ZooKeeper(Peer):
     title = "ZooKeeper, 3 servers"
     kinds = (LEAN, KAZOO_LOCK)
     needs: ClassVar = {JAR: "zookeeper", "java": "default-jre-headless"}
-    warm_up_s = 25.0  # until its compiler is done; measured cold it makes half as many cycles
+    warm_up_s = 40.0  # until its compiler is done; measured cold it makes half as many cycles
     fails_over = replace(KAZOO_LOCK, name="kazoo Lock, at followers")
 
     def start(self) -> None:

@@ -23,15 +23,15 @@ from tests.router.admission.redis_server import needs_redis
 
 COMPARE = [sys.executable, "-m", "loadtests.compare"]
 CHECKOUT = Path(__file__).parents[2]
-OPTIONS = "--peers holdfast redis --concurrency 4 --processes 1 --seconds 0.5 --warm-up 0.1 --cold --repetitions 1"
-OPTIONS += " --hold-ms 5 --kills 0 --stops 0"
+OPTIONS = "--peers holdfast floor redis --concurrency 4 --processes 1 --seconds 0.5 --warm-up 0.1 --cold"
+OPTIONS += " --repetitions 1 --hold-ms 5 --kills 0 --stops 0"
 LIMIT_S = 100.0
 
 
 @needs_redis
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are measured by what Linux tells of them")
 @pytest.mark.timeout(120)
-def test_holdfast_and_redis_are_compared_and_nothing_is_left(tmp_path: Path) -> None:
+def test_holdfast_the_floor_and_redis_are_compared_and_nothing_is_left(tmp_path: Path) -> None:
     temporary, kept, chart = tmp_path / "tmp", tmp_path / "kept.json", tmp_path / "chart.svg"
     temporary.mkdir()
     done = subprocess.run(
@@ -46,7 +46,7 @@ def test_holdfast_and_redis_are_compared_and_nothing_is_left(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     found = msgspec.json.decode(kept.read_bytes(), type=Comparison)
     assert found.left_out == []
-    kinds = {("holdfast", "SDK"), ("redis", "lean C"), ("redis", "redis-py Lock")}
+    kinds = {("holdfast", "SDK"), ("floor", "pipeline"), ("redis", "lean C"), ("redis", "redis-py Lock")}
     assert {(cycles.peer, cycles.kind) for cycles in found.cycles} == kinds
     samples = [cycles.samples[0] for cycles in found.cycles]
     assert all(sample is not None and sample.cycles_per_s > 0 and sample.errors == {} for sample in samples)
