@@ -85,13 +85,13 @@ class Run:
 
     def _measure(self, peer: Peer, number: int) -> None:
         options = self._options
-        self.found.versions[peer.name] = peer.version()
+        self.found.servers[peer.name] = peer.version()
         kinds = [kind for kind in peer.kinds if not kind.missing()]
         bench = Bench(peer, self._rawload, options.warm_up_s)
         warm_up_s = peer.warm_up_s / max(1, len(kinds)) if options.warm_servers else 0.0
         for kind in kinds:
             if kind.library:
-                self.found.versions[kind.library] = version(kind.library)
+                self.found.libraries[kind.library] = version(kind.library)
             try:
                 bench.prove(kind)
                 bench.warm_up(kind, max(options.warm_up_s, warm_up_s))

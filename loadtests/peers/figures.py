@@ -72,8 +72,10 @@ class Comparison(msgspec.Struct):
     at: str
     seconds: float
     repetitions: int
-    versions: dict[str, str] = {}
-    """Of a peer's servers, by its name, and of a client library, by its own."""
+    servers: dict[str, str] = {}
+    """Versions, by the peer's name."""
+    libraries: dict[str, str] = {}
+    """Versions of the clients' libraries, by the name that pip knows."""
     cycles: list[Cycles] = []
     hand_offs: list[HandOffs] = []
     fail_overs: list[FailOvers] = []

@@ -78,7 +78,7 @@ class ZooKeeper(Peer):
         raise PeerFailed("ZooKeeper has no leader")
 
     def version(self) -> str:
-        return _said(self._clients[0])["Zookeeper version"].partition(",")[0]
+        return _said(self._clients[0])["Zookeeper version"].partition("-")[0]
 
 
 def _said(port: int) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def test_holdfast_the_floor_and_redis_are_compared_and_nothing_is_left(tmp_path:
     assert done.returncode == 0, done.stderr
     found = msgspec.json.decode(kept.read_bytes(), type=Comparison)
     assert found.left_out == []
+    assert found.servers.keys() == {"holdfast", "floor", "redis"}
+    assert found.libraries == {"redis": version("redis")}
     kinds = {("holdfast", "SDK"), ("floor", "pipeline"), ("redis", "lean C"), ("redis", "redis-py Lock")}
     assert {(cycles.peer, cycles.kind) for cycles in found.cycles} == kinds
     samples = [cycles.samples[0] for cycles in found.cycles]
