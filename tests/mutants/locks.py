@@ -8,8 +8,11 @@ from .mutant import Mutant, Promise, Selection, Simulation
 
 _MODEL = Selection(("tests/machine/test_model.py",))
 _CASES = Selection(
-    ("tests/machine/test_locks.py", "tests/machine/test_exactly_once.py", "tests/machine/test_replicas.py")
-)
+    (
+        "tests/machine/test_locks.py", "tests/machine/test_exactly_once.py", "tests/machine/test_replicas.py",
+        "tests/machine/test_deleted_tenants.py",
+    )
+)  # fmt: skip
 
 _BREAKS = {
     "acquired_beside_a_cacher": Promise.SHARING,
