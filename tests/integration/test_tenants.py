@@ -77,6 +77,16 @@ async def test_two_tenants_have_locks_of_the_same_name_and_do_not_see_each_other
         await admin.create_tenant("apart")
 
 
+async def known_to(url: str, key: str) -> holdfast.Client:
+    """A client with a key that was just made: routers other than the one that made it hear of it within a second."""
+    async with asyncio.timeout(1.0):
+        while True:
+            try:
+                return await holdfast.connect(url, key, timeout=1.0)
+            except Unauthenticated:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_revoked_key_is_refused_by_every_router_within_a_second_and_its_connections_end(
     cluster: LocalCluster, second_router: str, admin: holdfast.admin.Admin
 ) -> None:
@@ -94,7 +104,7 @@ async def test_a_revoked_key_is_refused_by_every_router_within_a_second_and_its_
             await asyncio.sleep(0)
 
     urls = (cluster.url, second_router)
-    clients = [await holdfast.connect(url, made.api_key, timeout=1.0) for url in urls]
+    clients = [await known_to(url, made.api_key) for url in urls]
     users = [asyncio.create_task(use(at, client)) for at, client in enumerate(clients)]
     while not all(last):
         await asyncio.sleep(0.01)
