@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.request
+from functools import partial
 from typing import Any, ClassVar
 
 from .peer import Fault, Kind, Peer, PeerFailed, Target
@@ -48,7 +49,7 @@ class Etcd(Peer):
 
     def await_serving(self) -> None:
         for server, port in zip(self.servers, self._clients, strict=True):
-            server.await_that(lambda port=port: _status(port).get("leader", "0") != "0")  # type: ignore[misc]
+            server.await_that(partial(_knows_leader, port))
 
     def target(self, kind: Kind) -> Target:
         """The leader itself, which spares a hop; while leaders are hurt, a follower first, which is not."""
@@ -71,6 +72,10 @@ class Etcd(Peer):
                 if status["leader"] == status["header"]["member_id"]:
                     return number
         raise PeerFailed("etcd has no leader")
+
+
+def _knows_leader(port: int) -> bool:
+    return bool(_status(port).get("leader", "0") != "0")
 
 
 def _status(port: int) -> dict[str, Any]:

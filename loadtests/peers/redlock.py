@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from .peer import Kind, Peer, Target
@@ -26,7 +27,7 @@ class Redlock(Peer):
 
     def await_serving(self) -> None:
         for server, port in zip(self.servers, self._ports, strict=True):
-            server.await_that(lambda port=port: serves(port))  # type: ignore[misc]
+            server.await_that(partial(serves, port))
 
     def target(self, kind: Kind) -> Target:
         return {"ports": self._ports}

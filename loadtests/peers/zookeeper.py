@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from .peer import Fault, Kind, Peer, PeerFailed, Shape, Target
@@ -59,7 +60,7 @@ class ZooKeeper(Peer):
 
     def await_serving(self) -> None:
         for server, port in zip(self.servers, self._clients, strict=True):
-            server.await_that(lambda port=port: "Mode" in _said(port))  # type: ignore[misc]
+            server.await_that(partial(_is_in_a_mode, port))
 
     def target(self, kind: Kind) -> Target:
         """All servers; while leaders are hurt, the followers, which are not."""
@@ -79,6 +80,10 @@ class ZooKeeper(Peer):
 
     def version(self) -> str:
         return _said(self._clients[0])["Zookeeper version"].partition("-")[0]
+
+
+def _is_in_a_mode(port: int) -> bool:
+    return "Mode" in _said(port)
 
 
 def _said(port: int) -> dict[str, str]:
