@@ -94,10 +94,7 @@ class GroupDispatch:
     def refusal(self, item: Item) -> Refusal | None:
         """Why ``item`` would be refused for want of room or time, if it would. Its body may still be what it is to be
         stamped from."""
-        refusal = self.lanes[item.kind].refusal(item)
-        if refusal is not None:
-            self.refusals[refusal.code] += item.operations
-        return refusal
+        return self.lanes[item.kind].refusal(item)
 
     def submit(self, item: Item) -> None:
         lane = self.lanes[item.kind]

@@ -60,6 +60,7 @@ class Downstream:
     __slots__ = (
         "_haste",
         "_resting",
+        "_said",
         "admitted",
         "changing",
         "connection",
@@ -80,6 +81,7 @@ class Downstream:
         self.paused = False
         self._resting = False
         self._haste = Haste()
+        self._said: dict[tuple[int, int], Refusal] = {}
         self.is_router = False
         """Whether it is the router itself, whose callers were admitted before."""
         self.changing = 0
@@ -138,8 +140,20 @@ class Downstream:
                 self.read_or_not()
                 loop.call_later(REST_S, self._rested)
 
+    def turn_away(self, group: int, kind: int, request: int, refusal: Refusal) -> None:
+        """Refuse a section for load. When it rests from now on, those like it that came in the same read get the same
+        from :meth:`said`, without a look at what has become of the load in these microseconds."""
+        self.refuse(group, request, refusal)
+        if self._resting:
+            self._said[group, kind] = refusal
+
+    def said(self, group: int, kind: int) -> Refusal | None:
+        """What a section of this kind to this group was refused with, when it came in too much haste."""
+        return self._said.get((group, kind))
+
     def _rested(self) -> None:
         self._resting = False
+        self._said.clear()
         self.read_or_not()
 
 

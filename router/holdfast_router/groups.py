@@ -67,6 +67,10 @@ class Groups:
         """As :meth:`GroupDispatch.refusal`."""
         return self._dispatches[group].refusal(item)
 
+    def count_refused(self, group: int, refusal: Refusal, operations: int) -> None:
+        """So many operations for ``group`` were refused before they were submitted."""
+        self._dispatches[group].refusals[refusal.code] += operations
+
     def submit(self, group: int, item: Item) -> None:
         dispatch = self._dispatches.get(group)
         if dispatch is None:

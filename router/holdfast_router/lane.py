@@ -49,10 +49,13 @@ class Lane:
         """Why ``item`` cannot wait here: no room, or (unless it is exempt) no hope to be answered in time."""
         if not self._queue(item).has_room(item):
             return self._overloaded(f"too much is waiting for group {self._group}", self._wait_s(item) / 2)
-        if not item.exempt and (late_s := self._late_s(item)) > 0:
-            # Others are told to come again, too: when half of what waits has left, there is room for more than one.
-            return self._overloaded(self._too_busy, max(late_s, self._wait_s(item) / 2))
-        return None
+        # Without a wait nothing is refused: only a flight could tell that flights have become short again.
+        if item.exempt or not (wait_s := self._wait_s(item)):
+            return None
+        patience_s = item.deadline - item.arrived
+        late_s = max(wait_s - (patience_s - self.limit.flight_s) / MARGIN, wait_s - WAIT_S_MAX)
+        # Others are told to come again, too: when half of what waits has left, there is room for more than one.
+        return self._overloaded(self._too_busy, max(late_s, wait_s / 2)) if late_s > 0 else None
 
     def overdue(self, item: Item) -> Refusal:
         """For an item that waited here until its deadline."""
@@ -75,15 +78,6 @@ class Lane:
         """Estimate of what ``item`` would wait before it leaves."""
         ahead = self._queue(item).ahead(item.tenant, item.weight)
         return (ahead + (0 if item.exempt else self._exempt.operations)) / self.limit.rate
-
-    def _late_s(self, item: Item) -> float:
-        """Seconds by which it would be answered, or leave, too late."""
-        wait_s = self._wait_s(item)
-        if not wait_s:
-            # Nothing but a flight could tell that flights have become short again.
-            return 0.0
-        patience_s = item.deadline - item.arrived
-        return max(wait_s - (patience_s - self.limit.flight_s) / MARGIN, wait_s - WAIT_S_MAX)
 
     # Out.
 

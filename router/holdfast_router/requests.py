@@ -110,13 +110,20 @@ class Requests:
             return
         now = self._loop.time()
         operations, exempt = _charge_of(section, vouched=caller.is_router)
-        item = Item(caller, request, kind, section, now + deadline_s, operations=operations, exempt=exempt, arrived=now)
-        item.tenant, item.weight = tenant.number, tenant.weight
         # Before it is charged or read: refusing must cost little when there is much to refuse.
-        refusal = self._groups.refusal(group, item)
+        refusal = None if exempt else caller.said(group, kind)
         if refusal is not None:
+            self._groups.count_refused(group, refusal, operations)
             caller.answered()
             caller.refuse(group, request, refusal)
+            return
+        item = Item(caller, request, kind, section, now + deadline_s, operations=operations, exempt=exempt, arrived=now)
+        item.tenant, item.weight = tenant.number, tenant.weight
+        refusal = self._groups.refusal(group, item)
+        if refusal is not None:
+            self._groups.count_refused(group, refusal, operations)
+            caller.answered()
+            caller.turn_away(group, kind, request, refusal)
         elif caller.is_router:
             self._judged(caller, group, item, None)
         else:
