@@ -77,7 +77,7 @@ def _await_end(pid: int, timeout_s: float, out: Path) -> None:
 
 
 def _addresses(cluster: LocalCluster) -> dict[str, str]:
-    return {**cluster.environment, "LOCUST_HOST": cluster.http_url, "HOLDFAST_GRPC": cluster.grpc_address}
+    return {**cluster.environment, "LOCUST_HOST": cluster.http_url}
 
 
 def _command(options: argparse.Namespace, out: Path) -> list[str]:

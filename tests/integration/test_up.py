@@ -68,12 +68,15 @@ def test_it_says_what_ended_and_goes_on_without_it(up: Up) -> None:
 
 
 def test_a_command_gets_the_settings_and_its_code_is_passed_on(tmp_path: Path) -> None:
-    script = f'echo "$HOLDFAST_URL $HOLDFAST_API_KEY"; {HOLDFAST} status > /dev/null && exit 7'
+    told = "$HOLDFAST_URL $HOLDFAST_HTTP_URL $HOLDFAST_GRPC $HOLDFAST_API_KEY $HOLDFAST_OPERATOR_KEY"
+    script = f'echo "{told}"; {HOLDFAST} status > /dev/null && exit 7'
     done = holdfast("up", "--listen", "127.0.0.1:0", "--", "sh", "-c", script, environment=environment_in(tmp_path))
     assert done.returncode == 7, done.stderr
-    url, key = done.stdout.split()
+    url, http, grpc, *keys = done.stdout.split()
     assert url.startswith("holdfast://127.0.0.1:")
-    assert key.startswith("hf_")
+    assert http.startswith("http://127.0.0.1:")
+    assert grpc.startswith("127.0.0.1:")
+    assert [key[:3] for key in keys] == ["hf_"] * 2
 
 
 def test_term_reaches_the_command_and_everything_stops(tmp_path: Path) -> None:

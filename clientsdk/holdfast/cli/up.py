@@ -46,7 +46,8 @@ def up(
     """Run the service on this machine: nodes, groups and a router, as processes of their own.
 
     Without CMD it runs until Ctrl-C. With CMD it ends when CMD ends, with CMD's exit code; CMD finds HOLDFAST_URL,
-    HOLDFAST_HTTP_URL and HOLDFAST_API_KEY in its environment, and with --tls HOLDFAST_CA.
+    HOLDFAST_HTTP_URL, HOLDFAST_GRPC, HOLDFAST_API_KEY and HOLDFAST_OPERATOR_KEY in its environment, and with --tls
+    HOLDFAST_CA.
     """
     shape = _shape(nodes, groups, replicas)
     try:

@@ -93,8 +93,9 @@ class LocalCluster:
     def environment(self) -> dict[str, str]:
         """What a program needs to use this cluster."""
         trust = {CA_VARIABLE: str(self.authority)} if self._tls else {}
+        fronts = {"HOLDFAST_URL": self.url, "HOLDFAST_HTTP_URL": self.http_url, "HOLDFAST_GRPC": self.grpc_address}
         keys = {"HOLDFAST_API_KEY": self.api_key, "HOLDFAST_OPERATOR_KEY": self.operator_key}
-        return {"HOLDFAST_URL": self.url, "HOLDFAST_HTTP_URL": self.http_url, **keys, **trust}
+        return {**fronts, **keys, **trust}
 
     @property
     def authority(self) -> Path | None:
