@@ -212,6 +212,10 @@ class Front:
     def __len__(self) -> int:
         return len(self._callers)
 
+    @property
+    def connections(self) -> set[Connection]:
+        return set(self._callers)
+
     def _on_flow(self, connection: Connection) -> None:
         caller = self._callers.get(connection)
         if caller is not None:

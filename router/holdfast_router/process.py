@@ -207,6 +207,7 @@ class Router:
             "pid": os.getpid(),
             "address": self.address,
             "clients": len(self._front),
+            "received": sum(each.received for each in self._front.connections | self._upstream.connections),
             "table_version": self._table_version,
             "admission": self.gate.status(),
             "leaders": {str(group): leader for group, leader in self._groups.leaders.items()},

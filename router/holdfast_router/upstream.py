@@ -95,6 +95,10 @@ class Upstream:
         return not self._live
 
     @property
+    def connections(self) -> set[Connection]:
+        return set(self._live.values())
+
+    @property
     def addresses(self) -> dict[int, str]:
         return dict(self._addresses)
 

@@ -254,6 +254,13 @@ def test_bench_prints_figures(settings: dict[str, str], mode: str, processes: st
     cpu = report["cpu_us_per_cycle"]
     assert cpu["total"] == pytest.approx(cpu["client"] + cpu["router"] + cpu["nodes"], abs=0.3)
     assert cpu["nodes"] > 0
+    work = report["work"]
+    # Eight at once in two groups; a commit is written by three nodes, and none of it is done for nothing.
+    assert 1 <= work["operations_per_entry"] <= 16
+    assert 0.1 < work["syncs"] < 10
+    assert work["messages"] > work["syncs"]
+    assert work["calls"] > work["messages"] / 8
+    assert work["written_bytes"] > 200
     assert (report["nodes"], report["groups"]) == (3, 2)
 
 

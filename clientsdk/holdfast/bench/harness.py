@@ -19,9 +19,11 @@ import msgspec
 from holdfast.address import Address, parse_url
 from holdfast.cluster import ClusterStatus, Guardian, fetch_status
 
-from . import processor_time, report
+from . import processes as counted
+from . import report
 from .report import CpuPerCycle, Report
 from .spec import Part, Seen, Spec, Window
+from .work import Counts, Work
 
 WARM_UP_S = 1.0
 ANSWER_TIMEOUT_S = 60.0
@@ -49,9 +51,12 @@ def measure(url: str, api_key: str, spec: Spec, *, operator_key: str = "") -> Re
         processes = stack.enter_context(_load_processes(parts))
         time.sleep(WARM_UP_S)
         groups = _Groups.of(status, [process.pid for process in processes])
+        before = Counts.of(fetch_status(address, operator_key), groups.servers) if operator_key else None
         window, used = _observe(spec.seconds, groups)
+        after = Counts.of(fetch_status(address, operator_key), groups.servers) if operator_key else None
         seen = _collect(processes, window)
-    return _report(spec, status, window, used, seen)
+    work = before.until(after, len(seen.cycles)) if before is not None and after is not None else None
+    return _report(spec, status, window, used, seen, work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +70,16 @@ class _Groups:
     @classmethod
     def of(cls, status: ClusterStatus, clients: list[int]) -> _Groups:
         def local(pids: list[int]) -> list[int] | None:
-            return pids if pids and all(map(processor_time.server_is_local, pids)) else None
+            return pids if pids and all(map(counted.server_is_local, pids)) else None
 
         return cls(clients, local([status.router.pid]), local([node.pid for node in status.nodes if node.up]))
 
+    @property
+    def servers(self) -> list[int] | None:
+        return None if self.router is None or self.nodes is None else self.router + self.nodes
+
     def seconds(self) -> list[float | None]:
-        return [
-            None if pids is None else processor_time.seconds_of(pids) for pids in (self.client, self.router, self.nodes)
-        ]
+        return [None if pids is None else counted.seconds_of(pids) for pids in (self.client, self.router, self.nodes)]
 
 
 def _parts(spec: Spec, url: str, api_key: str, stamp: str) -> list[Part]:
@@ -142,7 +149,9 @@ def _collect(processes: Sequence[subprocess.Popen[bytes]], window: Window) -> Se
     )
 
 
-def _report(spec: Spec, status: ClusterStatus, window: Window, used_s: list[float | None], seen: Seen) -> Report:
+def _report(
+    spec: Spec, status: ClusterStatus, window: Window, used_s: list[float | None], seen: Seen, work: Work | None
+) -> Report:
     cycles = len(seen.cycles)
     client, router, nodes = (None if used is None or not cycles else 1e6 * used / cycles for used in used_s)
     total = None if client is None or router is None or nodes is None else client + router + nodes
@@ -154,6 +163,7 @@ def _report(spec: Spec, status: ClusterStatus, window: Window, used_s: list[floa
         report.quantiles(seen.cycles),
         report.quantiles(seen.handoffs),
         CpuPerCycle(*map(_tenths, (client, router, nodes, total))),
+        work,
         seen.errors,
         len(status.nodes),
         len({group.group for node in status.nodes for group in node.groups} - {0}),

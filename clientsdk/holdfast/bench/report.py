@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from .spec import Spec
+from .work import Work
 
 
 class Quantiles(msgspec.Struct, frozen=True):
@@ -40,7 +41,8 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """``handoff_ms``: from letting go of the one name to the next holder's acquire returning; contended mode only."""
+    """``handoff_ms``: from letting go of the one name to the next holder's acquire returning; contended mode only.
+    ``work`` is known to the operator alone."""
 
     spec: Spec
     cycles: int
@@ -49,6 +51,7 @@ class Report(msgspec.Struct, frozen=True):
     cycle_ms: Quantiles | None
     handoff_ms: Quantiles | None
     cpu_us_per_cycle: CpuPerCycle
+    work: Work | None
     errors: dict[str, int]
     nodes: int
     groups: int

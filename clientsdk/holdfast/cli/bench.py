@@ -11,6 +11,7 @@ from rich.table import Table
 
 from holdfast.bench import BenchFailed, Mode, Report, Spec, measure
 from holdfast.bench.report import Quantiles
+from holdfast.bench.work import Work
 
 from . import credentials
 from .exits import Exit, Stop
@@ -54,6 +55,8 @@ def _print(report: Report) -> None:
     costs = {"client": cpu.client, "router": cpu.router, "nodes": cpu.nodes, "total": cpu.total}
     said = ", ".join(f"{name} {'?' if cost is None else f'{cost:.1f}'}" for name, cost in costs.items())
     table.add_row("CPU µs/cycle", said)
+    if report.work is not None:
+        table.add_row("servers' work", _work(report.work))
     if report.errors:
         table.add_row("errors", ", ".join(f"{count} {name}" for name, count in sorted(report.errors.items())))
     table.add_row("cluster", f"{report.nodes} nodes, {report.groups} lock groups")
@@ -62,6 +65,14 @@ def _print(report: Report) -> None:
     )
     table.add_row("version", f"commit {report.commit or 'unknown'}, Python {machine.python}")
     Console(highlight=False).print(table)
+
+
+def _work(work: Work) -> str:
+    said = [f"{work.operations_per_entry or 0:.1f} operations an entry"]
+    said.append(f"per cycle {work.syncs:.3f} syncs, {work.messages:.2f} messages")
+    if work.calls is not None:
+        said.append(f"{work.calls:.2f} reads and writes, {work.written_bytes:,.0f} bytes written")
+    return ", ".join(said)
 
 
 def _ms(found: Quantiles | None) -> str:

@@ -42,19 +42,25 @@ class GroupStatus(msgspec.Struct):
 
 class NodeStatus(msgspec.Struct):
     """``pid`` 0 and no groups when the node did not answer in time (``up`` false). ``dropped`` counts messages of other
-    nodes that were bad, stale or repeated. A tenant is told ``node`` and ``up``."""
+    nodes that were bad, stale or repeated, ``received`` all messages of the connections that are open, ``syncs`` the
+    times that the journal was synced since the node's start. A tenant is told ``node`` and ``up``."""
 
     node: int
     up: bool
     address: str = ""
     pid: int = 0
     dropped: int = 0
+    received: int = 0
+    syncs: int = 0
     groups: list[GroupStatus] = []
 
 
 class RouterStatus(msgspec.Struct):
+    """``received``: messages of the connections that are open."""
+
     address: str
     pid: int = 0
+    received: int = 0
 
 
 class ClusterStatus(msgspec.Struct):

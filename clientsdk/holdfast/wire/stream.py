@@ -163,6 +163,11 @@ class Connection(asyncio.Protocol):
         self.peer = ""
 
     @property
+    def received(self) -> int:
+        """Messages, since it was opened."""
+        return self._messages
+
+    @property
     def body_bytes_max(self) -> int:
         return self._splitter.body_bytes_max
 

@@ -64,6 +64,8 @@ class Journal:
         self.torn: TornTail | None = recovery.torn
         """What `open` cut off the end, written but never acknowledged."""
         self.appended = self.flushed = self.durable = recovery.last_number
+        self.syncs = 0
+        """Since it was opened, of those that had something to wait for."""
         self._groups = recovery.groups
         self._sizes = recovery.segment_sizes
         """Bytes of each segment but the last, oldest first."""
@@ -230,6 +232,7 @@ class Journal:
                 self._disk.sync_directory()
             file.sync()
             self.durable = target
+            self.syncs += 1
             for earlier in sealed:
                 earlier.close()
             self._delete_doomed(len(sealed))

@@ -345,6 +345,10 @@ class Listener:
         return bool(callers)
 
     @property
+    def connections(self) -> set[Connection]:
+        return set(self._callers)
+
+    @property
     def routers(self) -> int:
         """How many are connected, each process counted once; a node that announces itself is none."""
         return len({caller.identity for caller in self._callers.values() if caller.role == Role.ROUTER} - {""})

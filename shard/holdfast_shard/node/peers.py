@@ -57,6 +57,10 @@ class Peers:
                 # Not at the end of the turn: our own sync comes first there, and followers should write meanwhile.
                 connection.flush()
 
+    @property
+    def connections(self) -> set[Connection]:
+        return set(self._live.values())
+
     def accepted(self, peer: int, connection: Connection) -> None:
         """A peer's connection said HELLO and was welcomed."""
         if peer not in self._numbers:

@@ -322,6 +322,8 @@ class Node:
             "up": True,
             "cluster": self.formation.cluster,
             "dropped": self.engine.host.dropped,
+            "received": sum(each.received for each in self.listener.connections | self.peers.connections),
+            "syncs": self.engine.journal.syncs,
             "groups": list(table.values()),
         }
 
