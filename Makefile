@@ -37,8 +37,8 @@ fmt: .venv/installed  ## Format, and mend what can be mended
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-bench: .venv/installed  ## Figures of a local cluster
-	$(BIN)/holdfast up -- $(BIN)/holdfast bench
+bench: .venv/load-installed  ## Figures of a local cluster, medians of five: BENCH='--concurrency 256 --flame load-reports'
+	$(BIN)/python -m loadtests.bench --json load-reports/bench.json $(BENCH)
 
 load: .venv/load-installed  ## Load test by Locust: SCENARIO= THROUGH= SHAPE= USERS= SECONDS= WORKERS=; see loadtests/README.md
 	$(BIN)/python -m loadtests.locust.run $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(THROUGH),--through $(THROUGH)) $(if $(SHAPE),--shape $(SHAPE)) $(if $(USERS),--users $(USERS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(WORKERS),--workers $(WORKERS)) $(LOAD)

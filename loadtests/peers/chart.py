@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from .figures import OURS, Comparison, Spread, best_of, throughput
+from loadtests.spread import Spread
+
+from .figures import OURS, Comparison, best_of, throughput
 
 WIDTH, LABEL_WIDTH, VALUE_WIDTH = 760, 290, 130
 BAR_HEIGHT, STEP, TOP, BOTTOM = 16, 26, 52, 34

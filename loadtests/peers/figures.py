@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from holdfast.bench.report import Machine, Quantiles, quantiles
+from loadtests.spread import Spread
 
 from .measuring import Cell, Gap, Sample
 from .servers import Fault
 
 OURS = "holdfast"
-
-
-class Spread(msgspec.Struct, frozen=True):
-    """Of the repetitions."""
-
-    median: float
-    min: float
-    max: float
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Spread | None:
-        """``None`` when no repetition has a value."""
-        known = [value for value in values if value is not None]
-        return cls(statistics.median(known), min(known), max(known)) if known else None
 
 
 class Cycles(msgspec.Struct):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from .figures import Comparison, Cycles, Ratio, Spread, acquire_p50_ms, cpu_us, ratios, throughput
+from loadtests.markdown import figure, numbers, span, table_of, whole
+from loadtests.spread import Spread
+
+from .figures import Comparison, Cycles, Ratio, acquire_p50_ms, cpu_us, ratios, throughput
 from .measuring import Sample
 from .servers import Fault
 
@@ -26,9 +28,9 @@ def show(found: Comparison, titles: Mapping[str, str], console: Console) -> None
 
 
 def cycles_table(cells: Sequence[Cycles], titles: Mapping[str, str]) -> Table:
-    table = _table("Cycles of acquire and release on distinct names", ["service", "client"])
+    table = table_of("Cycles of acquire and release on distinct names", ["service", "client"])
     columns = ("at once", "processes", "cycles/s", "min to max", "acquire p50 ms", "p99 ms")
-    _numbers(table, columns, ("CPU µs: servers", "clients", "total", "other cores busy", "errors"))
+    numbers(table, columns, ("CPU µs: servers", "clients", "total", "other cores busy", "errors"))
     for cycles in cells:
         cell = cycles.cell
         at_once = f"{cell.concurrency:,}" + (", apart" if cell.apart else "")
@@ -37,22 +39,22 @@ def cycles_table(cells: Sequence[Cycles], titles: Mapping[str, str]) -> Table:
             cycles.kind,
             at_once,
             str(cell.processes),
-            _whole(cycles.spread(throughput)),
-            _range(cycles.spread(throughput)),
-            _figure(cycles.spread(acquire_p50_ms), 2),
-            _figure(cycles.spread(_acquire_p99_ms), 2),
-            _figure(cycles.spread(lambda sample: sample.servers_us), 1),
-            _figure(cycles.spread(lambda sample: sample.clients_us), 1),
-            _figure(cycles.spread(cpu_us), 1),
-            _figure(cycles.spread(lambda sample: sample.foreign_cores), 2),
+            whole(cycles.spread(throughput)),
+            span(cycles.spread(throughput)),
+            figure(cycles.spread(acquire_p50_ms), 2),
+            figure(cycles.spread(_acquire_p99_ms), 2),
+            figure(cycles.spread(lambda sample: sample.servers_us), 1),
+            figure(cycles.spread(lambda sample: sample.clients_us), 1),
+            figure(cycles.spread(cpu_us), 1),
+            figure(cycles.spread(lambda sample: sample.foreign_cores), 2),
             str(sum(sum(sample.errors.values()) for sample in cycles.samples if sample is not None)),
         )
     return table
 
 
 def hand_off_table(found: Comparison, titles: Mapping[str, str]) -> Table:
-    table = _table("Hand-off between two, from the release call to the next grant", ["service", "client"])
-    _numbers(table, ("held ms", "hand-offs", "p50 ms", "p99 ms"))
+    table = table_of("Hand-off between two, from the release call to the next grant", ["service", "client"])
+    numbers(table, ("held ms", "hand-offs", "p50 ms", "p99 ms"))
     for each in found.hand_offs:
         if (figures := each.quantiles()) is not None:
             count = sum(map(len, each.times_s))
@@ -62,12 +64,12 @@ def hand_off_table(found: Comparison, titles: Mapping[str, str]) -> Table:
 
 
 def fail_over_table(found: Comparison, titles: Mapping[str, str]) -> Table:
-    table = _table("A leader is hurt under load: the longest time without a grant", ["service", "client", "fault"])
-    _numbers(table, ("times", "to anybody: median ms", "min to max", "to one client: median ms", "min to max"))
+    table = table_of("A leader is hurt under load: the longest time without a grant", ["service", "client", "fault"])
+    numbers(table, ("times", "to anybody: median ms", "min to max", "to one client: median ms", "min to max"))
     for each in found.fail_overs:
         nobody = Spread.of(1000 * gap.nobody_s for gap in each.gaps)
         longest = Spread.of(1000 * gap.longest_s for gap in each.gaps)
-        figures = [text for spread in (nobody, longest) for text in (_whole(spread), _range(spread))]
+        figures = [text for spread in (nobody, longest) for text in (whole(spread), span(spread))]
         table.add_row(titles.get(each.peer, each.peer), each.kind, each.fault, str(len(each.gaps)), *figures)
     return table
 
@@ -75,51 +77,27 @@ def fail_over_table(found: Comparison, titles: Mapping[str, str]) -> Table:
 def ratio_table(found: Sequence[Ratio], titles: Mapping[str, str]) -> Table:
     concurrencies = sorted({concurrency for ratio in found for concurrency in ratio.throughput})
     apart = sorted({concurrency for ratio in found for concurrency in ratio.throughput_apart})
-    table = _table("Holdfast by the peer, median of the repetitions' ratios", ["service", "client"])
-    _numbers(table, ["throughput: best", "min to max", "by its servers alone"])
-    _numbers(table, [f"at {each:,}" for each in concurrencies], [f"at {each:,} apart" for each in apart])
-    _numbers(table, [f"CPU at {each:,}" for each in concurrencies])
-    _numbers(table, ("acquire p50 at 1", "hand-off p50"), [f"gap after {fault}" for fault in Fault])
+    table = table_of("Holdfast by the peer, median of the repetitions' ratios", ["service", "client"])
+    numbers(table, ["throughput: best", "min to max", "by its servers alone"])
+    numbers(table, [f"at {each:,}" for each in concurrencies], [f"at {each:,} apart" for each in apart])
+    numbers(table, [f"CPU at {each:,}" for each in concurrencies])
+    numbers(table, ("acquire p50 at 1", "hand-off p50"), [f"gap after {fault}" for fault in Fault])
     for ratio in found:
         table.add_row(
             titles.get(ratio.peer, ratio.peer),
             ratio.kind,
-            _figure(ratio.throughput_best, 2),
-            _range(ratio.throughput_best, 2),
-            _figure(ratio.throughput_servers, 2),
-            *(_figure(ratio.throughput.get(each), 2) for each in concurrencies),
-            *(_figure(ratio.throughput_apart.get(each), 2) for each in apart),
-            *(_figure(ratio.cpu.get(each), 2) for each in concurrencies),
-            _figure(ratio.acquire_p50.get(1), 2),
-            _figure(ratio.hand_off_p50, 2),
+            figure(ratio.throughput_best, 2),
+            span(ratio.throughput_best, 2),
+            figure(ratio.throughput_servers, 2),
+            *(figure(ratio.throughput.get(each), 2) for each in concurrencies),
+            *(figure(ratio.throughput_apart.get(each), 2) for each in apart),
+            *(figure(ratio.cpu.get(each), 2) for each in concurrencies),
+            figure(ratio.acquire_p50.get(1), 2),
+            figure(ratio.hand_off_p50, 2),
             *(f"{ratio.gaps[fault]:.2f}" if fault in ratio.gaps else "" for fault in Fault),
         )
     return table
 
 
-def _table(title: str, columns: Iterable[str]) -> Table:
-    table = Table(title=title, box=MARKDOWN, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    return table
-
-
-def _numbers(table: Table, *columns: Iterable[str]) -> None:
-    for column in (column for group in columns for column in group):
-        table.add_column(column, justify="right", no_wrap=True)
-
-
 def _acquire_p99_ms(sample: Sample) -> float | None:
     return sample.acquire_ms.p99 if sample.acquire_ms else None
-
-
-def _whole(spread: Spread | None) -> str:
-    return "" if spread is None else f"{spread.median:,.0f}"
-
-
-def _figure(spread: Spread | None, digits: int) -> str:
-    return "" if spread is None else f"{spread.median:,.{digits}f}"
-
-
-def _range(spread: Spread | None, digits: int = 0) -> str:
-    return "" if spread is None else f"{spread.min:,.{digits}f} to {spread.max:,.{digits}f}"

@@ -12,13 +12,14 @@ from rich.console import Console
 from holdfast.bench.report import Machine, Quantiles
 from loadtests.peers.chart import bars, svg
 from loadtests.peers.comparing import Options, cells_of
-from loadtests.peers.figures import Comparison, FailOvers, HandOffs, Spread, ratios
+from loadtests.peers.figures import Comparison, FailOvers, HandOffs, ratios
 from loadtests.peers.loaders import LoadFailed
 from loadtests.peers.measuring import Cell, Gap, Sample, gap_of, shares
 from loadtests.peers.parts import Mode, Part
 from loadtests.peers.peer import Kind, Shape
 from loadtests.peers.servers import Fault
 from loadtests.peers.table import show
+from loadtests.spread import Spread
 
 TITLES = {"holdfast": "Holdfast", "etcd": "etcd & co"}
 

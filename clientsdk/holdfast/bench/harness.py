@@ -55,7 +55,8 @@ def measure(url: str, api_key: str, spec: Spec, *, operator_key: str = "") -> Re
         window, used = _observe(spec.seconds, groups)
         after = Counts.of(fetch_status(address, operator_key), groups.servers) if operator_key else None
         seen = _collect(processes, window)
-    work = before.until(after, len(seen.cycles)) if before is not None and after is not None else None
+    rate = len(seen.cycles) / (window.until - window.since)
+    work = before.until(after, rate) if before is not None and after is not None else None
     return _report(spec, status, window, used, seen, work)
 
 

@@ -131,7 +131,9 @@ def main() -> None:
     part = msgspec.json.decode(sys.stdin.buffer.readline(), type=Part)
     with Path(part.stamp).open("r+b") as file, mmap.mmap(file.fileno(), _STAMP.size) as stamp:
         seen = _run_on_best_loop(_run(part, stamp))
-    sys.stdout.buffer.write(msgspec.msgpack.encode(seen))
+    # Not through sys.stdout: with PYTHONUNBUFFERED that may write a part, and says so only in its result.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as output:
+        output.write(msgspec.msgpack.encode(seen))
 
 
 def _run_on_best_loop(work: Coroutine[None, None, Seen]) -> Seen:

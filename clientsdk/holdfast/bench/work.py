@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import msgspec
@@ -31,6 +32,8 @@ class Work(msgspec.Struct, frozen=True):
 class Counts(msgspec.Struct, frozen=True):
     """Since the servers' start."""
 
+    at: float
+    """When they were asked, in seconds of CLOCK_MONOTONIC."""
     entries: int
     syncs: int
     messages: int
@@ -43,16 +46,18 @@ class Counts(msgspec.Struct, frozen=True):
         for group in (group for node in status.nodes for group in node.groups):
             commits[group.group] = max(commits.get(group.group, 0), group.commit)
         return cls(
+            time.monotonic(),
             sum(commits.values()),
             sum(node.syncs for node in status.nodes),
             status.router.received + sum(node.received for node in status.nodes),
             None if pids is None else processes.moved_by(pids),
         )
 
-    def until(self, later: Counts, cycles: int) -> Work | None:
+    def until(self, later: Counts, cycles_per_s: float) -> Work | None:
         """What was done from here to there; ``None`` when no cycle was."""
-        if not cycles:
+        if not cycles_per_s:
             return None
+        cycles = cycles_per_s * (later.at - self.at)
         entries = later.entries - self.entries
         moved = later.moved.since(self.moved) if self.moved is not None and later.moved is not None else None
         return Work(
