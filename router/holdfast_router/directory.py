@@ -145,8 +145,15 @@ class Directory:
     # What others ask.
 
     @property
+    def fresh_for_s(self) -> float:
+        """Seconds, when nothing more is heard of the meta group; 0 when it is silent already."""
+        if self._heard_at is None:
+            return 0.0
+        return max(self._silence_s - (self._clock() - self._heard_at), 0.0)
+
+    @property
     def is_fresh(self) -> bool:
-        return self._heard_at is not None and self._clock() - self._heard_at < self._silence_s
+        return self.fresh_for_s > 0
 
     def check_fresh(self) -> None:
         """Raises :class:`Unavailable` when nothing new may be admitted."""

@@ -30,6 +30,7 @@ from .metrics import Metrics
 from .operations import Operations
 from .requests import Requests
 from .routes import Routes
+from .silence import SilenceWatch
 from .status import ClusterStatus
 from .upstream import Upstream
 from .watches import Watches
@@ -60,6 +61,7 @@ class Router:
         self._certificates = CertificateWatch()
         self._certificates.add(tls)
         self.directory = Directory(self._loop.time, meta_silence_s)
+        self._silence = SilenceWatch(self.directory)
         self.gate = Gate(
             self.directory.quotas,
             lambda: self.directory.routers,
@@ -188,6 +190,7 @@ class Router:
         self._watches.close()
         await self._upstream.close()
         self._groups.close()
+        self._silence.close()
         if self._alone_timer is not None:
             self._alone_timer.cancel()
 
@@ -233,6 +236,7 @@ class Router:
 
     def _on_beat(self, beat: Beat) -> None:
         self.directory.beat(beat)
+        self._silence.heard()
         self._front.settle_early()
 
     def _on_roles(self, node: int, roles: list[GroupRole]) -> None:
