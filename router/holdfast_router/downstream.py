@@ -59,8 +59,8 @@ class Downstream:
 
     __slots__ = (
         "_haste",
+        "_refused_last",
         "_resting",
-        "_said",
         "admitted",
         "changing",
         "connection",
@@ -81,7 +81,8 @@ class Downstream:
         self.paused = False
         self._resting = False
         self._haste = Haste()
-        self._said: dict[tuple[int, int], Refusal] = {}
+        self._refused_last: dict[tuple[int, int], tuple[Refusal, float, int]] = {}
+        """While it rests, by group and kind: a refusal for load, and what patience and size it was for."""
         self.is_router = False
         """Whether it is the router itself, whose callers were admitted before."""
         self.changing = 0
@@ -140,20 +141,23 @@ class Downstream:
                 self.read_or_not()
                 loop.call_later(REST_S, self._rested)
 
-    def turn_away(self, group: int, kind: int, request: int, refusal: Refusal) -> None:
-        """Refuse a section for load. When it rests from now on, those like it that came in the same read get the same
-        from :meth:`said`, without a look at what has become of the load in these microseconds."""
+    def refuse_for_load(
+        self, group: int, request: int, refusal: Refusal, kind: int, patience_s: float, size: int
+    ) -> None:
+        """Refuse a section of so many bytes, whose caller would wait so long. While it rests, those like it that came
+        in the same read find the same in :meth:`refused_alike`, without a look at what a few microseconds changed."""
         self.refuse(group, request, refusal)
         if self._resting:
-            self._said[group, kind] = refusal
+            self._refused_last[group, kind] = refusal, patience_s, size
 
-    def said(self, group: int, kind: int) -> Refusal | None:
-        """What a section of this kind to this group was refused with, when it came in too much haste."""
-        return self._said.get((group, kind))
+    def refused_alike(self, group: int, kind: int, patience_s: float, size: int) -> Refusal | None:
+        """What one that was no harder to take was refused with; None for who is not in haste."""
+        last = self._refused_last.get((group, kind)) if self._resting else None
+        return last[0] if last is not None and patience_s <= last[1] and size >= last[2] else None
 
     def _rested(self) -> None:
         self._resting = False
-        self._said.clear()
+        self._refused_last.clear()
         self.read_or_not()
 
 

@@ -1,7 +1,7 @@
 """Who comes back before the time that refusals name is read less often: what it sends meanwhile is read at once.
 
-A refusal costs a router little more than the two system calls that bring the request and take the answer, and who
-ignores Retry-After has it spend them without end, at the cost of those who get something done (receive livelock: Mogul
+A refusal costs a router two system calls, which bring the request and take the answer, and some Python; who ignores
+Retry-After has it spend them without end, at the cost of those who get something done (receive livelock: Mogul
 and Ramakrishnan, 1997, whose remedy is this, too). Requests that are read together share their calls; and who sends
 faster than it is read is slowed by its own stream.
 """

@@ -111,7 +111,7 @@ class Requests:
         now = self._loop.time()
         operations, exempt = _charge_of(section, vouched=caller.is_router)
         # Before it is charged or read: refusing must cost little when there is much to refuse.
-        refusal = None if exempt else caller.said(group, kind)
+        refusal = None if exempt else caller.refused_alike(group, kind, deadline_s, len(section))
         if refusal is not None:
             self._groups.count_refused(group, refusal, operations)
             caller.answered()
@@ -123,7 +123,7 @@ class Requests:
         if refusal is not None:
             self._groups.count_refused(group, refusal, operations)
             caller.answered()
-            caller.turn_away(group, kind, request, refusal)
+            caller.refuse_for_load(group, request, refusal, kind, deadline_s, len(section))
         elif caller.is_router:
             self._judged(caller, group, item, None)
         else:

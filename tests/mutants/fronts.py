@@ -8,8 +8,10 @@ from hashlib import blake2b
 from msgspec import Struct
 
 from holdfast.wire.limits import REQUEST_ID_BYTES
+from holdfast.wire.messages import Refusal
 from holdfast.wire.tenants import Principal
 from holdfast_router.admission.gate import Gate
+from holdfast_router.downstream import Downstream
 from holdfast_router.haste import Haste
 from holdfast_router.http import idempotency
 from holdfast_router.http.idempotency import FirstAnswers
@@ -20,6 +22,7 @@ from .mutant import Mutant, Promise, Selection, patch
 
 _IDEMPOTENCY = Selection(("tests/router/test_idempotency.py",))
 _HASTE = Selection(("tests/router/test_haste.py",))
+_HASTY = Selection(("tests/router/test_requests.py",))
 _GATE = Selection(("tests/router/admission/test_gate.py",))
 
 
@@ -37,6 +40,10 @@ async def _whatever_is_asked(
 
 def _of_the_tenant(principal: Principal, key: str) -> bytes:
     return blake2b(f"{principal.tenant}\0{key}".encode(), digest_size=REQUEST_ID_BYTES).digest()
+
+
+def _whatever_it_was(self: Downstream, group: int, kind: int, patience_s: float, size: int) -> Refusal | None:
+    return next((refusal for refusal, *_ in self._refused_last.values()), None)
 
 
 _ONCE = FirstAnswers.once
@@ -57,6 +64,10 @@ MUTANTS = (
     Mutant(
         "who ignores when to come again is read as ever", Promise.IN_TURN,
         patch(Haste, "refused", lambda self, group, retry_after_ms, now: False), (_HASTE,),
+    ),
+    Mutant(
+        "a hasty caller's refusal is told whatever came with it", Promise.IN_TURN,
+        patch(Downstream, "refused_alike", _whatever_it_was), (_HASTY,),
     ),
     Mutant(
         "watchers are told free of charge", Promise.IN_TURN, patch(Gate, "told", lambda self, tenant, watchers: None),

@@ -50,8 +50,8 @@ async def test_who_finds_no_room_is_not_charged(*, has_room: bool, known: bool) 
         is_router=False,
         answered=lambda: None,
         refuse=lambda group, request, refusal: told.append(refusal),
-        turn_away=lambda group, kind, request, refusal: told.append(refusal),
-        said=lambda group, kind: None,
+        refuse_for_load=lambda group, request, refusal, *of: told.append(refusal),
+        refused_alike=lambda *of: None,
     )
     requests.on_section(
         cast(Any, caller), Msg.OPS, GROUP, 7, 1.0, encode(section(9, 1, [Op(Kind.ACQUIRE, 1, "a")] * 3))
@@ -94,44 +94,66 @@ class _Wire:
         self.sent.append((kind, group, request, body))
 
 
-async def test_what_a_hasty_caller_sent_at_once_is_refused_with_one_look_but_for_what_holders_need() -> None:
-    groups, wire = _Busy(), _Wire()
-    admitted: list[int] = []
-    requests = Requests(
-        directory=cast(Any, SimpleNamespace(tenant=lambda number: SimpleNamespace(number=2, weight=3))),
-        gate=cast(Any, SimpleNamespace(ask=lambda tenant, operations, decided, exempt: admitted.append(operations))),
-        groups=cast(Any, groups),
-        control=cast(Any, None),
-        watches=cast(Any, None),
-        routes=cast(Any, None),
-    )
-    requests.follow(SlotTable(1, GROUP.to_bytes(2, "little") * SLOTS))
-    caller = Downstream(cast(Any, wire))
-    caller.principal = cast(Any, SimpleNamespace(tenant=2))
-    asked = 0
+class _Caller:
+    """Asks, as its connection does, before groups that have no room."""
 
-    def ask(kind: Kind, group: int = GROUP) -> None:
-        nonlocal asked
-        asked += 1
-        requests.on_section(caller, Msg.OPS, group, asked, 1.0, encode(section(9, 1, [Op(kind, 1, "a")] * 3)))
+    def __init__(self, *, is_router: bool = False) -> None:
+        self.groups, self.wire = _Busy(), _Wire()
+        self.admitted: list[int] = []
+        self.requests = Requests(
+            directory=cast(Any, SimpleNamespace(tenant=lambda number: SimpleNamespace(number=2, weight=3))),
+            gate=cast(Any, SimpleNamespace(ask=lambda tenant, count, decided, exempt: self.admitted.append(count))),
+            groups=cast(Any, self.groups),
+            control=cast(Any, None),
+            watches=cast(Any, None),
+            routes=cast(Any, None),
+        )
+        self.requests.follow(SlotTable(1, GROUP.to_bytes(2, "little") * SLOTS))
+        self.caller = Downstream(cast(Any, self.wire))
+        self.caller.principal = cast(Any, SimpleNamespace(tenant=2))
+        self.caller.is_router = is_router
+        self.asked = 0
 
-    for _ in range(2 + EARLY_MAX):
-        ask(Kind.ACQUIRE)
-    hasty = groups.looks
-    assert hasty == 2 + EARLY_MAX, "each was looked at"
-    for _ in range(5):
-        ask(Kind.ACQUIRE)
-    assert groups.looks == hasty
-    assert [(kind, request, body) for kind, _, request, body in wire.sent] == [
-        (Msg.REFUSED, request, encode(BUSY)) for request in range(1, asked + 1)
+    def ask(
+        self, kind: Kind, *, group: int = GROUP, message: Msg = Msg.OPS, patience_s: float = 1.0, count: int = 3
+    ) -> int:
+        """Returns how often the groups were looked at for it."""
+        before = self.groups.looks
+        self.asked += 1
+        self.caller.asked()
+        body = encode(section(9, 1, [Op(kind, 1, "a")] * count))
+        self.requests.on_section(self.caller, message, group, self.asked, patience_s, body)
+        return self.groups.looks - before
+
+
+async def test_what_a_hasty_caller_sent_at_once_is_refused_with_one_look() -> None:
+    caller = _Caller()
+    looks = [caller.ask(Kind.ACQUIRE) for _ in range(2 + EARLY_MAX + 5)]
+    assert looks == [1] * (2 + EARLY_MAX) + [0] * 5
+    assert [(kind, request, body) for kind, _, request, body in caller.wire.sent] == [
+        (Msg.REFUSED, request, encode(BUSY)) for request in range(1, caller.asked + 1)
     ]
-    assert groups.refused == {GROUP: 3 * asked}
-    ask(Kind.RELEASE)
-    assert admitted == [3]
-    ask(Kind.ACQUIRE, GROUP + 1)
-    assert groups.looks == hasty + 2, "another group may have room"
+    assert caller.groups.refused == {GROUP: 3 * caller.asked}
+    assert caller.caller.outstanding == 0, "each was answered"
     async with asyncio.timeout(5):
-        while caller.said(GROUP, Msg.OPS) is not None:
+        while caller.ask(Kind.ACQUIRE) == 0:  # until its rest is over
             await asyncio.sleep(0.001)
-    ask(Kind.ACQUIRE)
-    assert groups.looks == hasty + 3, "its rest is over"
+
+
+async def test_haste_costs_nothing_that_could_have_had_room() -> None:
+    caller = _Caller()
+    for _ in range(2 + EARLY_MAX):
+        caller.ask(Kind.ACQUIRE)
+    assert caller.ask(Kind.ACQUIRE) == 0
+    assert caller.ask(Kind.ACQUIRE, group=GROUP + 1) == 1, "another group"
+    assert caller.ask(Kind.HOLDS, message=Msg.READ) == 1, "what holders need"
+    assert caller.ask(Kind.RELEASE) == 1
+    assert caller.admitted == [3, 3]
+    assert caller.ask(Kind.GET, message=Msg.READ) == 1, "another lane"
+    assert caller.ask(Kind.ACQUIRE, count=1) == 1, "less of it may fit"
+    assert caller.ask(Kind.ACQUIRE, patience_s=2.0) == 1, "who would wait longer"
+
+
+async def test_what_comes_by_other_fronts_is_never_in_haste() -> None:
+    caller = _Caller(is_router=True)
+    assert [caller.ask(Kind.ACQUIRE) for _ in range(3 * EARLY_MAX)] == [1] * 3 * EARLY_MAX
