@@ -52,7 +52,7 @@ class Directory:
     def __init__(self, clock: Callable[[], float], silence_s: float = META_SILENCE_S) -> None:
         """``clock``: seconds, monotonic."""
         self._clock = clock
-        self._silence_s = silence_s
+        self.silence_s = silence_s
         self._heard_at: float | None = None
         self.record: MetaRecord | None = None
         """Without the tenants; its version is that of the whole."""
@@ -149,7 +149,7 @@ class Directory:
         """Seconds, when nothing more is heard of the meta group; 0 when it is silent already."""
         if self._heard_at is None:
             return 0.0
-        return max(self._silence_s - (self._clock() - self._heard_at), 0.0)
+        return max(self.silence_s - (self._clock() - self._heard_at), 0.0)
 
     @property
     def is_fresh(self) -> bool:

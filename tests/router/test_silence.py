@@ -71,3 +71,10 @@ async def test_a_beat_of_what_is_not_known_yet_ends_no_silence(meta: Heard, capl
     await said(caplog, 1)
     meta.beat(version=2)
     assert len(caplog.messages) == 1
+
+
+async def test_who_never_hears_it_says_so(meta: Heard, caplog: pytest.LogCaptureFixture) -> None:
+    (silent,) = await said(caplog, 1)
+    meta.beat()
+    assert "heard again" in (await said(caplog, 2))[1]
+    assert "silent" in silent
