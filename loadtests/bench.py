@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -18,17 +20,20 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from holdfast.bench import Mode, Report, Spec, measure
+from holdfast.bench import BenchFailed, Mode, Report, Spec, measure
+from holdfast.bench.harness import WARM_UP_S
 from holdfast.bench.work import Work
-from holdfast.cluster import LocalCluster
+from holdfast.cluster import ClusterError, LocalCluster
 
-from .flames import PY_SPY, Flames
+from .flames import FlameFailed, record, why_no_flames
 from .markdown import figure, numbers, span, table_of, whole
 from .spread import Spread
 
 CONCURRENCY = (1, 16, 64, 256, 1024)
 CONTENDED = (2, 50)
 FLAME_CONCURRENCY = 256
+SPARE_S = 3.0
+"""For the load processes to start, and py-spy."""
 WIDE = 240
 """Columns where nobody looks: no line of a table is to be broken in a file."""
 
@@ -43,10 +48,10 @@ def options_of(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="where to keep the figures")
     parser.add_argument("--flame", type=Path, metavar="DIR", help="draw a flame graph of each server there, as SVG")
     options = parser.parse_args(words)
-    if options.repetitions < 1:
-        parser.error("--repetitions is 1 or more")
-    if options.flame and not PY_SPY.exists():
-        parser.error(f"--flame needs py-spy beside this Python: {sys.executable} -m pip install py-spy")
+    if min(options.repetitions, options.processes) < 1:
+        parser.error("--repetitions and --processes are 1 or more")
+    if options.flame and (missing := why_no_flames()):
+        parser.error(f"--flame needs {missing}")
     try:
         for spec in specs(options):
             spec.validate()
@@ -59,25 +64,31 @@ def specs(options: argparse.Namespace) -> list[Spec]:
     """Of one repetition."""
 
     def of(mode: Mode, concurrency: int) -> Spec:
-        return Spec(mode, options.seconds, concurrency, max(min(options.processes, concurrency), 1))
+        return Spec(mode, options.seconds, concurrency, min(options.processes, concurrency) or 1)
 
     cycles = [of(Mode.CYCLE, concurrency) for concurrency in options.concurrency]
     return cycles + [of(Mode.CONTENDED, concurrency) for concurrency in options.contended]
 
 
-def measured(options: argparse.Namespace) -> Iterator[Report]:
-    with LocalCluster() as cluster:
+def one(cluster: LocalCluster, spec: Spec) -> Report:
+    return measure(cluster.url, cluster.api_key, spec, operator_key=cluster.operator_key)
 
-        def one(spec: Spec) -> Report:
-            return measure(cluster.url, cluster.api_key, spec, operator_key=cluster.operator_key)
 
-        every = [spec for _ in range(options.repetitions) for spec in specs(options)]
-        for spec in track(every, "measuring", console=Console(stderr=True), transient=True):
-            yield one(spec)
-        if options.flame:
-            # After the figures, which it would disturb.
-            with Flames(cluster.pids, options.flame, options.seconds):
-                one(Spec(Mode.CYCLE, options.seconds, FLAME_CONCURRENCY))
+def measured(cluster: LocalCluster, options: argparse.Namespace) -> Iterator[Report]:
+    every = [spec for _ in range(options.repetitions) for spec in specs(options)]
+    for spec in track(every, "measuring", console=Console(stderr=True), transient=True):
+        yield one(cluster, spec)
+
+
+def draw(cluster: LocalCluster, options: argparse.Namespace) -> None:
+    """Flame graphs of all servers, from when the load has warmed up to its end."""
+    seconds = max(round(options.seconds), 1)
+    spec = Spec(Mode.CYCLE, WARM_UP_S + seconds + SPARE_S, FLAME_CONCURRENCY)
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(one, cluster, spec)
+        time.sleep(2 * WARM_UP_S)
+        record(cluster.pids, options.flame, seconds)
+        load.result()
 
 
 def by_spec(reports: Sequence[Report], mode: Mode) -> list[list[Report]]:
@@ -145,11 +156,27 @@ def main(words: Sequence[str] | None = None) -> None:
     # So that a run that is told to end stops its servers.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     reports: list[Report] = []
-    for report in measured(options):
-        reports.append(report)
-        if options.json:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_bytes(msgspec.json.format(msgspec.json.encode(reports), indent=1))
+    try:
+        with LocalCluster() as cluster:
+            for report in measured(cluster, options):
+                reports.append(report)
+                keep(reports, options.json)
+            show(reports)
+            if options.flame:
+                # After the figures, which it would disturb.
+                draw(cluster, options)
+    except (BenchFailed, ClusterError, FlameFailed) as error:
+        sys.exit(str(error))
+
+
+def keep(reports: Sequence[Report], path: Path | None) -> None:
+    """After every one, so that a long run that is cut short is not lost."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(reports), indent=1))
+
+
+def show(reports: Sequence[Report]) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     for table in (cycles_table(reports), hand_off_table(reports)):
         if table.row_count:

@@ -51,9 +51,9 @@ def measure(url: str, api_key: str, spec: Spec, *, operator_key: str = "") -> Re
         processes = stack.enter_context(_load_processes(parts))
         time.sleep(WARM_UP_S)
         groups = _Groups.of(status, [process.pid for process in processes])
-        before = Counts.of(fetch_status(address, operator_key), groups.servers) if operator_key else None
+        before = _counts(address, operator_key, groups)
         window, used = _observe(spec.seconds, groups)
-        after = Counts.of(fetch_status(address, operator_key), groups.servers) if operator_key else None
+        after = _counts(address, operator_key, groups)
         seen = _collect(processes, window)
     rate = len(seen.cycles) / (window.until - window.since)
     work = before.until(after, rate) if before is not None and after is not None else None
@@ -81,6 +81,10 @@ class _Groups:
 
     def seconds(self) -> list[float | None]:
         return [None if pids is None else counted.seconds_of(pids) for pids in (self.client, self.router, self.nodes)]
+
+
+def _counts(address: Address, operator_key: str, groups: _Groups) -> Counts | None:
+    return Counts.of(fetch_status(address, operator_key), groups.servers) if operator_key else None
 
 
 def _parts(spec: Spec, url: str, api_key: str, stamp: str) -> list[Part]:

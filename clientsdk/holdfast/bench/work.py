@@ -22,9 +22,9 @@ class Work(msgspec.Struct, frozen=True):
     syncs: float
     """Times that a node waited for its disk."""
     messages: float
-    """Received."""
+    """Received from clients, router and nodes, by the stream."""
     calls: float | None
-    """Reads and writes, of sockets and files."""
+    """Reads and writes, of sockets and files; no other system calls."""
     written_bytes: float | None
     """To sockets and files."""
 
@@ -34,28 +34,35 @@ class Counts(msgspec.Struct, frozen=True):
 
     at: float
     """When they were asked, in seconds of CLOCK_MONOTONIC."""
+    servers: list[int]
+    """Process ids; another one counts from nothing."""
     entries: int
+    """Committed by the groups that hold locks."""
     syncs: int
     messages: int
     moved: processes.Moved | None
 
     @classmethod
-    def of(cls, status: ClusterStatus, pids: list[int] | None) -> Counts:
-        """``pids``: of the servers, when they are this machine's."""
+    def of(cls, status: ClusterStatus, pids: list[int] | None) -> Counts | None:
+        """``pids``: of the servers, when they are this machine's. ``None`` when a node did not answer."""
+        if not all(node.up for node in status.nodes):
+            return None
         commits: dict[int, int] = {}
         for group in (group for node in status.nodes for group in node.groups):
             commits[group.group] = max(commits.get(group.group, 0), group.commit)
         return cls(
             time.monotonic(),
-            sum(commits.values()),
+            [status.router.pid, *(node.pid for node in status.nodes)],
+            sum(commit for group, commit in commits.items() if group),
             sum(node.syncs for node in status.nodes),
             status.router.received + sum(node.received for node in status.nodes),
             None if pids is None else processes.moved_by(pids),
         )
 
     def until(self, later: Counts, cycles_per_s: float) -> Work | None:
-        """What was done from here to there; ``None`` when no cycle was."""
-        if not cycles_per_s:
+        """What was done from here to there; ``None`` when no cycle was, or when not all of it was counted: a server was
+        started again, or a connection ended."""
+        if not cycles_per_s or later.servers != self.servers or later.messages < self.messages:
             return None
         cycles = cycles_per_s * (later.at - self.at)
         entries = later.entries - self.entries

@@ -26,7 +26,9 @@ def bench(
     processes: Annotated[int, typer.Option(help="Client processes, with one connection each.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything, for programs.")] = False,
 ) -> int:
-    """Acquire and release locks through the SDK; show cycles per second, latencies, and CPU time per cycle."""
+    """Acquire and release locks through the SDK; show cycles per second, latencies, and CPU time per cycle.
+
+    With the operator's key also what the servers did for it: operations an entry of the log, syncs, messages."""
     spec = Spec(mode, seconds, concurrency, processes)
     try:
         spec.validate()
@@ -68,7 +70,8 @@ def _print(report: Report) -> None:
 
 
 def _work(work: Work) -> str:
-    said = [f"{work.operations_per_entry or 0:.1f} operations an entry"]
+    said = ["?" if work.operations_per_entry is None else f"{work.operations_per_entry:.1f}"]
+    said[0] += " operations an entry"
     said.append(f"per cycle {work.syncs:.3f} syncs, {work.messages:.2f} messages")
     if work.calls is not None:
         said.append(f"{work.calls:.2f} reads and writes, {work.written_bytes:,.0f} bytes written")

@@ -42,8 +42,8 @@ class GroupStatus(msgspec.Struct):
 
 class NodeStatus(msgspec.Struct):
     """``pid`` 0 and no groups when the node did not answer in time (``up`` false). ``dropped`` counts messages of other
-    nodes that were bad, stale or repeated, ``received`` all messages of the connections that are open, ``syncs`` the
-    times that the journal was synced since the node's start. A tenant is told ``node`` and ``up``."""
+    nodes that were bad, stale or repeated, ``received`` all messages of the stream on the connections that are open,
+    ``syncs`` the times that the journal was synced since the node's start. A tenant is told ``node`` and ``up``."""
 
     node: int
     up: bool
@@ -56,7 +56,7 @@ class NodeStatus(msgspec.Struct):
 
 
 class RouterStatus(msgspec.Struct):
-    """``received``: messages of the connections that are open."""
+    """``received``: messages of the stream on the connections that are open, not what comes by HTTP or gRPC."""
 
     address: str
     pid: int = 0
