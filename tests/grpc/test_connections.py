@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from holdfast.v1 import locks_pb2 as pb
 from holdfast.wire.limits import CONNECTIONS_MAX
-from holdfast_router.grpc import server
-from tests.grpc.calling import Api, refused
+from holdfast_router.grpc import calls, server, standard
+from tests.grpc.calling import PATIENCE_S, Api, refused
 from tests.grpc.test_front import Front
 from tests.tenants import TENANT_KEY
 
@@ -92,3 +93,102 @@ async def is_answered(api: Api) -> bool:
     except grpc.aio.AioRpcError:
         return False
     return True
+
+
+# Strangers.
+
+
+def opened(channel: Any, path: str) -> Any:
+    """A call of which the head has come and no message."""
+    return channel.stream_stream(f"/{path}", bytes, bytes)(timeout=PATIENCE_S)
+
+
+def health_watch(channel: Any) -> Any:
+    ask, answer = HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
+    return channel.unary_stream("/grpc.health.v1.Health/Watch", ask, answer)(HealthCheckRequest(), timeout=PATIENCE_S)
+
+
+async def watched(channel: Any) -> HealthCheckResponse:
+    return cast(HealthCheckResponse, await health_watch(channel).read())
+
+
+async def test_watches_of_the_health_take_no_place_of_a_callers_and_have_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CALLS_MAX", 4)
+    monkeypatch.setattr(standard, "STANDARD_PER_ADDRESS_MAX", 3)
+    front = await listening(monkeypatch)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        watches = [health_watch(channel) for _ in range(3)]
+        for watch in watches:
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+        answer = await refused(watched(channel))
+        assert (answer.status, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+        assert answer.details["RetryInfo"].retry_delay.seconds == 1
+        assert await is_answered(Api(channel, TENANT_KEY))
+        watches[0].cancel()
+        async with asyncio.timeout(10):
+            while (await refused_or_none(watched(channel))) is not None:
+                pass
+    await front.front.close()
+
+
+async def test_so_many_calls_of_the_standard_services_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard, "STANDARD_MAX", 1)
+    front = await listening(monkeypatch)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        watch = health_watch(channel)
+        await watch.read()
+        assert (await refused(watched(channel))).reason == "OVERLOADED"
+        watch.cancel()
+    await front.front.close()
+
+
+async def test_who_opens_calls_and_says_nothing_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the method: also one that takes a single message is counted before that has come."""
+    monkeypatch.setattr(server, "CALLS_MAX", 4)
+    monkeypatch.setattr(calls, "STRANGERS_MAX", 2)
+    monkeypatch.setattr(server, "STRANGERS_MAX", 2)
+    monkeypatch.setattr(standard, "STANDARD_MAX", 2)
+    monkeypatch.setattr(server, "STANDARD_MAX", 2)
+    front = await listening(monkeypatch)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        paths = ["holdfast.v1.LockService/Get", "grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"]
+        silent = [opened(channel, path) for path in paths for _ in range(10)]
+        assert {await call.code() for call in silent[:10]} == {grpc.StatusCode.UNAUTHENTICATED}
+        codes = [await call.code() for call in silent[10:]]
+        assert set(codes) == {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT}
+        assert codes.count(grpc.StatusCode.INVALID_ARGUMENT) == 2
+        assert await is_answered(Api(channel, TENANT_KEY))
+    await front.front.close()
+
+
+async def test_so_many_strangers_are_waited_for_and_others_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "STRANGERS_MAX", 1)
+    monkeypatch.setattr(calls, "FIRST_MESSAGE_S", PATIENCE_S)
+    front = await listening(monkeypatch)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        strangers = [opened(channel, "holdfast.v1.LockService/Get") for _ in range(2)]
+        codes = [asyncio.ensure_future(stranger.code()) for stranger in strangers]
+        at_once, kept = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S / 2)
+        assert ([each.result() for each in at_once], len(kept)) == ([grpc.StatusCode.UNAUTHENTICATED], 1)
+        for stranger in strangers:
+            await stranger.done_writing()
+        assert [await code for code in kept] == [grpc.StatusCode.UNAUTHENTICATED]
+    await front.front.close()
+
+
+async def test_a_reflection_stream_that_asks_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard, "SILENT_S", 0.1)
+    front = await listening(monkeypatch)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        call = opened(channel, "grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "open another stream" in await call.details()
+    await front.front.close()
+
+
+async def refused_or_none(call: Any) -> grpc.aio.AioRpcError | None:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error
+    return None

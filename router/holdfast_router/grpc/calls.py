@@ -34,8 +34,7 @@ FIRST_MESSAGE_S: Final = 1.0
 """How long a call that is refused is kept for its first message."""
 STRANGERS_MAX: Final = 1_000
 STRANGERS_PER_ADDRESS_MAX: Final = 100
-"""Calls that are kept so together, in all and of one address; others are refused at once. They count among those that a
-router has under way, of which strangers must not take many."""
+"""Calls that are kept so together, in all and of one address; others are refused at once."""
 
 Context = Any
 """``grpc.aio.ServicerContext``: generic, which nothing here needs."""
@@ -84,22 +83,24 @@ class Calls:
         return grpc.method_handlers_generic_handler(service.full_name, table)
 
     def _handler(self, method: MethodDescriptor, run: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """For the library every caller sends a stream, also of one message: it calls at once then, and who opens a call
+        and says nothing on it is counted from the beginning."""
         read = reader(GetMessageClass(method.input_type))
         write = GetMessageClass(method.output_type).SerializeToString
-        if not method.server_streaming:
-            return grpc.unary_unary_rpc_method_handler(self._unary(method, run), read, write)
-        if not method.client_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._stream(method, run), read, write)
-        return grpc.stream_stream_rpc_method_handler(self._stream(method, run), read, write)
+        if method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._stream(method, run), read, write)
+        return grpc.stream_unary_rpc_method_handler(self._unary(method, run), read, write)
 
     def _unary(self, method: MethodDescriptor, run: Unary) -> Callable[[Any, Context], Awaitable[Message]]:
-        async def handle(message: Any, context: Context) -> Message:
+        async def handle(given: Any, context: Context) -> Message:
+            message = None
             try:
-                caller = self._caller(context)
+                caller = await self._caller(given, context)
                 with self._noted(caller):
-                    return await run(caller, readable(message))
+                    message = await first_of(given)
+                    return await run(caller.heard(), message)
             except BaseException as error:
-                await self._abort(context, error, taken_back=is_taken_back(method, message))
+                await self._abort(context, error, taken_back=message is None or is_taken_back(method, message))
                 raise
 
         return handle
@@ -107,10 +108,10 @@ class Calls:
     def _stream(self, method: MethodDescriptor, run: Streamed) -> Callable[[Any, Context], AsyncIterator[Message]]:
         async def handle(given: Any, context: Context) -> AsyncIterator[Message]:
             try:
-                caller = await self._caller_of_stream(given, context)
-                asked = readable(given) if not hasattr(given, "__aiter__") else each_readable(given)
+                caller = await self._caller(given, context)
                 with self._noted(caller):
-                    async for message in run(caller, asked):
+                    asked = each_readable(given) if method.client_streaming else await first_of(given)
+                    async for message in run(caller.heard(), asked):
                         yield message
             except GeneratorExit:
                 raise
@@ -146,21 +147,14 @@ class Calls:
 
     # Who calls.
 
-    def _caller(self, context: Context) -> Caller:
-        """Raises :class:`Unauthenticated`, :class:`Forbidden`."""
-        given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
-        if len(given) != 1 or not isinstance(given[0], str) or not given[0].lower().startswith(BEARER):
-            raise Unauthenticated("a call carries its API key as metadata, once: authorization: Bearer hf_...")
-        return self._operations.caller(given[0][len(BEARER) :].strip(), address_of(context.peer()))
-
-    async def _caller_of_stream(self, given: Any, context: Context) -> Caller:
-        """Raises what :meth:`_caller` does, and not before the first message of a caller that sends several: who is
+    async def _caller(self, given: Any, context: Context) -> Caller:
+        """Raises :class:`Unauthenticated`, :class:`Forbidden`, and not before the first message of a caller: who is
         still writing it may be told by his library that this failed, instead of why the call was refused."""
+        address = address_of(context.peer())
         try:
-            return self._caller(context)
+            return self._operations.caller(_key_of(context), address)
         except HoldfastError:
-            address = address_of(context.peer())
-            if hasattr(given, "__aiter__") and self._strangers.enter(address):
+            if self._strangers.enter(address):
                 try:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(anext(given, None), FIRST_MESSAGE_S)
@@ -184,6 +178,14 @@ class Calls:
         await context.abort(status_of(error), message_of(error), ((DETAILS, details_of(error, definite=definite)),))
 
 
+def _key_of(context: Context) -> str:
+    """Raises :class:`Unauthenticated`."""
+    given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    if len(given) != 1 or not isinstance(given[0], str) or not given[0].lower().startswith(BEARER):
+        raise Unauthenticated("a call carries its API key as metadata, once: authorization: Bearer hf_...")
+    return given[0][len(BEARER) :].strip()
+
+
 def is_taken_back(method: MethodDescriptor, message: Any) -> bool:
     """Whether nothing is left of a call that is cut off; of others it is not known what was done by then. Who was
     stolen from has lost the lock also if the thief never gets it."""
@@ -205,6 +207,14 @@ def readable(message: Any) -> Any:
     if isinstance(message, _Unreadable):
         raise BadMessage("this is no message of the method's request type")
     return message
+
+
+async def first_of(messages: AsyncIterator[Any]) -> Any:
+    """The message of a call that has one. Raises :class:`BadMessage`."""
+    message = await anext(messages, None)
+    if message is None:
+        raise BadMessage("this method takes one message: none came")
+    return readable(message)
 
 
 async def each_readable(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -15,10 +15,10 @@ from ..directory import Directory
 from ..operations import Operations
 from ..operations.presence import Presence
 from .admin import AdminService
-from .calls import Calls
+from .calls import STRANGERS_MAX, Calls
 from .locks import LockService
 from .sessions import SessionService
-from .standard import health_handler, reflection_handlers
+from .standard import STANDARD_MAX, StandardServices
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
 """Of a request."""
@@ -65,13 +65,14 @@ class GrpcFront:
     def __init__(self, operations: Operations, directory: Directory, ready: Callable[[], bool]) -> None:
         calls = Calls(operations, directory, Crowd(CALLS_MAX, CALLS_PER_ADDRESS_MAX), Presence(CALLS_PER_TENANT_MAX))
         services = (LockService(operations), SessionService(operations), AdminService(operations))
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+        # The library refuses without a reason, and counts a call until it is refused: it must not come to that.
+        most = 2 * (CALLS_MAX + STRANGERS_MAX + STANDARD_MAX)
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=most)
         names = [service.DESCRIPTOR.full_name for service in services]
         self._server.add_generic_rpc_handlers(
             (
                 *(calls.handlers(service.DESCRIPTOR, service.methods) for service in services),
-                health_handler(names, ready),
-                *reflection_handlers(names),
+                *StandardServices(names, ready).handlers(),
             )
         )
         self.address = ""
