@@ -10,11 +10,26 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from holdfast.v1 import locks_pb2 as pb
+from holdfast.v1.types_pb2 import Grant
 from holdfast.wire.limits import CONNECTIONS_MAX
 from holdfast_router.grpc import calls, server, standard
+from holdfast_router.operations.presence import RESERVE_PART
+from holdfast_router.operations.requests import (
+    Acquire,
+    Batch,
+    Check,
+    CreateSession,
+    EndSession,
+    Get,
+    KeepSession,
+    Release,
+    Renew,
+    Watch,
+)
+from holdfast_router.operations.turnstile import is_exempt
 from tests.grpc.calling import PATIENCE_S, Api, refused
 from tests.grpc.test_front import Front
-from tests.tenants import TENANT_KEY
+from tests.tenants import OPERATOR_KEY, TENANT_KEY, key_of, key_text, meta_of, tenant_of
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -85,6 +100,53 @@ async def test_so_many_calls_of_one_address(monkeypatch: pytest.MonkeyPatch) -> 
             while not await is_answered(api):
                 pass
     await front.front.close()
+
+
+async def test_so_many_calls_in_all_and_one_tenant_takes_no_more_than_it_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "CALLS_MAX", RESERVE_PART)
+    front = await listening(monkeypatch)
+    operator, first = tenant_of(0, key_of(OPERATOR_KEY)), tenant_of(1, key_of(TENANT_KEY))
+    keys = [TENANT_KEY, *(key_text(name) for name in ("second", "third", "fourth"))]
+    others = [tenant_of(number, key_of(key)) for number, key in enumerate(keys[1:], start=2)]
+    front.hears(meta_of(operator, first, *others, version=2))
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        for key, many in zip(keys, (4, 2, 1, 0), strict=True):
+            for _ in range(many):
+                await Api(channel, key).locks("Watch", pb.WatchRequest(name="a")).read()
+            answer = await refused(Api(channel, key).locks("Get", pb.GetRequest(name="a")))
+            assert (answer.status, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+            assert answer.details["RetryInfo"].retry_delay.seconds == 1
+        # One place of the eight is kept for what holders need.
+        kept = asyncio.ensure_future(Api(channel, keys[3]).release(Grant(lock_id="hf1_a")))
+        async with asyncio.timeout(10):
+            while not front.failing.callers:
+                await asyncio.sleep(0.001)
+        assert (await refused(Api(channel, keys[0]).release(Grant(lock_id="hf1_a")))).reason == "OVERLOADED"
+        kept.cancel()
+    await front.front.close()
+
+
+async def test_holders_let_go_when_their_address_has_too_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CALLS_PER_ADDRESS_MAX", 1)
+    front = await listening(monkeypatch)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        api = Api(channel, TENANT_KEY)
+        await api.locks("Watch", pb.WatchRequest(name="a")).read()
+        assert not await is_answered(api)
+        releasing = asyncio.ensure_future(api.release(Grant(lock_id="hf1_a")))
+        async with asyncio.timeout(10):
+            while not front.failing.callers:
+                await asyncio.sleep(0.001)
+        releasing.cancel()
+    await front.front.close()
+
+
+def test_the_exempt_rpcs_are_those_that_are_exempt_wherever_they_come_from() -> None:
+    types = {"Acquire": Acquire, "Release": Release, "Renew": Renew, "Get": Get, "Check": Check, "Batch": Batch}
+    types |= {"Create": CreateSession, "KeepAlive": KeepSession, "End": EndSession, "Watch": Watch}
+    assert {name for name, kind in types.items() if is_exempt(kind)} == set(calls.EXEMPT)
 
 
 async def is_answered(api: Api) -> bool:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from holdfast_router.http import application, connection, reading, server
+from holdfast_router.operations import presence
 from holdfast_router.operations.requests import Get
 from holdfast_router.process import Router
 from tests.router.routers import OTHER, Node
@@ -303,7 +304,7 @@ async def test_so_many_requests_under_way(router: Router, dial: Dial, monkeypatc
 async def test_so_many_requests_of_one_tenant_and_those_of_another_beside_them(
     router: Router, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(application, "REQUESTS_PER_TENANT_MAX", 1)
+    monkeypatch.setattr(application, "REQUESTS_MAX", 2)
     address = await listening(router)
 
     def client_of(key: str) -> httpx.AsyncClient:
@@ -319,6 +320,31 @@ async def test_so_many_requests_of_one_tenant_and_those_of_another_beside_them(
         assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
         assert (await theirs.get("/v1/locks/crowded")).status_code == 200
         waiting.cancel()
+
+
+async def test_holders_keep_and_let_go_of_what_they_have_when_all_else_is_full(
+    router: Router, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "REQUESTS_MAX", presence.RESERVE_PART)
+    address = await listening(router)
+    headers = {"Authorization": f"Bearer {node.key}"}
+    async with httpx.AsyncClient(base_url=f"http://{address}", headers=headers) as http:
+        session = (await http.post("/v1/sessions", json={})).json()["session"]
+        grant = (await http.post("/v1/acquire", json={"name": "kept"})).json()
+        waits = {"name": "kept", "wait_ms": 60_000}
+        waiting = [asyncio.create_task(http.post("/v1/acquire", json=waits)) for _ in range(4)]  # half of seven, up
+        async with asyncio.timeout(10):
+            while (await router.operations.get(node.caller(router), Get(name="kept"))).waiters < len(waiting):
+                await asyncio.sleep(0.001)
+        assert (await http.post("/v1/acquire", json={"name": "more"})).status_code == 503
+        held = {"name": "kept", "token": grant["token"]}
+        assert (await http.post("/v1/renew", json=held)).status_code == 200
+        assert (await http.post(f"/v1/sessions/{session}/keepalive", json={})).status_code == 200
+        assert (await http.delete(f"/v1/sessions/{session}")).status_code == 200
+        assert (await http.post("/v1/batch", json={"operations": [{"op": "renew", **held}]})).status_code == 503
+        assert (await http.post("/v1/release", json=held)).status_code == 200
+        for each in waiting:
+            each.cancel()
 
 
 # Pages of other origins.

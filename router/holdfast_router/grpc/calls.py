@@ -28,6 +28,8 @@ from .statuses import DETAILS, details_of, message_of, status_of
 
 LOOKS: Final = ("Get", "List", "Check", "Watch")
 """How the names of rpcs begin that change nothing."""
+EXEMPT: Final = ("Release", "Renew", "KeepAlive", "End")
+"""Rpcs that holders need to keep or to let go of what they have."""
 BEARER: Final = "bearer "
 REQUEST_ID_CHARS_MAX: Final = 255
 FIRST_MESSAGE_S: Final = 1.0
@@ -96,7 +98,7 @@ class Calls:
             message = None
             try:
                 caller = await self._caller(given, context)
-                with self._noted(caller):
+                with self._noted(caller, exempt=method.name in EXEMPT):
                     message = await first_of(given)
                     return await run(caller.heard(), message)
             except BaseException as error:
@@ -109,7 +111,7 @@ class Calls:
         async def handle(given: Any, context: Context) -> AsyncIterator[Message]:
             try:
                 caller = await self._caller(given, context)
-                with self._noted(caller):
+                with self._noted(caller, exempt=method.name in EXEMPT):
                     asked = each_readable(given) if method.client_streaming else await first_of(given)
                     async for message in run(caller.heard(), asked):
                         yield message
@@ -122,15 +124,16 @@ class Calls:
         return handle
 
     @contextmanager
-    def _noted(self, caller: Caller) -> Iterator[None]:
+    def _noted(self, caller: Caller, *, exempt: bool) -> Iterator[None]:
         task = asyncio.current_task()
         assert task is not None
         key = caller.principal.key
-        if not self._crowd.enter(caller.address):
+        counted = self._crowd.enter(caller.address)
+        if not counted and not exempt:
             raise Overloaded("too many calls are under way from this address", BUSY_RETRY_MS)
         self._under_way.setdefault(key, {})[task] = None
         try:
-            with self._presence.of(caller.tenant):
+            with self._presence.of(caller.tenant, exempt=exempt):
                 yield
         except asyncio.CancelledError:
             error = self._ended.get(task)
@@ -139,7 +142,8 @@ class Calls:
             uncancel()
             raise _CutOff(error) from None
         finally:
-            self._crowd.leave(caller.address)
+            if counted:
+                self._crowd.leave(caller.address)
             self._ended.pop(task, None)
             del self._under_way[key][task]
             if not self._under_way[key]:

@@ -25,9 +25,8 @@ MESSAGE_BYTES_MAX: Final = 1 << 20
 METADATA_BYTES_MAX: Final = 16 << 10
 STREAMS_PER_CONNECTION_MAX: Final = 1000
 CALLS_MAX: Final = 10_000
-"""Under way at once, waiting and watching ones included."""
+"""Of callers with a key under way at once, waiting and watching ones included."""
 CALLS_PER_ADDRESS_MAX: Final = 4_000
-CALLS_PER_TENANT_MAX: Final = 5_000
 """Of them; connections themselves can be counted in all alone."""
 HANDSHAKE_S: Final = 5
 """Within which a connection has to have said that it speaks HTTP/2, with TLS if there is any."""
@@ -63,7 +62,7 @@ class GrpcFront:
     """Create inside a running loop. ``ready``: whether the router can serve; told by the health service."""
 
     def __init__(self, operations: Operations, directory: Directory, ready: Callable[[], bool]) -> None:
-        calls = Calls(operations, directory, Crowd(CALLS_MAX, CALLS_PER_ADDRESS_MAX), Presence(CALLS_PER_TENANT_MAX))
+        calls = Calls(operations, directory, Crowd(CALLS_MAX, CALLS_PER_ADDRESS_MAX), Presence(CALLS_MAX))
         services = (LockService(operations), SessionService(operations), AdminService(operations))
         # The library refuses without a reason, and counts a call until it is refused: it must not come to that.
         most = 2 * (CALLS_MAX + STRANGERS_MAX + STANDARD_MAX)

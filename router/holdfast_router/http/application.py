@@ -18,9 +18,8 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from holdfast.errors import HoldfastError, Overloaded, Unavailable
+from holdfast.errors import HoldfastError, Unavailable
 from holdfast.wire.errors import Forbidden
-from holdfast.wire.limits import BUSY_RETRY_MS
 from holdfast.wire.tenants import OPERATOR
 
 from ..directory import Gone
@@ -39,7 +38,6 @@ from .replays import told_again
 
 REQUESTS_MAX: Final = 16_384
 """Under way at once; waiting for a lock counts."""
-REQUESTS_PER_TENANT_MAX: Final = 8_192
 
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
@@ -57,7 +55,7 @@ class Application:
         self._ready = ready
         self._metrics = metrics
         self._first_answers = FirstAnswers()
-        self._presence = Presence(REQUESTS_PER_TENANT_MAX)
+        self._presence = Presence(REQUESTS_MAX)
         self._under_way: dict[asyncio.Task[Any], str] = {}
         """Requests, with the id of the API key that each came with."""
         self._ended: dict[asyncio.Task[Any], HoldfastError] = {}
@@ -141,9 +139,8 @@ class Application:
             caller = self._operations.caller(reading.key_of(request), reading.address_of(request))
             asked = reading.query(request, Watch)
             assert isinstance(asked, Watch)
-            if len(self._under_way) >= REQUESTS_MAX:
-                raise Overloaded(f"this router has {REQUESTS_MAX} requests under way", BUSY_RETRY_MS)
-            states = await self._operations.watch(caller, asked)
+            with self._presence.of(caller.tenant, exempt=False):
+                states = await self._operations.watch(caller, asked)
         except HoldfastError as error:
             return responses.refused(error)
         headers = {**responses.HEADERS, **responses.rate_limit(self._operations.standing(caller))}
@@ -155,7 +152,7 @@ class Application:
         self._under_way[task] = caller.principal.key
         try:
             self._operations.caller(reading.key_of(request))  # which may have ended before this began
-            with self._presence.of(caller.tenant):
+            with self._presence.of(caller.tenant, exempt=False):
                 async with aclosing(event_stream.events(states)) as pieces:
                     async for piece in pieces:
                         yield piece
@@ -184,14 +181,12 @@ class Application:
         return serve
 
     async def _serve(self, endpoint: Endpoint, request: Request) -> Response:
-        if len(self._under_way) >= REQUESTS_MAX:
-            raise Overloaded(f"this router has {REQUESTS_MAX} requests under way", BUSY_RETRY_MS)
         task = asyncio.current_task()
         assert task is not None, "a request is served in a task"
         caller = self._operations.caller(reading.key_of(request), reading.address_of(request))
         self._under_way[task] = caller.principal.key
         try:
-            with self._presence.of(caller.tenant):
+            with self._presence.of(caller.tenant, exempt=endpoint.exempt):
                 response = await self._answered(endpoint, request, caller, task)
             response.headers.update(responses.rate_limit(self._operations.standing(caller)))
             return response

@@ -18,6 +18,7 @@ from holdfast.wire.limits import TOKEN_MAX
 from ..operations import Caller, Operations
 from ..operations import requests as ask
 from ..operations.problems import IdempotencyConflict
+from ..operations.turnstile import is_exempt
 from .batches import BatchAnswer, answer_batch
 
 Error = type[HoldfastError]
@@ -88,6 +89,11 @@ class Endpoint:
     def changes(self) -> bool:
         """Whether it can be sent again under an Idempotency-Key."""
         return self.body is not None and self.asked not in (ask.Get, ask.Check)
+
+    @property
+    def exempt(self) -> bool:
+        """Whether holders need it to keep or to let go of what they have."""
+        return is_exempt(self.asked)
 
     @property
     def waits(self) -> bool:

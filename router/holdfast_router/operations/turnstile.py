@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
 
-from holdfast.wire.exempt import all_exempt
+from holdfast.wire.exempt import EXEMPT, all_exempt
 from holdfast.wire.frames import Kind
 
 from ..admission.verdict import Denied, Standing
@@ -90,6 +90,11 @@ class Turnstile:
 
     def standing(self, tenant: int) -> Standing:
         return self._gate.standing(tenant)
+
+
+def is_exempt(asked: Any) -> bool:
+    """Whether all requests of this type are what holders need; of a batch it is not known before it was read."""
+    return _KINDS.get(asked, Kind.GET) in EXEMPT
 
 
 def kinds_of(asked: Struct) -> bytes:
