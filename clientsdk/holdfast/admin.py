@@ -156,11 +156,28 @@ class Admin:
     async def end_session(self, session: str, tenant: str = "", *, reason: str = "") -> None:
         await self._ask(asked.EndSession(session, tenant, reason), Done)
 
-    async def audit(self) -> AsyncIterator[dict[str, Any]]:
-        """Newest first; the last 4,096 of the cluster."""
+    async def audit(
+        self,
+        *,
+        tenant: str = "",
+        action: str = "",
+        target: str = "",
+        key: str = "",
+        since_ms: int = 0,
+        until_ms: int = 0,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Newest first; of the last 4,096 of the cluster, those that fit all that is given.
+
+        ``tenant``: about it or done with its keys, also when it was deleted; a tenant's own key sees no other.
+        ``action``: such as ``key.revoke``, or ``key`` for all that is done to keys. ``target``: a lock's name, a
+        session, the id of a tenant or key. ``key``: id of the key with which it was done. From ``since_ms`` on and
+        before ``until_ms``, in Unix time; 0 for no bound. Raises :class:`InvalidArgument` for a text of more than
+        1,024 characters.
+        """
         cursor = 0
         while True:
-            page = await self._ask(asked.ListAudit(cursor, PAGE), asked.AuditList)
+            request = asked.ListAudit(cursor, PAGE, tenant, action, target, key, since_ms, until_ms)
+            page = await self._ask(request, asked.AuditList)
             for record in page.records:
                 yield record
             if not (cursor := page.cursor):

@@ -15,10 +15,10 @@ import msgspec
 from holdfast.wire import administration as asked
 from holdfast.wire import changes
 from holdfast.wire.administration import AdminRequest, AdminResult, Done, KeyMade, TenantInfo, info_of, key_info
-from holdfast.wire.changes import CHANGE_ID_BYTES, Action, Changed, json_of
+from holdfast.wire.changes import CHANGE_ID_BYTES, Action, AuditFilter, Changed, json_of
 from holdfast.wire.errors import Conflict, Forbidden, InvalidArgument, NotFound, Overloaded
 from holdfast.wire.keys import new_key
-from holdfast.wire.limits import AUDIT_PAGE_MAX, BUSY_RETRY_MS, LIST_PAGE_MAX
+from holdfast.wire.limits import AUDIT_FILTER_CHARS_MAX, AUDIT_PAGE_MAX, BUSY_RETRY_MS, LIST_PAGE_MAX
 from holdfast.wire.tenants import OPERATOR, PLANS, ApiKey, KeyRole, Plan, Principal, Quotas, Tenant
 
 from .admission.pace import Pace
@@ -183,8 +183,21 @@ class Administration:
         _names(call, "")
         if not 1 <= request.limit <= AUDIT_PAGE_MAX:
             raise InvalidArgument(f"a limit is 1 to {AUDIT_PAGE_MAX}, not {request.limit}")
-        page = await self._changes.page(call.principal.tenant, request.cursor, request.limit)
+        wanted = self._wanted(request, call)
+        page = await self._changes.page(call.principal.tenant, request.cursor, request.limit, wanted)
         return asked.AuditList([json_of(record) for record in page.records], page.cursor)
+
+    def _wanted(self, request: asked.ListAudit, call: _Call) -> AuditFilter:
+        for text in (request.tenant, request.action, request.target, request.key):
+            if len(text) > AUDIT_FILTER_CHARS_MAX:
+                raise InvalidArgument(f"what records are chosen by has at most {AUDIT_FILTER_CHARS_MAX} characters")
+        tenant = self._directory.named(request.tenant) if request.tenant else None
+        if call.principal.tenant != OPERATOR and request.tenant:
+            self._tenant(request.tenant, call)
+        return AuditFilter(
+            request.tenant, None if tenant is None else tenant.number, request.action, request.target, request.key,
+            request.since_ms, request.until_ms,
+        )  # fmt: skip
 
     # Parts.
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.wire.changes import CHANGE_ID_BYTES, Action, AuditPage, Change, Changed, Note
+from holdfast.wire.changes import CHANGE_ID_BYTES, Action, AuditFilter, AuditPage, Change, Changed, Note
 from holdfast.wire.errors import BadMessage, Conflict, HoldfastError, OutcomeUnknown, Unavailable, error_of
 from holdfast.wire.frames import Answers, Kind, Options, Status, encode
 from holdfast.wire.tenants import Principal
@@ -117,8 +117,9 @@ class Changes:
         for task in self._ending:
             task.cancel()
 
-    async def page(self, tenant: int, below: int, limit: int) -> AuditPage:
-        options = Options(limit=limit)
+    async def page(self, tenant: int, below: int, limit: int, wanted: AuditFilter) -> AuditPage:
+        """Of the audit log, as ``tenant`` may see it."""
+        options = Options(limit=limit, change=encode(wanted))
         answers = await self._asker.ask(
             META_GROUP, 0, Kind.AUDIT, wait_s=TRY_S, lease=tenant, token=below, options=options
         )

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
 
 import holdfast
 import holdfast.admin
@@ -144,7 +145,7 @@ class ByStream:
             case "session.end":
                 await admin.end_session(**given)
             case "audit.list":
-                return {"records": [of_record(record) async for record in admin.audit()]}
+                return {"records": [of_record(record) async for record in admin.audit(**given)]}
             case _:
                 return await self._ask_of_keys(do, given)
         return {}
@@ -193,6 +194,9 @@ class ByGrpc:
             ttl_ms = quotas.pop("ttl_ms", None)
             ttl = Duration(seconds=ttl_ms // 1000) if ttl_ms is not None else None
             fields["quotas"] = pb.Quotas(**quotas, ttl=ttl)
+        for name in {"since_ms", "until_ms"} & fields.keys():
+            moment = fields[name[:5]] = Timestamp()
+            moment.FromMilliseconds(fields.pop(name))
         try:
             return self._told(do, await self._api.admin(rpc, getattr(pb, f"{rpc}Request")(**fields)))
         except grpc.aio.AioRpcError as error:

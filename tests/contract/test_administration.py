@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -97,6 +98,34 @@ async def test_a_tenant_from_its_beginning_to_its_end(office: Office) -> None:
     ]  # fmt: skip
     assert records[5]["change"] == (1, 9)
     assert all(record["actor"][0] == "operator" for record in records)
+
+
+async def test_records_of_the_audit_log_are_chosen(office: Office) -> None:
+    before_ms = int(time.time() * 1000)
+    operator, owner, key = await owned(office, "audit")
+    tenant, mine = f"{office.tenant}-audit", key.split("_")[1]
+    made = await owner.ask("key.create", {"name": "worker"})
+    await owner.ask("key.revoke", {"key": made["key"]})
+    await operator.ask("tenant.set", {"tenant": tenant, "weight": 9})
+    after_ms = int(time.time() * 1000) + 1
+
+    async def actions(who: Administrator, **given: Any) -> list[str]:
+        return [record["action"] for record in (await who.ask("audit.list", given))["records"]]
+
+    every = ["tenant.set", "key.revoke", "key.create", "tenant.create"]
+    assert await actions(operator, tenant=tenant) == every
+    assert await actions(owner, tenant=tenant) == await actions(owner) == every
+    for who in (operator, owner):
+        assert await actions(who, tenant=tenant, action="key") == ["key.revoke", "key.create"]
+        assert await actions(who, tenant=tenant, action="key.create") == ["key.create"]
+        assert await actions(who, target=tenant) == ["tenant.set", "tenant.create"]
+        assert await actions(who, key=mine) == ["key.revoke", "key.create"]
+        assert await actions(who, tenant=tenant, since_ms=before_ms, until_ms=after_ms) == every
+        assert await actions(who, since_ms=after_ms) == await actions(who, tenant=tenant, until_ms=before_ms) == []
+        assert await refused(who, "audit.list", target="x" * 1_025) == "invalid-argument"
+    assert await actions(operator, tenant="no-such") == []
+    codes = {await refused(owner, "audit.list", tenant=other) for other in ("default", "operator", "no-such")}
+    assert codes == {"not-found"}
 
 
 async def owned(office: Office, name: str) -> tuple[Administrator, Administrator, str]:

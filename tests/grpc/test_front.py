@@ -12,6 +12,7 @@ import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from hypothesis import HealthCheck, given, settings
@@ -374,6 +375,10 @@ DURATIONS = st.one_of(
     st.builds(Duration, seconds=st.integers(-(2**63), 2**63 - 1), nanos=st.integers(-(2**31), 2**31 - 1)),
     st.builds(Duration, seconds=st.integers(0, 3)),
 )
+MOMENTS = st.one_of(
+    st.none(),
+    st.builds(Timestamp, seconds=st.integers(-(2**63), 2**63 - 1), nanos=st.integers(-(2**31), 2**31 - 1)),
+)
 NUMBERS = st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1))
 TOKENS = st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1))
 GRANTS = st.one_of(st.none(), st.builds(GrantRef, lock_id=TEXTS, name=TEXTS, token=TOKENS))
@@ -409,7 +414,8 @@ ADMIN_MESSAGES = st.one_of(
         apb.EndTenantSessionRequest, tenant=TENANTS, session_id=st.sampled_from(["", "0" * 32, "x" * 32]))),
     st.tuples(st.just("ListAuditRecords"), st.builds(
         apb.ListAuditRecordsRequest, page_size=NUMBERS,
-        page_token=st.one_of(TEXTS, st.integers(-1, 10**21).map(str)))),
+        page_token=st.one_of(TEXTS, st.integers(-1, 10**21).map(str)), tenant=TENANTS, action=TEXTS, target=TEXTS,
+        key=TEXTS, since=MOMENTS, until=MOMENTS)),
 )  # fmt: skip
 MESSAGES = st.one_of(
     st.tuples(st.just("Acquire"), ACQUIRES),

@@ -10,6 +10,7 @@ import pytest
 
 from holdfast.wire.changes import (
     Action,
+    AuditFilter,
     AuditRecord,
     Change,
     Changed,
@@ -26,7 +27,13 @@ from holdfast.wire.changes import (
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import GONE, Kind, Options, Status, decode_answer_list, encode
 from holdfast.wire.keys import DIGEST_BYTES, SALT_BYTES, digest_of, is_secret_of
-from holdfast.wire.limits import AUDIT_TAIL_MAX, CHANGE_BYTES_MAX, CHANGES_REMEMBERED_MAX, KEYS_PER_TENANT_MAX
+from holdfast.wire.limits import (
+    AUDIT_LOOKED_MAX,
+    AUDIT_TAIL_MAX,
+    CHANGE_BYTES_MAX,
+    CHANGES_REMEMBERED_MAX,
+    KEYS_PER_TENANT_MAX,
+)
 from holdfast.wire.messages import GroupRecord, MetaRecord
 from holdfast.wire.tenants import PLANS, ApiKey, KeyRole, Quotas, Tenant
 from holdfast_shard.machine import MetaMachine, build_entry
@@ -76,8 +83,9 @@ class Meta:
     def last(self) -> AuditRecord:
         return self.machine.tenancy.audit.tail[-1]
 
-    def page(self, tenant: int, below: int = 0, limit: int = 0) -> dict[str, Any]:
-        op = Op(Kind.AUDIT, lease=tenant, token=below, options=Options(limit=limit))
+    def page(self, asker: int, /, below: int = 0, limit: int = 0, **wanted: Any) -> dict[str, Any]:
+        asked = encode(AuditFilter(**wanted)) if wanted else b""
+        op = Op(Kind.AUDIT, lease=asker, token=below, options=Options(limit=limit, change=asked))
         (answers,) = decode_answer_list(self.machine.read(frame(0, section(0, 0, [op]))))
         assert list(answers.statuses) == [Status.OK]
         records, cursor = answers.details[0]
@@ -319,6 +327,67 @@ def test_the_log_is_read_by_pages_each_tenant_its_own(meta: Meta) -> None:
     theirs = meta.page(1)["records"][0]
     assert theirs[4:7] == ["", "", ""], "the operator's key and address are not the tenant's to see"
     assert meta.page(0)["records"][0][4:7] == [RULER, "first", "10.0.0.1:5"]
+
+
+def test_records_are_chosen_by_tenant_action_target_key_and_time(meta: Meta) -> None:
+    acme = new("acme", KeyRole.ADMIN)
+    meta.make(create(key=acme))
+    meta.make(CreateKey("acme", new("worker")), acme.id)
+    meta.make(Note(2, "lock.break", "a, b"), acme.id)
+    meta.make(Note(2, "lock.steal+session.end", "c, salt and 3 more"), acme.id)
+    meta.make(Note(1, "lock.break", "tenant acme"), OWNER)
+    meta.make(SuspendTenant("acme"))
+    for wanted, seqs in (
+        ({"tenant": "acme", "number": 2}, [6, 4, 3, 2, 1]), ({"tenant": "tenant1", "number": 1}, [5]),
+        ({"tenant": "operator", "number": 0}, [6, 1]), ({"tenant": "no-such"}, []),
+        ({"action": "lock.break"}, [5, 3]), ({"action": "lock"}, [5, 4, 3]), ({"action": "session.end"}, [4]),
+        ({"action": "loc"}, []), ({"action": "tenant"}, [6, 1]),
+        ({"target": "acme"}, [6, 5, 1]), ({"target": "b"}, [3]), ({"target": "salt"}, [4]), ({"target": "sal"}, []),
+        ({"target": new("worker").id}, [2]), ({"target": "a, b"}, [3]),
+        ({"key": acme.id}, [4, 3, 2]), ({"key": RULER}, [6, 1]),
+        ({"since_ms": 1_003}, [6, 5, 4, 3]), ({"until_ms": 1_003}, [2, 1]),
+        ({"since_ms": 1_002, "until_ms": 1_005, "action": "lock"}, [4, 3]),
+    ):  # fmt: skip
+        assert meta.page(0, **wanted)["seqs"] == seqs, wanted
+    assert meta.page(2, tenant="tenant1", number=1)["seqs"] == [6, 4, 3, 2, 1], "its own, whatever it asks"
+    assert meta.page(2, key=RULER)["seqs"] == [], "nor whose key it was"
+    assert meta.page(2, key=acme.id)["seqs"] == [4, 3, 2]
+    first = meta.page(0, limit=2, action="lock")
+    assert (first["seqs"], first["cursor"]) == ([5, 4], 4)
+    assert meta.page(0, below=first["cursor"], limit=2, action="lock")["seqs"] == [3]
+
+
+def test_what_was_done_to_a_tenant_is_found_by_its_id_when_it_is_deleted_and_another_has_it(meta: Meta) -> None:
+    acme = new("acme", KeyRole.ADMIN)
+    meta.make(create(key=acme))
+    meta.make(Note(2, "lock.break", "a"), acme.id)
+    meta.make(SuspendTenant("acme"))
+    meta.make(DeleteTenant("acme"))
+    assert meta.page(0, tenant="acme")["seqs"] == [4, 3, 2, 1]
+    meta.make(create())
+    assert meta.page(0, tenant="acme", number=3)["seqs"] == [5, 4, 3, 2, 1]
+
+
+def test_a_page_looks_at_so_many_records_and_the_next_goes_on(meta: Meta) -> None:
+    """One in a hundred is wanted: no page is full, and all are found, each once."""
+    for at in range(AUDIT_TAIL_MAX + 100):
+        meta.make(Note(1, "a" if at % 100 else "b", "c"))
+    found, below, pages = [], 0, 0
+    while True:
+        page = meta.page(0, below, 500, action="b")
+        found += page["seqs"]
+        pages += 1
+        if not (below := page["cursor"]):
+            break
+    assert found == [seq for seq in range(AUDIT_TAIL_MAX + 100, 100, -1) if seq % 100 == 1]
+    assert pages == AUDIT_TAIL_MAX / AUDIT_LOOKED_MAX
+    assert meta.page(0, 50, action="b") == {"seqs": [], "cursor": 0, "records": []}, "long gone"
+
+
+@pytest.mark.parametrize("asked", [b"\xc1", b"\x91" * 5_000, encode([1]), encode(["", None, "", "", "", 0, 0, 0])])
+def test_what_is_no_choice_of_records_is_refused(meta: Meta, asked: bytes) -> None:
+    read = meta.machine.read(frame(0, section(0, 0, [Op(Kind.AUDIT, options=Options(change=asked))])))
+    assert list(decode_answer_list(read)[0].statuses) == [Status.INVALID]
 
 
 def test_the_tail_is_bounded_and_what_came_after_a_seq_is_found(meta: Meta) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.errors import Overloaded
 from holdfast.wire.administration import AuditList, ListAudit
-from holdfast.wire.changes import AuditPage
+from holdfast.wire.changes import AuditFilter, AuditPage
 from holdfast.wire.messages import Beat
 from holdfast.wire.tenants import OPERATOR, KeyRole, Principal
 from holdfast_router import administration
@@ -29,7 +29,7 @@ class Slow:
     def __init__(self) -> None:
         self.let = asyncio.Event()
 
-    async def page(self, tenant: int, below: int, limit: int) -> AuditPage:
+    async def page(self, tenant: int, below: int, limit: int, wanted: AuditFilter) -> AuditPage:
         await self.let.wait()
         return AuditPage([], 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from holdfast.wire.administration import LockDetail
 
 from .administering import Json, Tenant, ask, collect, day, print_json, print_rows
+from .durations import moment_ms
 from .exits import Exit
 
 locks = typer.Typer(no_args_is_help=True, help="Locks of a tenant: list, show, break.")
@@ -80,10 +82,23 @@ def end(
 
 def audit(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 100,
+    tenant: Annotated[str, typer.Option(metavar="ID", help="About it or done with its keys; also a deleted one.")] = "",
+    action: Annotated[str, typer.Option(help="Such as key.revoke; key is all that is done to keys.")] = "",
+    target: Annotated[str, typer.Option(help="A lock's name, a session, the id of a tenant or key.")] = "",
+    key: Annotated[str, typer.Option(metavar="KEY_ID", help="With which it was done.")] = "",
+    since: Annotated[str, typer.Option(metavar="WHEN", help="From then on: 2026-08-01T09:30:00Z, or 2h for ago.")] = "",
+    until: Annotated[str, typer.Option(metavar="WHEN", help="Before then.")] = "",
     as_json: Json = False,
 ) -> int:
     """Show what administrators did: when, who, from where, what, before and after. With a tenant's key, what is its."""
-    found = collect(lambda admin: admin.audit(), limit)
+    now_ms = int(time.time() * 1000)
+    since_ms, until_ms = (moment_ms(text, now_ms) if text else 0 for text in (since, until))
+    found = collect(
+        lambda admin: admin.audit(
+            tenant=tenant, action=action, target=target, key=key, since_ms=since_ms, until_ms=until_ms
+        ),
+        limit,
+    )
     if as_json:
         print_json(found)
         return Exit.OK

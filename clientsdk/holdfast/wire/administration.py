@@ -141,10 +141,28 @@ class EndSession(Struct, frozen=True, tag="session.end", forbid_unknown_fields=T
 
 
 class ListAudit(Struct, frozen=True, tag="audit.list", forbid_unknown_fields=True):
-    """Newest first. Answered with :class:`AuditList`; the next page is asked with its ``cursor``."""
+    """Newest first. Answered with :class:`AuditList`; the next page is asked with its ``cursor``. What is empty or 0
+    does not matter; a text has at most 1,024 characters."""
 
     cursor: Whole = 0
     limit: Whole = 100
+    tenant: Annotated[
+        str,
+        Meta(
+            description="Whom it is about, or with whose keys it was done; also one that was deleted. Empty means all "
+            "for the operator.",
+            examples=["shop"],
+        ),
+    ] = ""
+    action: Annotated[
+        str, Meta(description="As it stands there, or what is before its dot.", examples=["key.revoke", "lock"])
+    ] = ""
+    target: Annotated[
+        str, Meta(description="A lock, a session, the id of a tenant or key.", examples=["orders/7", "shop"])
+    ] = ""
+    key: Annotated[str, Meta(description="Id of the key with which it was done.", examples=["abcdefghijkl"])] = ""
+    since_ms: Annotated[Whole, Meta(description="From then on.", examples=[1_790_000_000_000])] = 0
+    until_ms: Annotated[Whole, Meta(description="Before then.", examples=[1_790_086_400_000])] = 0
 
 
 AdminRequest = (
@@ -262,7 +280,7 @@ class SessionList(Struct, frozen=True):
 class AuditList(Struct, frozen=True):
     records: list[dict[str, Any]]
     cursor: int
-    """0 on the last page."""
+    """0 on the last page; a page before may have fewer records than its limit, or none."""
 
 
 AdminResult = TenantInfo | TenantPage | TenantMade | KeyMade | Done | LockDetail | LockList | SessionList | AuditList

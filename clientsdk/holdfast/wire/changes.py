@@ -134,14 +134,36 @@ class AuditRecord(Struct, array_like=True, frozen=True):
     after: dict[str, str | int]
 
 
+class AuditFilter(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """With AUDIT: which records are wanted; what is empty or 0 does not matter. A tenant that asks sees its own only,
+    whatever is wanted."""
+
+    tenant: str = ""
+    """Id of whom it is about or with whose keys it was done; also one that was deleted."""
+    number: int | None = None
+    """Of the tenant that has this id now."""
+    action: str = ""
+    """Such as ``key.revoke``, or what stands before the dot."""
+    target: str = ""
+    """A lock's name, a session, the id of a tenant or key."""
+    key: str = ""
+    """Id of the key with which it was done."""
+    since_ms: int = 0
+    """Unix time; records from then on."""
+    until_ms: int = 0
+    """Unix time; records before then."""
+
+
 class AuditPage(Struct, array_like=True, frozen=True):
-    """Detail of AUDIT, newest first. ``cursor`` is the seq below which the next page goes on, 0 on the last one."""
+    """Detail of AUDIT, newest first. ``cursor`` is the seq below which the next page goes on, 0 on the last one; a page
+    with a cursor may have fewer records than were asked for, or none."""
 
     records: list[AuditRecord]
     cursor: int
 
 
 decode_change = decoder(Change)
+decode_audit_filter = decoder(AuditFilter)
 
 
 def json_of(record: AuditRecord) -> dict[str, Any]:

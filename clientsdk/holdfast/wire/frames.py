@@ -155,7 +155,8 @@ class Options(Struct, array_like=True, gc=False, forbid_unknown_fields=True):
     limit: int = 0
     allotment: Allotment | None = None
     change: bytes = b""
-    """With CHANGE: an encoded :class:`holdfast.wire.changes.Change`; with REPORT, the encoded report."""
+    """With CHANGE: an encoded :class:`holdfast.wire.changes.Change`; with REPORT, the encoded report; with
+    AUDIT, an encoded :class:`holdfast.wire.changes.AuditFilter`, or nothing."""
     request: bytes = b""
     """With ACQUIRE: 16 bytes, the same for every copy of one request through whatever client; empty for none."""
 

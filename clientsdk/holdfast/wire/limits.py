@@ -149,6 +149,10 @@ CHANGES_REMEMBERED_MAX: Final = 4096
 AUDIT_TAIL_MAX: Final = 4096
 """Audit records that can be asked for; every meta node's ``audit.jsonl`` has all that it applied."""
 AUDIT_PAGE_MAX: Final = 500
+AUDIT_LOOKED_MAX: Final = 1024
+"""Audit records that are looked at for one page: what is wanted may be rare, and the meta group answers others, too."""
+AUDIT_FILTER_CHARS_MAX: Final = 1024
+"""Of each text that audit records are chosen by; the longest that stands there is the name of a lock."""
 
 BUSY_RETRY_MS: Final = 1000
 """When to come again, where something is full of what ends nobody knows when."""

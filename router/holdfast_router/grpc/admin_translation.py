@@ -105,7 +105,17 @@ def list_audit(message: pb.ListAuditRecordsRequest) -> asked.ListAudit:
     token = message.page_token
     if token and not (token.isascii() and token.isdecimal() and len(token) < 20):
         raise InvalidArgument("this page token was not given by a list")
-    return checked(asked.ListAudit, cursor=int(token or 0), limit=message.page_size or None)
+    return checked(
+        asked.ListAudit,
+        cursor=int(token or 0),
+        limit=message.page_size or None,
+        tenant=message.tenant,
+        action=message.action,
+        target=message.target,
+        key=message.key,
+        since_ms=_unix_ms(message.since),
+        until_ms=_unix_ms(message.until),
+    )
 
 
 # Results.
@@ -188,6 +198,11 @@ def record_of(record: dict[str, Any]) -> pb.AuditRecord:
         before=before,
         after=after,
     )
+
+
+def _unix_ms(moment: Timestamp) -> int:
+    """0 when it was left out, which is the moment 0, too."""
+    return moment.seconds * 1000 + moment.nanos // 1_000_000
 
 
 def _moment(unix_ms: int) -> Timestamp:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.wire.changes import Changed, decode_change
+from holdfast.wire.changes import Changed, decode_audit_filter, decode_change
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Answers, Event, Kind, Options, Stamped, Status, decoder, encode
 from holdfast.wire.limits import CHANGE_BYTES_MAX
@@ -17,6 +17,7 @@ from holdfast.wire.messages import MetaRecord, NodeRecord, decode_meta
 from holdfast.wire.tenants import OPERATOR, Quotas
 
 from .allotments import Allotments, decode_report, decode_share_rows
+from .audit import ALL
 from .envelope import Envelope, ReadBudget, all_answered, whole
 from .tenancy import Tenancy
 
@@ -143,12 +144,17 @@ class MetaMachine(Envelope):
         return Status.OK
 
     def _read(self, stamped: Stamped, budget: ReadBudget) -> Answers:
-        """AUDIT: ``leases`` names the tenant that asks, ``tokens`` the seq below which to go on, options the limit."""
+        """AUDIT: ``leases`` names the tenant that asks, ``tokens`` the seq below which to go on, options the limit and
+        what is wanted."""
         section = stamped.section
         if not whole(stamped) or stamped.tenant != 0 or section.kinds != bytes([Kind.AUDIT]):
             return all_answered(len(section.kinds), Status.INVALID)
-        limit = section.options.get(0, _PLAIN).limit
-        page = self.tenancy.audit.page(section.leases[0], section.tokens[0], limit)
+        options = section.options.get(0, _PLAIN)
+        try:
+            wanted = decode_audit_filter(options.change) if options.change else ALL
+        except msgspec.DecodeError:
+            return all_answered(1, Status.INVALID)
+        page = self.tenancy.audit.page(section.leases[0], section.tokens[0], options.limit, wanted)
         return Answers(bytes([Status.OK]), [0], [0], {0: page})
 
     def export(self) -> Iterator[bytes]:
