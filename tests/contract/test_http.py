@@ -69,6 +69,28 @@ async def test_what_was_granted_and_is_held_no_more_is_not_told_again_as_held(ht
     assert results[1]["problem"]["code"] == "not-held"
 
 
+async def test_a_session_that_is_ended_again_was_ended(http: httpx.AsyncClient) -> None:
+    """Whoever did not hear the first answer must not take it that he lost the session before."""
+    session = (await http.post("/v1/sessions", json={})).json()["session"]
+    key = {"Idempotency-Key": "ended"}
+    first, again = [await http.delete(f"/v1/sessions/{session}", headers=key) for _ in range(2)]
+    assert (first.status_code, again.status_code, again.json()) == (200, 200, first.json())
+    assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
+    another = await http.delete(f"/v1/sessions/{session}", headers={"Idempotency-Key": "ended-anew"})
+    assert (another.status_code, another.json()["code"]) == (404, "session-lost")
+
+
+async def test_every_method_that_changes_something_takes_a_key_of_idempotency(http: httpx.AsyncClient) -> None:
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    heeds = {
+        operation["operationId"]
+        for path in paths.values()
+        for method, operation in path.items()
+        if method != "get" and any(given.get("name") == "Idempotency-Key" for given in operation.get("parameters", ()))
+    }
+    assert {each.id for each in ENDPOINTS if each.method != "GET"} - heeds == {"get", "check"}
+
+
 async def test_a_copy_joins_the_first_while_that_waits(http: httpx.AsyncClient) -> None:
     held = await acquired(http, "joined")
     asked, key = {"name": "joined", "wait_ms": 10_000}, {"Idempotency-Key": "two"}
@@ -183,6 +205,7 @@ async def test_a_request_that_its_tenants_suspension_cuts_off_is_definite_only_i
         ("get", ask.Get(name="a"), True),
         ("release", ask.Release(name="a", token=1), False),
         ("createSession", ask.CreateSession(), False),
+        ("endSession", ask.EndSession(session="a"), False),
         ("administer", ListTenants(), True),
         ("administer", RevokeKey("a"), False),
     ],

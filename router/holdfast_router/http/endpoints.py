@@ -88,7 +88,7 @@ class Endpoint:
     @property
     def changes(self) -> bool:
         """Whether it can be sent again under an Idempotency-Key."""
-        return self.body is not None and self.asked not in (ask.Get, ask.Check)
+        return self.method != "GET" and self.asked not in (ask.Get, ask.Check)
 
     @property
     def exempt(self) -> bool:
