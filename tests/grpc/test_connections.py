@@ -85,6 +85,85 @@ async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.Monk
     await front.front.close()
 
 
+async def test_a_connection_of_some_age_takes_no_new_calls_and_those_under_way_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert dict(server._OPTIONS)["grpc.max_connection_age_ms"] == 3_600_000, "as docs/grpc.md has it"
+    front = await listening(monkeypatch, max_connection_age_ms=300)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        watch = api_over(channel).locks("Watch", pb.WatchRequest(name="a"))
+        await watch.read()
+        async with asyncio.timeout(10):
+            await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        assert await is_answered(api_over(channel)), "over another connection"
+        assert not watch.done()
+        watch.cancel()
+    await front.front.close()
+
+
+class Wire:
+    """Between a caller and the front, until it is cut: then nothing passes, and neither end is told."""
+
+    def __init__(self, address: str) -> None:
+        self._host, _, self._port = address.rpartition(":")
+        self._passing: list[asyncio.Task[None]] = []
+        self._ends: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(self._host, int(self._port))
+        self._ends += [writer, back]
+        self._passing += [asyncio.create_task(self._pass(*ends)) for ends in ((reader, back), (there, writer))]
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+
+    def cut(self) -> None:
+        for task in self._passing:
+            task.cancel()
+
+    def close(self) -> None:
+        self._server.close()
+        for end in self._ends:
+            end.transport.abort()
+
+
+async def test_a_caller_that_vanished_is_noticed_and_what_it_waits_for_taken_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert server.PING_AFTER_S + server.PING_TIMEOUT_S <= 30, "as docs/grpc.md has it"
+    assert dict(server._OPTIONS)["grpc.http2.ping_timeout_ms"] == server.PING_TIMEOUT_S * 1000
+    patience = {"keepalive_timeout_ms": 100, "http2.ping_timeout_ms": 100}
+    front = await listening(monkeypatch, keepalive_time_ms=200, **patience)
+    waits, taken_back = asyncio.Event(), asyncio.Event()
+
+    async def acquire(*_: object) -> None:
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            taken_back.set()
+
+    monkeypatch.setattr(front.failing, "acquire", acquire)
+    wire = Wire(front.front.address)
+    async with grpc.aio.insecure_channel(await wire.start()) as channel, asyncio.timeout(10):
+        asking = asyncio.ensure_future(api_over(channel).acquire("a"))
+        await waits.wait()
+        wire.cut()
+        await taken_back.wait()
+        asking.cancel()
+    wire.close()
+    await front.front.close()
+
+
+def api_over(channel: Any) -> Api:
+    return Api(channel, TENANT_KEY)
+
+
 async def test_so_many_calls_of_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CALLS_PER_ADDRESS_MAX", 1)
     front = await listening(monkeypatch)

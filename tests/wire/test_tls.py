@@ -140,6 +140,42 @@ async def test_a_handshake_has_a_time_and_callers_that_just_leave_are_not_told_o
         assert len(server.failed) == 1
 
 
+async def silent(address: str, origin: str) -> socket.socket:
+    """A connection from a loopback address of its own, on which nothing is said."""
+    host, _, port = address.rpartition(":")
+    found = socket.socket()
+    found.setblocking(False)
+    found.bind((origin, 0))
+    await asyncio.get_running_loop().sock_connect(found, (host, int(port)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept_out"),
+    [("HANDSHAKES_PER_ADDRESS_MAX", ["127.0.0.1"]), ("HANDSHAKES_MAX", ["127.0.0.2", "127.0.0.1"])],
+)
+async def test_so_many_handshakes_of_an_address_and_in_all_and_room_again_when_one_ends(
+    made: Path, monkeypatch: pytest.MonkeyPatch, limit: str, kept_out: list[str]
+) -> None:
+    monkeypatch.setattr(accepting, limit, 2)
+    loop = asyncio.get_running_loop()
+    async with listening(Certificates(files(made, "node-1"))) as server:
+        under_way = [await silent(server.address, "127.0.0.1") for _ in range(2)]
+        for origin in ("127.0.0.2", "127.0.0.1"):
+            under_way.append(await silent(server.address, origin))
+            if origin in kept_out:
+                async with asyncio.timeout(5):
+                    assert await loop.sock_recv(under_way[-1], 1) == b""
+        assert server.failed == [(origin, "too many TLS handshakes are under way") for origin in kept_out]
+        for each in under_way:
+            each.close()
+        security = Certificates(files(made, "router")).toward(node_name(1, CLUSTER))
+        async with asyncio.timeout(5):
+            while server.accepted.empty():
+                with suppress(OSError):
+                    (await dial(server.address, security))[0].abort()
+
+
 def test_files_are_read_again_when_they_change_and_kept_when_they_cannot_be_used(made: Path) -> None:
     certificates = Certificates(files(made, "node-1"))
     first = certificates.listening

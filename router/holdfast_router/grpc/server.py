@@ -50,6 +50,8 @@ _OPTIONS: Final = (
     ("grpc.max_connection_age_ms", AGE_S * 1000),
     ("grpc.keepalive_time_ms", PING_AFTER_S * 1000),
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_S * 1000),
+    # What a ping that is not answered is given; by itself a minute, whatever the one above says.
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_S * 1000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
     # Identity alone: what is compressed cannot be measured before it has been inflated.
     ("grpc.compression_enabled_algorithms_bitset", 1),
