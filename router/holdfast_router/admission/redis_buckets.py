@@ -97,7 +97,7 @@ class RedisBuckets:
         if not self.shared:
             return standing
         remaining = min(standing.remaining * self._routers() + max(self._credits.credit(tenant), 0), quotas.burst)
-        return Standing(standing.limit, standing.burst, remaining, standing.reset_s)
+        return Standing(quotas.rate, quotas.burst, remaining, standing.reset_s)
 
     def status(self) -> dict[str, object]:
         return {

@@ -64,7 +64,8 @@ class Shares:
         self.bucket(tenant, quotas, now).charge(operations, now)
 
     def standing(self, tenant: int, quotas: Quotas) -> Standing:
+        """Of this router's share: more is not admitted here."""
         now = self._clock()
         bucket = self.bucket(tenant, quotas, now)
         reset_s = bucket.full_after_s(now)
-        return Standing(quotas.rate, quotas.burst, max(int(bucket.tokens), 0), reset_s)
+        return Standing(quotas.rate / max(self._routers(), 1), int(bucket.burst), max(int(bucket.tokens), 0), reset_s)

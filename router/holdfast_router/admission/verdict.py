@@ -37,9 +37,10 @@ Decided = Callable[[Denied | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """For the ``RateLimit`` header fields: ``limit`` operations per second on average, ``burst`` at once."""
+    """For the ``RateLimit`` header fields: ``limit`` operations per second on average, ``burst`` at once. Of this
+    router's share, or of the whole while Redis counts for all routers."""
 
-    limit: int
+    limit: float
     burst: int
     remaining: int
     """As far as this router knows."""

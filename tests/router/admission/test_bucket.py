@@ -14,6 +14,7 @@ from holdfast_router.admission.bucket import BOOKED_S_MAX, TokenBucket
 from holdfast_router.admission.in_flight import InFlight
 from holdfast_router.admission.shares import FORGET_EVERY_S, Shares
 from holdfast_router.admission.verdict import Denied
+from holdfast_router.http.responses import rate_limit
 from tests.router.admission.clock import Clock
 
 Step = tuple[float, int, bool]
@@ -136,6 +137,15 @@ def test_a_share_shrinks_and_grows_with_the_number_of_routers_and_with_the_quota
     assert shares.standing(1, quotas(50, 200)).remaining == 150
     clock.now += 1
     assert shares.standing(1, quotas(50, 200)).remaining == 200
+
+
+def test_policy_and_rest_are_both_told_of_the_share() -> None:
+    shares = Shares(lambda: 3, Clock())
+    told = rate_limit(shares.standing(1, quotas(100, 200)))
+    assert told == {"ratelimit-policy": '"rate";q=66;w=2', "ratelimit": '"rate";r=66;t=0'}
+    assert ask(shares, quotas(100, 200), 60) is None
+    told = rate_limit(shares.standing(1, quotas(100, 200)))
+    assert told == {"ratelimit-policy": '"rate";q=66;w=2', "ratelimit": '"rate";r=6;t=2'}
 
 
 def test_a_tenant_that_may_do_nothing_is_told_so_with_a_finite_time() -> None:

@@ -96,6 +96,16 @@ async def test_routers_share_one_bucket_and_tenants_do_not(server: RedisServer) 
         assert await ask(two, 1) is None
 
 
+async def test_how_a_tenant_stands_is_told_of_the_whole_and_while_alone_of_the_share(server: RedisServer) -> None:
+    async with routers_of(server) as (router,):
+        whole = router.standing(1, LIMIT)
+        assert (whole.limit, whole.burst) == (LIMIT.rate, LIMIT.burst)
+        assert LIMIT.burst - ROUTERS < whole.remaining <= LIMIT.burst
+    share = router.standing(1, LIMIT)
+    assert (share.limit, share.burst) == (LIMIT.rate / ROUTERS, LIMIT.burst // ROUTERS)
+    assert share.remaining == share.burst
+
+
 async def test_what_is_never_refused_is_told_within_a_moment(server: RedisServer) -> None:
     async with routers_of(server, 2) as (one, two):
         assert await ask(two, 1) is None
