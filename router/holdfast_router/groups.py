@@ -68,7 +68,7 @@ class Groups:
         return self._dispatches[group].refusal(item)
 
     def count_refused(self, group: int, refusal: Refusal, operations: int) -> None:
-        """So many operations for ``group`` were refused before they were submitted."""
+        """So many operations for ``group`` were refused for load before they were submitted."""
         self._dispatches[group].refusals[refusal.code] += operations
 
     def submit(self, group: int, item: Item) -> None:

@@ -76,8 +76,12 @@ class Metrics:
         def gauge(name: str, observe: Observe, description: str) -> None:
             meter.create_observable_gauge(f"holdfast.{name}", [lambda options: observe()], description=description)
 
-        counter("admission.operations", self._admission, "Operations admitted, or refused by a quota of their tenant")
-        counter("group.refused", self._refused, "Operations refused after they were admitted, by code")
+        counter(
+            "admission.operations",
+            self._admission,
+            "Operations admitted, or refused by a quota of their tenant or for load",
+        )
+        counter("group.refused", self._refused, "Operations refused for load, or for want of time or a leader, by code")
         gauge("group.waiting", self._lanes(lambda lane: lane.operations), "Operations that wait to be sent")
         gauge("group.in_flight", self._lanes(lambda lane: lane.limit.under_way), "Operations sent, not answered yet")
         gauge("group.in_flight.limit", self._lanes(lambda lane: lane.limit.limit), "How many may be sent")

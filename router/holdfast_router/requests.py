@@ -114,6 +114,7 @@ class Requests:
         refusal = None if exempt else caller.refused_alike(group, kind, deadline_s, len(section))
         if refusal is not None:
             self._groups.count_refused(group, refusal, operations)
+            self._gate.overloaded(tenant.number, operations)
             caller.answered()
             caller.refuse(group, request, refusal)
             return
@@ -122,6 +123,7 @@ class Requests:
         refusal = self._groups.refusal(group, item)
         if refusal is not None:
             self._groups.count_refused(group, refusal, operations)
+            self._gate.overloaded(tenant.number, operations)
             caller.answered()
             caller.refuse_for_load(group, request, refusal, kind, deadline_s, len(section))
         elif caller.is_router:

@@ -25,6 +25,10 @@ from tests.router.test_process import OTHER_KEY, Sdk, Service
 RATE, BURST = 50, 100
 TENANT = 2
 NAME = "a"
+KEEPING = (
+    (Kind.RELEASE, Status.NOT_HELD), (Kind.RENEW, Status.NOT_HELD), (Kind.KEEPALIVE, Status.LEASE_ENDED),
+)  # fmt: skip
+"""What lets go or keeps, and what it is answered when nothing is held."""
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +95,18 @@ async def test_a_used_up_rate_is_refused_with_which_how_much_and_when(service: S
     await sdk.answers(group, section(client, 1, [Op(Kind.RELEASE, 2, NAME, token=answers.tokens[0])]))
 
 
-async def test_letting_go_is_never_refused_and_another_tenant_notices_nothing(service: Service) -> None:
+async def test_letting_go_and_keeping_are_never_refused_and_another_tenant_notices_nothing(service: Service) -> None:
     sdk, group, client = await opened(service)
     other = Sdk()
     await other.open(service)
     number = await other.register(other.group_of(NAME))
     await drained(sdk, group, client)
     for seq in range(1, 300):
-        found = await sdk.answers(group, section(client, seq, [Op(Kind.RELEASE, seq, NAME, token=1)]))
-        assert found.statuses == bytes([Status.NOT_HELD])
-        await other.answers(other.group_of(NAME), section(number, seq, [Op(Kind.RELEASE, seq, NAME, token=1)]))
+        kind, answer = KEEPING[seq % len(KEEPING)]
+        asked = Op(kind, seq, "" if kind == Kind.KEEPALIVE else NAME, token=1, lease=7 * (kind == Kind.KEEPALIVE))
+        found = await sdk.answers(group, section(client, seq, [asked]))
+        assert found.statuses == bytes([answer]), kind
+        await other.answers(other.group_of(NAME), section(number, seq, [asked]))
     assert await sdk.request(group, section(client, 300, [Op(Kind.ACQUIRE, 300, NAME)])) == Code.THROTTLED
     assert sdk.refusal.retry_after_ms > 500, "what was overdrawn is waited for"
 

@@ -26,12 +26,19 @@ GROUP = 1
 @pytest.mark.parametrize(("has_room", "known"), [(True, True), (False, True), (True, False)])
 async def test_who_finds_no_room_is_not_charged(*, has_room: bool, known: bool) -> None:
     charged: list[int] = []
+    overloaded: list[tuple[int, int]] = []
     told: list[Refusal] = []
     requests = Requests(
         directory=cast(
             Any, SimpleNamespace(tenant=lambda number: SimpleNamespace(number=2, weight=3) if known else None)
         ),
-        gate=cast(Any, SimpleNamespace(ask=lambda tenant, operations, decided, exempt: charged.append(operations))),
+        gate=cast(
+            Any,
+            SimpleNamespace(
+                ask=lambda tenant, operations, decided, exempt: charged.append(operations),
+                overloaded=lambda tenant, operations: overloaded.append((tenant, operations)),
+            ),
+        ),
         groups=cast(
             Any,
             SimpleNamespace(
@@ -61,6 +68,7 @@ async def test_who_finds_no_room_is_not_charged(*, has_room: bool, known: bool) 
     else:
         assert told == ([] if has_room else [BUSY])
     assert charged == ([3] if has_room and known else [])
+    assert overloaded == ([(2, 3)] if known and not has_room else [])
 
 
 class _Busy:
@@ -100,9 +108,16 @@ class _Caller:
     def __init__(self, *, is_router: bool = False) -> None:
         self.groups, self.wire = _Busy(), _Wire()
         self.admitted: list[int] = []
+        self.overloaded: Counter[int] = Counter()
         self.requests = Requests(
             directory=cast(Any, SimpleNamespace(tenant=lambda number: SimpleNamespace(number=2, weight=3))),
-            gate=cast(Any, SimpleNamespace(ask=lambda tenant, count, decided, exempt: self.admitted.append(count))),
+            gate=cast(
+                Any,
+                SimpleNamespace(
+                    ask=lambda tenant, count, decided, exempt: self.admitted.append(count),
+                    overloaded=lambda tenant, count: self.overloaded.update({tenant: count}),
+                ),
+            ),
             groups=cast(Any, self.groups),
             control=cast(Any, None),
             watches=cast(Any, None),
@@ -134,6 +149,7 @@ async def test_what_a_hasty_caller_sent_at_once_is_refused_with_one_look() -> No
         (Msg.REFUSED, request, encode(BUSY)) for request in range(1, caller.asked + 1)
     ]
     assert caller.groups.refused == {GROUP: 3 * caller.asked}
+    assert caller.overloaded == {2: 3 * caller.asked}
     assert caller.caller.outstanding == 0, "each was answered"
     async with asyncio.timeout(5):
         while caller.ask(Kind.ACQUIRE) == 0:  # until its rest is over

@@ -14,6 +14,7 @@ from .shares import Shares
 from .verdict import IN_FLIGHT, RATE, Decided, Denied, Standing
 
 ADMITTED: Final = "admitted"
+OVERLOADED: Final = "overloaded"
 
 
 class _Rates(Protocol):
@@ -24,6 +25,9 @@ class _Rates(Protocol):
 
 TELLINGS_PER_OPERATION: Final = 16
 """What watchers are told is one encoded message for many of them; a tenth of what an operation costs, or less."""
+
+
+_OUTCOMES: Final = (ADMITTED, RATE, IN_FLIGHT, OVERLOADED)
 
 
 class Gate:
@@ -48,8 +52,8 @@ class Gate:
         self._rates: _Rates = self._redis or Shares(routers, clock)
         self._in_flight = InFlight()
         self.counts: dict[int, dict[str, int]] = {}
-        """Of each tenant, since the start: operations that were admitted, and refused by each quota."""
-        self._of_deleted = dict.fromkeys((ADMITTED, RATE, IN_FLIGHT), 0)
+        """Of each tenant, since the start: operations admitted, refused by each quota, and refused for load."""
+        self._of_deleted = dict.fromkeys(_OUTCOMES, 0)
         self._tellings: dict[int, int] = {}
         """Of each tenant, those that do not make an operation yet."""
 
@@ -117,6 +121,10 @@ class Gate:
                 self.ended(tenant, operations, 0.0)
             raise
 
+    def overloaded(self, tenant: int, operations: int) -> None:
+        """They are refused for load: counted, not charged."""
+        self._count(tenant, OVERLOADED, operations)
+
     def _begin(self, tenant: int, operations: int) -> None:
         self._count(tenant, ADMITTED, operations)
         self._in_flight.begin(tenant, operations)
@@ -124,7 +132,7 @@ class Gate:
     def _count(self, tenant: int, outcome: str, operations: int) -> None:
         counts = self.counts.get(tenant)
         if counts is None:
-            counts = self.counts[tenant] = dict.fromkeys((ADMITTED, RATE, IN_FLIGHT), 0)
+            counts = self.counts[tenant] = dict.fromkeys(_OUTCOMES, 0)
         counts[outcome] += operations
 
     def forget(self, tenants: Iterable[int]) -> None:

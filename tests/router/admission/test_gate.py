@@ -71,6 +71,19 @@ def test_what_is_exempt_is_charged() -> None:
     assert tenants.gate.status() == {"admitted": 1000, "throttled": {RATE: 1, IN_FLIGHT: 0}, "under_way": 1000}
 
 
+def test_what_is_refused_for_load_is_counted_for_its_tenant_and_not_charged() -> None:
+    tenants = Tenants()
+    assert tenants.ask(ACQUIRE) is None
+    before = tenants.gate.standing(1)
+    tenants.gate.overloaded(1, 300)
+    tenants.gate.overloaded(2, 7)
+    assert {tenant: counts["overloaded"] for tenant, counts in tenants.gate.counts.items()} == {1: 300, 2: 7}
+    assert tenants.gate.counts[1]["admitted"] == 1
+    assert tenants.gate.standing(1) == before
+    tenants.gate.forget([1])
+    assert tenants.gate.counts.keys() == {2}
+
+
 def test_what_watchers_are_told_is_charged_and_never_refused() -> None:
     tenants = Tenants()
     for _ in range(201 * TELLINGS_PER_OPERATION // 3):
