@@ -1,10 +1,12 @@
 """A first tenant beside a second that asks at a hundred times its rate, against the same flood into a sink.
 
-Run: ``python loadtests/fairness.py [--through frames|http|grpc] [--pairs 10]``. In each pair the flood goes once to the
-cluster and once to a sink, a process of its own that refuses everything, in turn first and second; so what asking costs
-the machine is in both runs, and what being asked costs the first tenant is in one. In the end the second tenant obeys
-Retry-After, and gets what its quota allows. Prints one JSON object; the figure that counts is the median of the ratios
-of the first tenant's p99.
+Run: ``python loadtests/fairness.py [--through frames|http|grpc|sdk] [--pairs 10]``. In each pair the flood goes once
+to the cluster and once to a sink, a process of its own that refuses everything, in turn first and second; so what
+asking costs the machine is in both runs, and what being asked costs the first tenant is in one. A holder of each tenant
+has a lock all the while and renews it, at the cluster in both runs. With ``sdk`` the first tenant's cycles are those of
+the public SDK, and flood and holders come by frames. In the end the second tenant obeys Retry-After, and gets what its
+quota allows. Prints one JSON object; the figures that count are the median of the ratios of the first tenant's p99, and
+the renewals that were refused.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 import msgspec
 import uvloop
-from fronts import FrontLine, GrpcLine, HttpLine
+from fronts import FrontLine, GrpcLine, HttpLine, SdkLine
+from holders import FrameHolder, Holder, Holds
 from lines import Line, Tally
 from sinks import SINKS
 
@@ -49,16 +53,29 @@ class Way:
     flood_size: int
     line: Callable[[int, int], Line | FrontLine]
     """Made from its number and its size."""
+    holder: Callable[[int], Holds]
+    """Made from its tenant."""
+    first: Callable[[], FrontLine] | None = None
+    """A line of the first tenant, where it is another."""
 
 
 def _nothing(line: object) -> None:
     """Whatever becomes of a cycle, the next begins when it is due."""
 
 
+def _frame_line(number: int, size: int) -> Line:
+    return Line(number, size, PATIENCE_S, _nothing)
+
+
 WAYS = {
-    "frames": Way(100, 8, lambda number, size: Line(number, size, PATIENCE_S, _nothing)),
-    "http": Way(5, 1, lambda number, size: HttpLine(PATIENCE_S, _nothing)),
-    "grpc": Way(5, 1, lambda number, size: GrpcLine(PATIENCE_S, _nothing)),
+    "frames": Way(100, 8, _frame_line, FrameHolder),
+    "http": Way(
+        5, 1, lambda number, size: HttpLine(PATIENCE_S, _nothing), lambda tenant: HttpLine(PATIENCE_S, _nothing)
+    ),
+    "grpc": Way(
+        5, 1, lambda number, size: GrpcLine(PATIENCE_S, _nothing), lambda tenant: GrpcLine(PATIENCE_S, _nothing)
+    ),
+    "sdk": Way(100, 8, _frame_line, FrameHolder, lambda: SdkLine(PATIENCE_S, _nothing)),
 }
 
 
@@ -81,9 +98,9 @@ async def pace(lines: Sequence[Line | FrontLine], rate: float, seconds: float, *
 
 
 async def opened(
-    way: Way, address: tuple[str, int], key: str, tenant: int, count: int, size: int
+    way: Way, address: tuple[str, int], key: str, tenant: int, count: int, size: int, *, first: bool = False
 ) -> Sequence[Line | FrontLine]:
-    lines = [way.line(number, size) for number in range(count)]
+    lines = [way.first() if first and way.first else way.line(number, size) for number in range(count)]
     for line in lines:
         await line.open(address, key)
         if isinstance(line, Line):
@@ -127,14 +144,19 @@ def next_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-async def run_once(first: Sequence[Line | FrontLine], target: list[str], options: Options) -> dict[str, object]:
-    """The first tenant's times while the flood goes to ``target``."""
+async def run_once(
+    first: Sequence[Line | FrontLine], holders: dict[str, Holder], target: list[str], options: Options
+) -> dict[str, object]:
+    """The first tenant's times, and both tenants' renewals, while the flood goes to ``target``."""
     seconds = options.seconds + 2 * SETTLE_S
     arguments = ["--flood", *target, "--through", options.through, "--seconds", str(seconds)]
     with child(*arguments) as process:
         await asyncio.to_thread(next_line, process)
         await pace(first, options.rate / 2, SETTLE_S)
+        for holder in holders.values():
+            holder.taken()
         tally = await pace(first, options.rate / 2, options.seconds)
+        renewals = {whose: asdict(holder.taken()) for whose, holder in holders.items()}
         said = json.loads(await asyncio.to_thread(next_line, process))
     times = sorted(tally.took_s)
     return {
@@ -142,6 +164,7 @@ async def run_once(first: Sequence[Line | FrontLine], target: list[str], options
         "p99_ms": round(1000 * times[int(0.99 * len(times))], 2),
         "acquires": len(times),
         "refused": dict(Counter(tally.refused) + Counter(tally.releases_refused)),
+        "renewals": renewals,
         "flood": said,
     }
 
@@ -158,10 +181,14 @@ async def measure(cluster: LocalCluster, options: Options) -> dict[str, object]:
     async with holdfast.admin.connect(cluster.url, cluster.operator_key) as admin:
         one = await admin.create_tenant("first", plan=PLAN)
         two = await admin.create_tenant("second", plan=PLAN, rate=way.quota, burst=way.quota)
-    at = {"frames": "{}:{}".format(*cluster.address), "http": cluster.http_url[7:], "grpc": cluster.grpc_address}
-    host, _, port = at[options.through].rpartition(":")
+    at = {"http": cluster.http_url[7:], "grpc": cluster.grpc_address}
+    host, _, port = at.get(options.through, "{}:{}".format(*cluster.address)).rpartition(":")
     await asyncio.sleep(SETTLE_S)  # until the router has heard of both
-    first = await opened(way, (host, int(port)), one.api_key, one.tenant.number, FIRST_LINES, 1)
+    address = host, int(port)
+    first = await opened(way, address, one.api_key, one.tenant.number, FIRST_LINES, 1, first=True)
+    holders = {"first": Holder(way.holder(one.tenant.number)), "second": Holder(way.holder(two.tenant.number))}
+    for holder, made in zip(holders.values(), (one, two), strict=True):
+        await holder.begin(address, made.api_key)
     at_cluster = [host, port, two.api_key, str(two.tenant.number)]
     with child("--sink", "--through", options.through) as process:
         at_sink = ["127.0.0.1", next_line(process).strip(), "none", "1"]
@@ -169,9 +196,11 @@ async def measure(cluster: LocalCluster, options: Options) -> dict[str, object]:
         for number in range(options.pairs):
             found: dict[str, dict[str, object]] = {}
             for name in ("cluster", "sink") if number % 2 else ("sink", "cluster"):
-                found[name] = await run_once(first, at_cluster if name == "cluster" else at_sink, options)
+                found[name] = await run_once(first, holders, at_cluster if name == "cluster" else at_sink, options)
             print(msgspec.json.encode(found).decode(), file=sys.stderr, flush=True)
             pairs.append(found)
+    for holder in holders.values():
+        holder.end()  # what the second tenant's is charged is not part of what it gets when it obeys
     ratios = {
         what: [round(float(str(pair["cluster"][what])) / float(str(pair["sink"][what])), 3) for pair in pairs]
         for what in ("p50_ms", "p99_ms")
@@ -184,6 +213,12 @@ async def measure(cluster: LocalCluster, options: Options) -> dict[str, object]:
         "p99_ratios": ratios["p99_ms"],
         "p99_ratio_median": statistics.median(ratios["p99_ms"]),
         "p50_ratio_median": statistics.median(ratios["p50_ms"]),
+        "renewals_refused": sum(
+            sum(told["refused"].values())
+            for pair in pairs
+            for run in pair.values()
+            for told in cast(dict[str, dict[str, Any]], run["renewals"]).values()
+        ),
         "obeying": await obeying(at_cluster, options),
         "pairs": pairs,
     }

@@ -1,4 +1,4 @@
-"""Clients for load tests that come through HTTP or gRPC: cycles and tallies as in ``lines.py``, one lock a cycle.
+"""Clients for load tests through HTTP, gRPC or the SDK: cycles and tallies as in ``lines.py``, one lock a cycle.
 
 A line has connections of its own, as many as it has requests under way. HTTP is written and read by hand, for a library
 would cost more than the router does.
@@ -13,16 +13,19 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from lines import JITTER, TTL_MS, Tally
 
+import holdfast
 from holdfast.v1 import locks_pb2 as pb
 from holdfast.v1.locks_pb2_grpc import LockServiceStub
 from holdfast.v1.types_pb2 import GrantRef
+
+T = TypeVar("T")
 
 UNDER_WAY_MAX = 256
 """Of one line; what comes due beyond it is counted as refused by the client itself."""
@@ -53,11 +56,15 @@ class FrontLine(ABC):
     async def open(self, address: tuple[str, int], key: str) -> None: ...
 
     @abstractmethod
-    async def _acquire(self, name: str) -> Any:
+    async def acquire(self, name: str) -> Any:
         """What the release needs. Raises :class:`Refused`."""
 
     @abstractmethod
-    async def _release(self, grant: Any) -> None:
+    async def release(self, grant: Any) -> Any:
+        """Raises :class:`Refused`."""
+
+    @abstractmethod
+    async def renew(self, grant: Any) -> None:
         """Raises :class:`Refused`."""
 
     def begin(self, due: float) -> None:
@@ -80,10 +87,10 @@ class FrontLine(ABC):
         self._failure = self._failure or task.exception()
 
     async def _cycle(self, name: str, due: float, tally: Tally) -> None:
-        grant = await self._asked(self._acquire(name), tally, tally.refused)
+        grant = await self._asked(self.acquire(name), tally, tally.refused)
         if grant is not None:
             tally.took_s.append(time.perf_counter() - due)
-            if await self._asked(self._release(grant), tally, tally.releases_refused) is not None:
+            if await self._asked(self.release(grant), tally, tally.releases_refused) is not None:
                 now = time.perf_counter()
                 tally.done += 1
                 tally.late += now - due > 2 * self._patience_s
@@ -145,13 +152,16 @@ class HttpLine(FrontLine):
         self._head = f"Host: {address[0]}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
         self._idle: list[_HttpConnection] = []
 
-    async def _acquire(self, name: str) -> str:
+    async def acquire(self, name: str) -> str:
         answer = await self._post("/v1/acquire", {"name": name, "ttl_ms": TTL_MS})
         return str(answer["lock_id"])
 
-    async def _release(self, grant: str) -> bool:
+    async def release(self, grant: str) -> bool:
         await self._post("/v1/release", {"lock_id": grant})
         return True
+
+    async def renew(self, grant: str) -> None:
+        await self._post("/v1/renew", {"lock_id": grant, "ttl_ms": TTL_MS})
 
     async def _post(self, path: str, given: dict[str, Any]) -> Any:
         body = json.dumps(given)
@@ -177,18 +187,44 @@ class GrpcLine(FrontLine):
         self._metadata = (("authorization", f"Bearer {key}"),)
         self._ttl = Duration(seconds=TTL_MS // 1000)
 
-    async def _acquire(self, name: str) -> GrantRef:
+    async def acquire(self, name: str) -> GrantRef:
         answer = await self._call(self._stub.Acquire, pb.AcquireRequest(name=name, ttl=self._ttl))
         return GrantRef(name=name, token=answer.grant.token)
 
-    async def _release(self, grant: GrantRef) -> Any:
+    async def release(self, grant: GrantRef) -> Any:
         return await self._call(self._stub.Release, pb.ReleaseRequest(grant=grant))
+
+    async def renew(self, grant: GrantRef) -> None:
+        await self._call(self._stub.Renew, pb.RenewRequest(grant=grant, ttl=self._ttl))
 
     async def _call(self, method: Any, message: Any) -> Any:
         try:
             return await method(message, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise _refused(error) from None
+
+
+class SdkLine(FrontLine):
+    """The public SDK, which waits and asks again by itself when it is refused."""
+
+    async def open(self, address: tuple[str, int], key: str) -> None:
+        self._client = await holdfast.connect(f"holdfast://{address[0]}:{address[1]}", key)
+
+    async def acquire(self, name: str) -> holdfast.Lock:
+        return await self._told(self._client.lock(name, ttl=TTL_MS / 1000, wait=0, renew=False).acquire())
+
+    async def release(self, grant: holdfast.Lock) -> bool:
+        await self._told(grant.release())
+        return True
+
+    async def renew(self, grant: holdfast.Lock) -> None:
+        await self._told(grant.renew())
+
+    async def _told(self, asking: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await asking
+        except holdfast.HoldfastError as error:
+            raise Refused(type(error).__name__, getattr(error, "retry_after_ms", 0)) from None
 
 
 def _refused(error: grpc.aio.AioRpcError) -> Refused:

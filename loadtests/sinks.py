@@ -86,5 +86,5 @@ async def _serve(protocol: Callable[[], asyncio.BaseProtocol]) -> None:
     await server.serve_forever()
 
 
-SINKS: dict[str, Callable[[], Awaitable[None]]] = {"frames": frames, "http": http, "grpc": grpc_calls}
-"""Each prints its port first."""
+SINKS: dict[str, Callable[[], Awaitable[None]]] = {"frames": frames, "http": http, "grpc": grpc_calls, "sdk": frames}
+"""Of what the flood comes by, as ``fairness.WAYS`` names it. Each prints its port first."""
