@@ -1,6 +1,7 @@
 """What every front promises alike: a table of cases, each a few steps and what each of them comes to.
 
-A case is played through HTTP and through the SDK, each on names of its own. ``of`` names the earlier step whose grant
+A case is played through HTTP (names in the path, names in the body), gRPC, the frame stream and the SDK, each on names
+of its own. ``of`` names the earlier step whose grant
 or session a step is about. Errors are told by their stable codes (``holdfast_router.operations.problems``).
 """
 
@@ -13,7 +14,8 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class Step:
     do: str
-    """acquire, release, renew, check, get, list, break, session, keep, end."""
+    """acquire, release, renew, check, get, list, break, session, keep, listed (among the sessions), end; batch: acquire
+    ``name`` and release ``of`` side by side."""
     name: str = ""
     of: int | None = None
     """Of which step's grant or session it is."""
@@ -120,6 +122,29 @@ CASES = (
     Case(
         "a list shows what is held under its prefix",
         (Step("acquire", "x/1"), Step("acquire", "x/2"), Step("acquire", "y/1"), Step("list", "x/", told={"names": 2})),
+    ),
+    Case(
+        "a session is listed with what it holds",
+        (
+            Step("session"),
+            Step("acquire", "a", under=0),
+            Step("acquire", "b", under=0),
+            Step("listed", of=0, told={"held": 2}),
+            Step("release", of=1),
+            Step("listed", of=0, told={"held": 1}),
+            Step("end", of=0),
+            Step("listed", of=0, told={"held": 0}),
+        ),
+    ),
+    Case(
+        "what is asked together is done each for itself",
+        (
+            Step("acquire", "{x}a"),
+            Step("batch", "{x}b", of=0, told={"codes": ["", ""]}),
+            Step("batch", "{x}b", of=0, told={"codes": ["lock-timeout", "not-held"]}),
+            Step("get", "{x}b", told={"held": True}),
+            Step("get", "{x}a", told={"held": False}),
+        ),
     ),
     Case(
         "a stolen lock is the thief's when its holder has lost it",

@@ -88,8 +88,16 @@ class Http:
                 return await self._ask("POST", "/v1/sessions", {"ttl_ms": TTL_MS}), {}
             case "keep":
                 return None, await self._ask("POST", f"/v1/sessions/{of['session']}/keepalive")
+            case "listed":
+                parts = (await self._ask("GET", "/v1/sessions", limit=1000))["sessions"]
+                return None, {"held": sum(part["held"] for part in parts if part["id"] == of["id"])}
             case "end":
                 return None, await self._ask("DELETE", f"/v1/sessions/{of['session']}")
+            case "batch":
+                acquire = {"op": "acquire", "name": name, "ttl_ms": TTL_MS}
+                operations = [acquire, {"op": "release", "lock_id": of["lock_id"]}]
+                results = (await self._ask("POST", "/v1/batch", {"operations": operations}))["results"]
+                return None, {"codes": [each["problem"]["code"] if "problem" in each else "" for each in results]}
         raise AssertionError(step.do)
 
 
@@ -134,8 +142,16 @@ class Sdk:
                 return client.session(ttl=TTL_MS / 1000), {}
             case "keep":
                 assert not of.lost.is_set()
+            case "listed":
+                return None, {"held": sum([part.held async for part in client.sessions() if part.id == of.id])}
             case "end":
                 await of.end()
+            case "batch":
+                asking = client.lock(name, ttl=TTL_MS / 1000, wait=0).acquire(), client.release(of[1])
+                results = await asyncio.gather(*asking, return_exceptions=True)
+                return None, {
+                    "codes": [problem_of(one).slug if isinstance(one, HoldfastError) else "" for one in results]
+                }
         return None, {}
 
     async def _lock(self, name: str, step: Step, under: Any) -> holdfast.Lock:

@@ -60,6 +60,11 @@ class Grpc:
                 return await api.sessions("Create", spb.CreateRequest(ttl=_duration(TTL_MS))), {}
             case "keep":
                 await api.sessions("KeepAlive", spb.KeepAliveRequest(session=of.session))
+            case "listed":
+                listed = await api.sessions("ListSessions", spb.ListSessionsRequest(page_size=1000))
+                return None, {"held": sum(part.held for part in listed.parts if part.id == of.id)}
+            case "batch":
+                return None, {"codes": await self._batch(name, of)}
             case "end":
                 await api.sessions("End", spb.EndRequest(session=of.session))
         return None, {}
@@ -75,3 +80,13 @@ class Grpc:
         if under is not None:
             fields["session"] = under.session
         return await self._api.acquire(name, **fields, **given)
+
+    async def _batch(self, name: str, of: Any) -> list[str]:
+        acquire = pb.AcquireRequest(name=name, ttl=_duration(TTL_MS))
+        release = pb.ReleaseRequest(grant=GrantRef(lock_id=of.lock_id))
+        operations = [pb.BatchOperation(acquire=acquire), pb.BatchOperation(release=release)]
+        response = await self._api.locks("Batch", pb.BatchRequest(operations=operations))
+        return [
+            result.error.reason.lower().replace("_", "-") if result.HasField("error") else ""
+            for result in response.results
+        ]

@@ -11,16 +11,19 @@ import holdfast
 from holdfast.cluster import LocalCluster
 
 from .cases import CASES, Case
+from .frame_front import Frames
 from .fronts import Failed, Front, Http, Sdk
 from .grpc_front import Grpc
 
-FRONTS = ("SDK", "gRPC", "HTTP, names in the path", "HTTP, names in the body")
+FRONTS = ("SDK", "frame stream", "gRPC", "HTTP, names in the path", "HTTP, names in the body")
 
 
 @pytest.fixture(params=FRONTS)
 async def front(request: pytest.FixtureRequest, cluster: LocalCluster) -> AsyncIterator[tuple[str, Front]]:
     if request.param == "SDK":
         found: Front = Sdk(await holdfast.connect(cluster.url, cluster.api_key))
+    elif request.param == "frame stream":
+        found = await Frames.open("{}:{}".format(*cluster.address), cluster.api_key)
     elif request.param == "gRPC":
         found = Grpc(cluster.grpc_address, cluster.api_key)
     else:
