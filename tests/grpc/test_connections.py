@@ -302,6 +302,24 @@ async def test_who_opens_calls_and_says_nothing_keeps_nobody_out(monkeypatch: py
     await front.front.close()
 
 
+async def test_a_caller_with_a_key_is_told_what_is_missing_when_no_message_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    front = await listening(monkeypatch)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        for method in ("Get", "Watch"):
+            metadata = api_over(channel).metadata
+            call = channel.stream_stream(f"/holdfast.v1.LockService/{method}", bytes, bytes)(
+                metadata=metadata, timeout=PATIENCE_S
+            )
+            await call.done_writing()
+            assert (await call.code(), "one message" in await call.details()) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                True,
+            )
+    await front.front.close()
+
+
 async def test_so_many_strangers_are_waited_for_and_others_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "STRANGERS_MAX", 1)
     monkeypatch.setattr(calls, "FIRST_MESSAGE_S", PATIENCE_S)

@@ -97,9 +97,9 @@ class Calls:
         async def handle(given: Any, context: Context) -> Message:
             message = None
             try:
-                caller = await self._caller(given, context)
+                caller = await self._caller(context)
                 with self._noted(caller, exempt=method.name in EXEMPT):
-                    message = await first_of(given)
+                    message = await first_of(context)
                     return await run(caller.heard(), message)
             except BaseException as error:
                 await self._abort(context, error, taken_back=message is None or is_taken_back(method, message))
@@ -110,9 +110,9 @@ class Calls:
     def _stream(self, method: MethodDescriptor, run: Streamed) -> Callable[[Any, Context], AsyncIterator[Message]]:
         async def handle(given: Any, context: Context) -> AsyncIterator[Message]:
             try:
-                caller = await self._caller(given, context)
+                caller = await self._caller(context)
                 with self._noted(caller, exempt=method.name in EXEMPT):
-                    asked = each_readable(given) if method.client_streaming else await first_of(given)
+                    asked = each_readable(given) if method.client_streaming else await first_of(context)
                     async for message in run(caller.heard(), asked):
                         yield message
             except GeneratorExit:
@@ -151,7 +151,7 @@ class Calls:
 
     # Who calls.
 
-    async def _caller(self, given: Any, context: Context) -> Caller:
+    async def _caller(self, context: Context) -> Caller:
         """Raises :class:`Unauthenticated`, :class:`Forbidden`, and not before the first message of a caller: who is
         still writing it may be told by his library that this failed, instead of why the call was refused."""
         address = address_of(context.peer())
@@ -161,7 +161,7 @@ class Calls:
             if self._strangers.enter(address):
                 try:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(anext(given, None), FIRST_MESSAGE_S)
+                        await asyncio.wait_for(context.read(), FIRST_MESSAGE_S)
                 finally:
                     self._strangers.leave(address)
             raise
@@ -213,10 +213,11 @@ def readable(message: Any) -> Any:
     return message
 
 
-async def first_of(messages: AsyncIterator[Any]) -> Any:
+async def first_of(context: Context) -> Any:
     """The message of a call that has one. Raises :class:`BadMessage`."""
-    message = await anext(messages, None)
-    if message is None:
+    # Not by the iterator: that is a generator, which the loop would have to close after every call.
+    message = await context.read()
+    if message is grpc.aio.EOF:
         raise BadMessage("this method takes one message: none came")
     return readable(message)
 
