@@ -90,6 +90,7 @@ def seeds() -> dict[str, list[bytes]]:
         "beat": [encode(messages.Beat(1, 2))],
         "watch": [encode(messages.WatchRequest("a/", True))],
         "watched": [encode(messages.Watched(True, [LockView("a", 0, 0, [])]))],
+        "audit_filter": [encode(changes.AuditFilter("shop", 2, "key", "orders/7", "abcdefghijkl", 1, 2))],
         "change": [encode(changes.Change(bytes(16), "key", "address", 1, changes.RevokeKey("key")))],
         "admin_call": [
             encode(administration.AdminCall(bytes(16), asked))

@@ -250,6 +250,7 @@ TARGETS: Final[dict[str, Target]] = {
     "beat": _msgpack(messages.decode_beat),
     "watch": _msgpack(messages.decode_watch),
     "watched": _msgpack(messages.decode_watched),
+    "audit_filter": _msgpack(changes.decode_audit_filter),
     "change": _msgpack(changes.decode_change),
     "admin_call": _msgpack(administration.decode_call),
     "admin_result": admin_result,
