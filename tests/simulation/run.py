@@ -25,7 +25,7 @@ from holdfast_router.item import Item
 from holdfast_shard.formation import BUILT_IN_TENANT, Formation, new_formation
 from tests.simulation.faults import Nemesis
 from tests.simulation.logs import Logs
-from tests.simulation.plan import Plan
+from tests.simulation.plan import Plan, Step
 from tests.simulation.processes import NODE_PORT, ClientMachine, NodeMachine, RouterMachine
 from tests.simulation.watch import Watch
 from tests.simulation.workload import Application
@@ -168,9 +168,11 @@ class Run:
         world.note("no more faults")
         for application in self.applications:
             application.hurry = True
-        if not world.run(world.now + ANSWERED_S, lambda: all(each.over for each in self.applications)):
-            waiting = "; ".join(each.where() for each in self.applications if not each.over)
-            world.violate(Violation("everything is answered", f"still waiting after {ANSWERED_S:g} s: {waiting}"))
+        self._await_clients()
+        if (missing := self.plan.operations_min - world.counts["operations"]) > 0:
+            # Each makes two calls at least.
+            self.applications[0].make_up((Step("hold", "name-0"),) * (missing // 2 + 1))
+            self._await_clients()
         deadline = world.now + SETTLED_S
         world.run(world.now + 1.0)
         while (why := self.logs.settled(self.nodes)) is not None:
@@ -182,6 +184,12 @@ class Run:
             world.violate(Violation("nothing goes unhandled", failed))
         if world.violation is not None:
             raise world.violation
+
+    def _await_clients(self) -> None:
+        world = self.world
+        if not world.run(world.now + ANSWERED_S, lambda: all(each.over for each in self.applications)):
+            waiting = "; ".join(each.where() for each in self.applications if not each.over)
+            world.violate(Violation("everything is answered", f"still waiting after {ANSWERED_S:g} s: {waiting}"))
 
 
 def run(plan: Plan, *, trace: bool = False) -> Verdict:

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.simulation.plan import FAULT_KINDS, make_plan
+from tests.simulation.plan import FAULT_KINDS, OPERATIONS_MIN, make_plan
 from tests.simulation.run import Verdict, run
 
-OPERATIONS_MIN = 500
 FAULTS_MIN = 5
 """A run with less proves too little to count."""
 SHARE_MIN = 0.01

@@ -30,6 +30,8 @@ def shrink(plan: Plan, rule: str, trials_max: int = TRIALS_MAX) -> Plan:
 
 
 def _smaller(plan: Plan) -> Iterator[Plan]:
+    if plan.operations_min:
+        yield replace(plan, operations_min=0)
     for faults in _less(plan.faults):
         yield replace(plan, faults=faults)
     for clients in _less(plan.clients):

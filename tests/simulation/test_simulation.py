@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from holdfast.core import lease, session
-from tests.simulation.plan import Plan, make_plan
+from tests.simulation.plan import OPERATIONS_MIN, Plan, make_plan
 from tests.simulation.run import run
-from tests.simulation.search import FAULTS_MIN, OPERATIONS_MIN, first_failure
+from tests.simulation.search import FAULTS_MIN, first_failure
 from tests.simulation.shrink import shrink
 
 SLICES = 8
@@ -50,6 +51,14 @@ def test_a_run_is_500_operations_and_5_faults() -> None:
     verdict = run(make_plan(3))
     assert verdict.counts["operations"] >= OPERATIONS_MIN
     assert verdict.counts["faults"] >= FAULTS_MIN
+
+
+def test_a_run_whose_calls_were_too_few_makes_up_for_it() -> None:
+    plan = make_plan(1007573)
+    assert run(replace(plan, operations_min=0)).counts["operations"] < OPERATIONS_MIN
+    verdict = run(plan)
+    assert verdict.counts["operations"] >= OPERATIONS_MIN
+    assert not verdict.violation
 
 
 def _believe_too_long(patch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,14 @@ class Application:
         self.watch.client_started(process)
         process.spawn(self._main(process), "main")
 
+    def make_up(self, steps: tuple[Step, ...]) -> None:
+        """All is done, and was too little: the first worker does these, too."""
+        self._steps = (self._steps[0] + steps, *self._steps[1:])
+        self._over[0] = False
+        process = self.machine.process
+        assert process is not None, "no fault is left that could have stopped it"
+        process.spawn(self._main(process), "main")
+
     async def _main(self, process: Process) -> None:
         client = await forever_connect(self.machine, process)
         session = client.session(ttl=2.0)
