@@ -14,17 +14,22 @@ SOURCES := clientsdk shard router tests loadtests
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load]'
 	@touch $@
 
+# The state machine's hot modules, by mypyc; without a C compiler nodes run the sources.
+.venv/compiled: .venv/installed $(wildcard shard/holdfast_shard/machine/*.py clientsdk/holdfast/wire/*.py)
+	-$(BIN)/python -m holdfast_shard.compiling
+	@touch $@
+
 .PHONY: help install up test check fmt bench load compare sim mutants fuzz api coverage proto clean failover chaos soak
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: .venv/installed  ## Make .venv
 
-up: .venv/installed  ## Run the service here: three nodes, two groups, one router
+up: .venv/compiled  ## Run the service here: three nodes, two groups, one router
 	$(BIN)/holdfast up
 
 # Each worker takes tests that lie together: those of a folder share a cluster, which else all would start.
-test: .venv/installed  ## All fast tests, three at a time, for many wait
+test: .venv/compiled  ## All fast tests, three at a time, for many wait
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not long'
 
 check: .venv/installed  ## Lint, format, types, layers
@@ -37,29 +42,29 @@ fmt: .venv/installed  ## Format, and mend what can be mended
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-bench: .venv/load-installed  ## Figures of a local cluster, medians of five: BENCH='--concurrency 256 --flame load-reports'
+bench: .venv/load-installed .venv/compiled  ## Figures of a local cluster, medians of five: BENCH='--concurrency 256 --flame load-reports'
 	$(BIN)/python -m loadtests.bench --json load-reports/bench.json $(BENCH)
 
-load: .venv/load-installed  ## Load test by Locust: SCENARIO= THROUGH= SHAPE= USERS= SECONDS= WORKERS=; see loadtests/README.md
+load: .venv/load-installed .venv/compiled  ## Load test by Locust: SCENARIO= THROUGH= SHAPE= USERS= SECONDS= WORKERS=; see loadtests/README.md
 	$(BIN)/python -m loadtests.locust.run $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(THROUGH),--through $(THROUGH)) $(if $(SHAPE),--shape $(SHAPE)) $(if $(USERS),--users $(USERS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(WORKERS),--workers $(WORKERS)) $(LOAD)
 
-compare: .venv/load-installed  ## Holdfast beside Redis, Redlock, etcd, ZooKeeper and PostgreSQL; shorter: COMPARE='--peers holdfast redis'
+compare: .venv/load-installed .venv/compiled  ## Holdfast beside Redis, Redlock, etcd, ZooKeeper and PostgreSQL; shorter: COMPARE='--peers holdfast redis'
 	$(BIN)/python -m loadtests.compare --json load-reports/compare.json --chart load-reports/compare.svg $(COMPARE)
 
-failover: .venv/installed  ## Kill, stop and restart nodes under load; judge every belief, measure the gaps
+failover: .venv/compiled  ## Kill, stop and restart nodes under load; judge every belief, measure the gaps
 	$(BIN)/python -m tests.chaos.failover --rounds 10 --fault kill
 	$(BIN)/python -m tests.chaos.failover --rounds 5 --fault stop
 	$(BIN)/python -m tests.chaos.failover --rounds 3 --fault all
 	if [ "$$(id -u)" = 0 ]; then for fault in both unheard deaf; do $(BIN)/python -m tests.chaos.failover --rounds 5 --fault $$fault || exit 1; done; fi
 
 MINUTES ?= 10
-chaos: .venv/installed  ## Processes, links, disks and clocks fail for MINUTES (10) under load; the history is judged
+chaos: .venv/compiled  ## Processes, links, disks and clocks fail for MINUTES (10) under load; the history is judged
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 mutants: .venv/installed  ## Seed every known bug in turn; show which test or seed catches it
 	$(BIN)/python -m tests.mutants
 
-soak: .venv/installed  ## A million names, 100,000 locks held for five minutes, 1,000 waiters
+soak: .venv/compiled  ## A million names, 100,000 locks held for five minutes, 1,000 waiters
 	$(BIN)/python loadtests/extent.py names
 	$(BIN)/python loadtests/extent.py held --seconds 300
 	$(BIN)/python loadtests/extent.py waiters

@@ -44,7 +44,7 @@ def record(processes: Mapping[str, int], directory: Path, seconds: int) -> None:
         looking = []
         for name, pid in processes.items():
             out = directory / f"{name.replace(' ', '-')}.svg"
-            command = [PY_SPY, "record", "--pid", str(pid), "--duration", str(seconds)]
+            command: list[str | Path] = [PY_SPY, "record", "--pid", str(pid), "--duration", str(seconds)]
             command += ["--rate", str(LOOKS_PER_S), "--output", str(out)]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             looking.append(stack.enter_context(process))

@@ -18,6 +18,10 @@ from holdfast.wire.addresses import check_plaintext, split_address
 from holdfast.wire.collecting import settle_collector
 from holdfast.wire.tls import Certificates, TlsFiles, TlsUnusable
 
+from . import compiled
+
+compiled.prefer()  # before anything imports what may be compiled
+# ruff: noqa: E402
 from .consensus import LogDamaged
 from .consensus.disk import DirectoryInUse, DiskError, DiskFull
 from .consensus.journal import JournalDamaged, JournalFailed

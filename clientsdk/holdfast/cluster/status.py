@@ -43,7 +43,8 @@ class GroupStatus(msgspec.Struct):
 class NodeStatus(msgspec.Struct):
     """``pid`` 0 and no groups when the node did not answer in time (``up`` false). ``dropped`` counts messages of other
     nodes that were bad, stale or repeated, ``received`` all messages of the stream on the connections that are open,
-    ``syncs`` the times that the journal was synced since the node's start. A tenant is told ``node`` and ``up``."""
+    ``syncs`` the times that the journal was synced since the node's start,
+    ``compiled`` is whether it runs the machine's extensions. A tenant is told ``node`` and ``up``."""
 
     node: int
     up: bool
@@ -52,6 +53,7 @@ class NodeStatus(msgspec.Struct):
     dropped: int = 0
     received: int = 0
     syncs: int = 0
+    compiled: bool = False
     groups: list[GroupStatus] = []
 
 

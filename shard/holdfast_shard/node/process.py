@@ -14,6 +14,7 @@ from holdfast.wire.messages import GroupRole, Msg, NodeRecord
 from holdfast.wire.messages import Role as CallerRole
 from holdfast.wire.tls import Certificates, watch_certificates
 
+from .. import compiled
 from ..consensus import ReplicaConfig, Role
 from ..formation import FRESH_FILE, load_directory, note_caught_up, note_journal, require_journal
 from ..machine import META_GROUP, MetaMachine
@@ -320,6 +321,7 @@ class Node:
             "address": self.address,
             "pid": os.getpid(),
             "up": True,
+            "compiled": compiled.in_use(),
             "cluster": self.formation.cluster,
             "dropped": self.engine.host.dropped,
             "received": sum(each.received for each in self.listener.connections | self.peers.connections),
@@ -334,5 +336,6 @@ def listening_line(node: Node) -> dict[str, object]:
         "node": node.record.node,
         "address": node.listening,
         "advertised": node.address,
+        "compiled": compiled.in_use(),
         "pid": os.getpid(),
     }
