@@ -237,7 +237,7 @@ async def test_calls_of_a_revoked_key_end_at_once(front: Front, near: Any) -> No
     operator, tenant = tenant_of(0, key_of(OPERATOR_KEY)), tenant_of(1, version=2)
     front.hears(meta_of(operator, tenant, version=2))
     for call, definite in (waiting, "true"), (watch.read(), "true"), (stealing, "false"), (releasing, "false"):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             answer = await refused(call)
         assert answer.status == grpc.StatusCode.UNAUTHENTICATED
         assert answer.details["ErrorInfo"].metadata["definite"] == definite
