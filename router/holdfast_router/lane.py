@@ -52,8 +52,7 @@ class Lane:
         # Without a wait nothing is refused: only a flight could tell that flights have become short again.
         if item.exempt or not (wait_s := self._wait_s(item)):
             return None
-        patience_s = item.deadline - item.arrived
-        late_s = max(wait_s - (patience_s - self.limit.flight_s) / MARGIN, wait_s - WAIT_S_MAX)
+        late_s = self._late_s(item, wait_s)
         # Others are told to come again, too: when half of what waits has left, there is room for more than one.
         return self._overloaded(self._too_busy, max(late_s, wait_s / 2)) if late_s > 0 else None
 
@@ -78,6 +77,11 @@ class Lane:
         """Estimate of what ``item`` would wait before it leaves."""
         ahead = self._queue(item).ahead(item.tenant, item.weight)
         return (ahead + (0 if item.exempt else self._exempt.operations)) / self.limit.rate
+
+    def _late_s(self, item: Item, wait_s: float) -> float:
+        """Seconds by which it would be answered, or leave, too late."""
+        patience_s = item.deadline - item.arrived
+        return max(wait_s - (patience_s - self.limit.flight_s) / MARGIN, wait_s - WAIT_S_MAX)
 
     # Out.
 

@@ -334,7 +334,7 @@ def test_the_commands(
     assert actions[0] == "tenant.delete"
     assert len(actions) == 5
     assert "rate: 100 -> 1000" in run("audit")
-    asked = ("audit", "--json", "--tenant", "shop", "--action", "key", "--key", first.split("_")[1])
+    asked = ("audit", "--json", "--tenant", "shop", "--action", "key", "--key-id", first.split("_")[1])
     actions = [record["action"] for record in json.loads(run(*asked, "--since", "1h"))]
     assert actions == ["key.revoke", "key.rotate", "key.create"]
     assert run(*asked, "--target", "worker", "--until", "2026-01-01T00:00:00Z").strip() == "[]"

@@ -135,7 +135,7 @@ def test_no_option_takes_a_key() -> None:
     found = set(options(typer.main.get_command(program)))
     assert "--listen" in found
     # Files, and the public part of a key.
-    harmless = {"--tls-key", "--tls-peer-key", "key_id"}
+    harmless = {"--tls-key", "--tls-peer-key", "--key-id", "key_id"}
     assert {each for each in found if "key" in each or "secret" in each} <= harmless
 
 

@@ -103,7 +103,7 @@ def _room_for_all(self: FairQueue, item: Item) -> bool:
     return self.sections < QUEUE_SECTIONS_MAX and self.bytes + len(item.body) <= QUEUE_BYTES_MAX
 
 
-def _never_late(self: Lane, item: Item) -> float:
+def _never_late(self: Lane, item: Item, wait_s: float) -> float:
     return 0.0
 
 

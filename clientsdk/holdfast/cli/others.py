@@ -85,7 +85,7 @@ def audit(
     tenant: Annotated[str, typer.Option(metavar="ID", help="About it or done with its keys; also a deleted one.")] = "",
     action: Annotated[str, typer.Option(help="Such as key.revoke; key is all that is done to keys.")] = "",
     target: Annotated[str, typer.Option(help="A lock's name, a session, the id of a tenant or key.")] = "",
-    key: Annotated[str, typer.Option(metavar="KEY_ID", help="With which it was done.")] = "",
+    key_id: Annotated[str, typer.Option(metavar="KEY_ID", help="Of the key with which it was done.")] = "",
     since: Annotated[str, typer.Option(metavar="WHEN", help="From then on: 2026-08-01T09:30:00Z, or 2h for ago.")] = "",
     until: Annotated[str, typer.Option(metavar="WHEN", help="Before then.")] = "",
     as_json: Json = False,
@@ -95,7 +95,7 @@ def audit(
     since_ms, until_ms = (moment_ms(text, now_ms) if text else 0 for text in (since, until))
     found = collect(
         lambda admin: admin.audit(
-            tenant=tenant, action=action, target=target, key=key, since_ms=since_ms, until_ms=until_ms
+            tenant=tenant, action=action, target=target, key=key_id, since_ms=since_ms, until_ms=until_ms
         ),
         limit,
     )
