@@ -101,6 +101,7 @@ async def _run(options: argparse.Namespace, tls: _Tls) -> None:
         await router.close()
         raise _PortTaken(f"cannot listen on {where}: {error.strerror or error}") from None
     settle_collector()
+    router.heed_signals()
     print(json.dumps(listening_line(router)), flush=True)
     await router.serve()
 

@@ -164,10 +164,13 @@ class Router:
         self.grpc = GrpcFront(self.operations, self.directory, lambda: self.ready)
         await self.grpc.listen(host, port, tls)
 
-    async def serve(self) -> None:
-        """Until TERM or INT."""
+    def heed_signals(self) -> None:
+        """From now on TERM and INT end :meth:`serve`; before anybody is told that this process is there."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
+
+    async def serve(self) -> None:
+        """Until it is told to stop."""
         watching = asyncio.create_task(self._certificates.run(), name="certificates")
         await self._stopping.wait()
         watching.cancel()

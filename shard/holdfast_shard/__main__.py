@@ -136,6 +136,7 @@ async def _run(options: argparse.Namespace) -> None:
         await node.close()
         raise _PortTaken(f"cannot listen on {node.listening}: {error.strerror or error}") from None
     settle_collector()
+    node.heed_signals()
     print(json.dumps(listening_line(node)), flush=True)
     await node.serve()
 

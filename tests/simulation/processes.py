@@ -116,6 +116,7 @@ class NodeMachine(Machine):
             self.node = Node(surroundings, config=CONFIG)
             self._on_start(self)
             await self.node.run()
+            self.node.heed_signals()
             await self.node.serve()
         except (*DAMAGE, *DISK_TROUBLE) as error:
             self.failure = error
@@ -147,6 +148,7 @@ class RouterMachine(Machine):
     async def _main(self, process: Process) -> None:
         router = Router(self._formation, draw=self.world.stream(f"draws of {process.name}").randbytes)
         await router.listen(self.host, ROUTER_PORT, None)
+        router.heed_signals()
         await router.serve()
         if process.alive:
             process.die()

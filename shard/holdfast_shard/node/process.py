@@ -169,10 +169,13 @@ class Node:
         self.engine.wake()
         return address
 
-    async def serve(self) -> None:
-        """Until TERM, INT or a failure; raises what failed."""
+    def heed_signals(self) -> None:
+        """From now on TERM and INT end :meth:`serve`; before anybody is told that this process is there."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
+
+    async def serve(self) -> None:
+        """Until it is told to stop, or a failure; raises what failed."""
         announcing = asyncio.create_task(self._announce(), name="announce")
         watching = asyncio.create_task(self._watch_certificates(), name="certificates")
         await self._stopping.wait()
