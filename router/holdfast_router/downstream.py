@@ -58,12 +58,11 @@ class Downstream:
     """One connection of an SDK."""
 
     __slots__ = (
-        "_haste",
-        "_refused_last",
         "_resting",
         "admitted",
         "changing",
         "connection",
+        "haste",
         "is_router",
         "last_word",
         "outstanding",
@@ -80,9 +79,7 @@ class Downstream:
         """Operations of its that were admitted and are under way."""
         self.paused = False
         self._resting = False
-        self._haste = Haste()
-        self._refused_last: dict[tuple[int, int], tuple[Refusal, float, int]] = {}
-        """While it rests, by group and kind: a refusal for load, and what patience and size it was for."""
+        self.haste = Haste()
         self.is_router = False
         """Whether it is the router itself, whose callers were admitted before."""
         self.changing = 0
@@ -136,7 +133,7 @@ class Downstream:
         self.connection.send(Msg.REFUSED, group, request, encode(refusal))
         if refusal.retry_after_ms and not self._resting and not self.is_router:
             loop = asyncio.get_running_loop()
-            if self._haste.refused(group, refusal.retry_after_ms, loop.time()):
+            if self.haste.refused(group, refusal.retry_after_ms, loop.time()):
                 self._resting = True
                 self.read_or_not()
                 loop.call_later(REST_S, self._rested)
@@ -144,20 +141,14 @@ class Downstream:
     def refuse_for_load(
         self, group: int, request: int, refusal: Refusal, kind: int, patience_s: float, size: int
     ) -> None:
-        """Refuse a section of so many bytes, whose caller would wait so long. While it rests, those like it that came
-        in the same read find the same in :meth:`refused_alike`, without a look at what a few microseconds changed."""
+        """As :meth:`refuse`; while it rests, those like it find the same in ``haste``."""
         self.refuse(group, request, refusal)
         if self._resting:
-            self._refused_last[group, kind] = refusal, patience_s, size
-
-    def refused_alike(self, group: int, kind: int, patience_s: float, size: int) -> Refusal | None:
-        """What one that was no harder to take was refused with; None for who is not in haste."""
-        last = self._refused_last.get((group, kind)) if self._resting else None
-        return last[0] if last is not None and patience_s <= last[1] and size >= last[2] else None
+            self.haste.remember(refusal, group, kind, patience_s, size)
 
     def _rested(self) -> None:
         self._resting = False
-        self._refused_last.clear()
+        self.haste.rested()
         self.read_or_not()
 
 

@@ -111,26 +111,29 @@ class Requests:
         now = self._loop.time()
         operations, exempt = _charge_of(section, vouched=caller.is_router)
         # Before it is charged or read: refusing must cost little when there is much to refuse.
-        refusal = None if exempt else caller.refused_alike(group, kind, deadline_s, len(section))
+        refusal = None if exempt else caller.haste.alike(group, kind, deadline_s, len(section))
         if refusal is not None:
-            self._groups.count_refused(group, refusal, operations)
-            self._gate.overloaded(tenant.number, operations)
-            caller.answered()
+            self._turn_away(caller, group, refusal, operations)
             caller.refuse(group, request, refusal)
             return
         item = Item(caller, request, kind, section, now + deadline_s, operations=operations, exempt=exempt, arrived=now)
         item.tenant, item.weight = tenant.number, tenant.weight
         refusal = self._groups.refusal(group, item)
         if refusal is not None:
-            self._groups.count_refused(group, refusal, operations)
-            self._gate.overloaded(tenant.number, operations)
-            caller.answered()
+            self._turn_away(caller, group, refusal, operations)
             caller.refuse_for_load(group, request, refusal, kind, deadline_s, len(section))
         elif caller.is_router:
             self._judged(caller, group, item, None)
         else:
             decided = partial(self._judged, caller, group, item)
             self._gate.ask(caller.principal.tenant, operations, decided, exempt=exempt)
+
+    def _turn_away(self, caller: Downstream, group: int, refusal: Refusal, operations: int) -> None:
+        """Count so many operations that are refused for load before they are charged."""
+        assert caller.principal is not None
+        self._groups.count_refused(group, refusal, operations)
+        self._gate.overloaded(caller.principal.tenant, operations)
+        caller.answered()
 
     def _judged(self, caller: Downstream, group: int, item: Item, denied: Denied | None) -> None:
         """What the gate says of a section, at once or after a look at Redis."""

@@ -11,7 +11,6 @@ from holdfast.wire.limits import REQUEST_ID_BYTES
 from holdfast.wire.messages import Refusal
 from holdfast.wire.tenants import Principal
 from holdfast_router.admission.gate import Gate
-from holdfast_router.downstream import Downstream
 from holdfast_router.haste import Haste
 from holdfast_router.http import idempotency
 from holdfast_router.http.idempotency import FirstAnswers
@@ -42,8 +41,8 @@ def _of_the_tenant(principal: Principal, key: str) -> bytes:
     return blake2b(f"{principal.tenant}\0{key}".encode(), digest_size=REQUEST_ID_BYTES).digest()
 
 
-def _whatever_it_was(self: Downstream, group: int, kind: int, patience_s: float, size: int) -> Refusal | None:
-    return next((refusal for refusal, *_ in self._refused_last.values()), None)
+def _whatever_it_was(self: Haste, group: int, kind: int, patience_s: float, size: int) -> Refusal | None:
+    return next((refusal for refusal, *_ in self._last.values()), None)
 
 
 _ONCE = FirstAnswers.once
@@ -67,7 +66,7 @@ MUTANTS = (
     ),
     Mutant(
         "a hasty caller's refusal is told whatever came with it", Promise.IN_TURN,
-        patch(Downstream, "refused_alike", _whatever_it_was), (_HASTY,),
+        patch(Haste, "alike", _whatever_it_was), (_HASTY,),
     ),
     Mutant(
         "watchers are told free of charge", Promise.IN_TURN, patch(Gate, "told", lambda self, tenant, watchers: None),

@@ -58,7 +58,7 @@ async def test_who_finds_no_room_is_not_charged(*, has_room: bool, known: bool) 
         answered=lambda: None,
         refuse=lambda group, request, refusal: told.append(refusal),
         refuse_for_load=lambda group, request, refusal, *of: told.append(refusal),
-        refused_alike=lambda *of: None,
+        haste=SimpleNamespace(alike=lambda *of: None),
     )
     requests.on_section(
         cast(Any, caller), Msg.OPS, GROUP, 7, 1.0, encode(section(9, 1, [Op(Kind.ACQUIRE, 1, "a")] * 3))
