@@ -320,6 +320,20 @@ async def test_a_caller_with_a_key_is_told_what_is_missing_when_no_message_came(
     await front.front.close()
 
 
+async def test_a_caller_with_a_key_that_never_sends_its_message_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "MESSAGE_S", 0.1)
+    front = await listening(monkeypatch)
+    async with grpc.aio.insecure_channel(front.front.address) as channel:
+        for method in ("Get", "Watch"):
+            path, metadata = f"/holdfast.v1.LockService/{method}", api_over(channel).metadata
+            call = channel.stream_stream(path, bytes, bytes)(metadata=metadata, timeout=PATIENCE_S)
+            assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "within 0.1 s" in await call.details()
+    await front.front.close()
+
+
 async def test_so_many_strangers_are_waited_for_and_others_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "STRANGERS_MAX", 1)
     monkeypatch.setattr(calls, "FIRST_MESSAGE_S", PATIENCE_S)

@@ -32,6 +32,8 @@ EXEMPT: Final = ("Release", "Renew", "KeepAlive", "End")
 """Rpcs that holders need to keep or to let go of what they have."""
 BEARER: Final = "bearer "
 REQUEST_ID_CHARS_MAX: Final = 255
+MESSAGE_S: Final = 30.0
+"""Within which a caller with a key has sent the message of a call that has one; until then it holds a place."""
 FIRST_MESSAGE_S: Final = 1.0
 """How long a call that is refused is kept for its first message."""
 STRANGERS_MAX: Final = 1_000
@@ -99,7 +101,7 @@ class Calls:
             try:
                 caller = await self._caller(context)
                 with self._noted(caller, exempt=method.name in EXEMPT):
-                    message = await first_of(context)
+                    message = await first_of(context, MESSAGE_S)
                     return await run(caller.heard(), message)
             except BaseException as error:
                 await self._abort(context, error, taken_back=message is None or is_taken_back(method, message))
@@ -112,7 +114,7 @@ class Calls:
             try:
                 caller = await self._caller(context)
                 with self._noted(caller, exempt=method.name in EXEMPT):
-                    asked = each_readable(given) if method.client_streaming else await first_of(context)
+                    asked = each_readable(given) if method.client_streaming else await first_of(context, MESSAGE_S)
                     async for message in run(caller.heard(), asked):
                         yield message
             except GeneratorExit:
@@ -213,10 +215,14 @@ def readable(message: Any) -> Any:
     return message
 
 
-async def first_of(context: Context) -> Any:
-    """The message of a call that has one. Raises :class:`BadMessage`."""
+async def first_of(context: Context, within_s: float) -> Any:
+    """The message of a call that has one. Raises :class:`BadMessage`, also when it does not come in this time."""
     # Not by the iterator: that is a generator, which the loop would have to close after every call.
-    message = await context.read()
+    try:
+        async with asyncio.timeout(within_s):
+            message = await context.read()
+    except TimeoutError:
+        raise BadMessage(f"the message comes within {within_s:g} s") from None
     if message is grpc.aio.EOF:
         raise BadMessage("this method takes one message: none came")
     return readable(message)

@@ -69,13 +69,13 @@ class StandardServices:
         return int(answer.SERVING if self._ready() else answer.NOT_SERVING)
 
     async def _check(self, given: Any, context: Context) -> health_pb2.HealthCheckResponse:
-        message = await _said_soon(context)
+        message = await first_of(context, FIRST_MESSAGE_S)
         if message.service not in self._known:
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
         return health_pb2.HealthCheckResponse(status=self._status(message.service))
 
     async def _watch(self, given: Any, context: Context) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        message = await _said_soon(context)
+        message = await first_of(context, FIRST_MESSAGE_S)
         told: int | None = None
         while True:
             now = self._status(message.service)
@@ -129,15 +129,6 @@ class StandardServices:
 
 async def _refuse(context: Context, error: HoldfastError) -> None:
     await context.abort(status_of(error), message_of(error), ((DETAILS, details_of(error)),))
-
-
-async def _said_soon(context: Context) -> Any:
-    """The one message of a call. Raises :class:`BadMessage`."""
-    try:
-        async with asyncio.timeout(FIRST_MESSAGE_S):
-            return await first_of(context)
-    except TimeoutError:
-        raise BadMessage(f"the message comes within {FIRST_MESSAGE_S:g} s") from None
 
 
 async def _each_within(silent_s: float, given: AsyncIterator[Any]) -> AsyncIterator[Any]:
