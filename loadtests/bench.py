@@ -86,7 +86,7 @@ def draw(cluster: LocalCluster, options: argparse.Namespace) -> None:
     spec = Spec(Mode.CYCLE, WARM_UP_S + seconds + SPARE_S, FLAME_CONCURRENCY)
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(one, cluster, spec)
-        time.sleep(2 * WARM_UP_S)
+        time.sleep(2 * WARM_UP_S)  # nobody says from outside when the load has warmed up
         record(cluster.pids, options.flame, seconds)
         load.result()
 

@@ -16,10 +16,9 @@ class SilenceWatch:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None
         self._silent = False
         # Also when nothing is heard from the beginning.
-        self._timer = self._loop.call_later(directory.silence_s, self._look)
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(directory.silence_s, self._look)
 
     def heard(self) -> None:
         """The meta group's leader has spoken, whatever it said."""
