@@ -21,8 +21,8 @@ from .certificates import CertificateWatch
 from .control import Control
 from .directory import META_SILENCE_S, Directory
 from .dispatch import Outcome
-from .downstream import ALONE, Front
 from .formation import FormationFile
+from .front import ALONE, Front
 from .groups import Groups
 from .grpc import GrpcFront
 from .http.server import HttpFront
@@ -213,7 +213,7 @@ class Router:
             "pid": os.getpid(),
             "address": self.address,
             "clients": len(self._front),
-            "received": sum(each.received for each in self._front.connections | self._upstream.connections),
+            "received": sum(each.received for each in (*self._front.connections, *self._upstream.connections)),
             "table_version": self._table_version,
             "admission": self.gate.status(),
             "leaders": {str(group): leader for group, leader in self._groups.leaders.items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import msgspec
@@ -95,8 +95,8 @@ class Upstream:
         return not self._live
 
     @property
-    def connections(self) -> set[Connection]:
-        return set(self._live.values())
+    def connections(self) -> Collection[Connection]:
+        return self._live.values()
 
     @property
     def addresses(self) -> dict[int, str]:

@@ -13,7 +13,7 @@ from holdfast.wire.messages import Beat
 from holdfast.wire.tenants import ApiKey, Tenant
 from holdfast_router import stamping
 from holdfast_router.directory import Directory
-from holdfast_router.downstream import Front
+from holdfast_router.front import Front
 from holdfast_shard.machine.audit import Audit
 from holdfast_shard.machine.tenancy import Tenancy
 from holdfast_shard.node.audit_file import AuditFile

@@ -13,7 +13,7 @@ from holdfast.wire.errors import Code
 from holdfast.wire.limits import FAILED_LOGINS_BURST, FAILED_LOGINS_EVERY_S, UNSENT_BYTES_MAX
 from holdfast.wire.messages import Msg, Refusal, decode_refusal
 from holdfast.wire.stream import pack
-from holdfast_router import downstream
+from holdfast_router import front
 from holdfast_router.downstream import OUTSTANDING_MAX, Downstream
 from holdfast_router.haste import EARLY_MAX
 from tests.node.processes import Caller
@@ -79,7 +79,7 @@ async def test_so_many_connections_of_one_address_and_room_again_when_one_leaves
 async def test_a_hello_that_trickles_in_has_no_longer_than_one_that_does_not_come(
     router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downstream, "HELLO_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(front, "HELLO_TIMEOUT_S", 0.2)
     caller = await router.caller()
     assert caller.connection.transport is not None
     greeting = pack(Msg.HELLO, 0, 0, hello(4000))

@@ -20,9 +20,9 @@ from holdfast.wire.limits import (
 )
 from holdfast.wire.messages import Beat, Hello, MetaRecord, Msg, Role, decode_refusal
 from holdfast.wire.stream import Connection, pack
-from holdfast_router import downstream
+from holdfast_router import front
 from holdfast_router.directory import META_SILENCE_S, Directory
-from holdfast_router.downstream import REQUEST_BYTES_MAX, Front
+from holdfast_router.front import REQUEST_BYTES_MAX, Front
 from tests.node.processes import Caller
 from tests.tenants import TENANT_KEY, key_of, key_text, meta_of, tenant_of
 
@@ -137,14 +137,14 @@ async def test_who_comes_before_the_cluster_is_known_waits_and_is_welcomed_or_re
     assert (await good.next())[0] == Msg.WELCOME
     assert await turned_away(bad) == Code.UNAUTHENTICATED
     router.hears_nothing()
-    monkeypatch.setattr(downstream, "META_WAIT_S", 0.05)
+    monkeypatch.setattr(front, "META_WAIT_S", 0.05)
     assert await turned_away(await router.caller((Msg.HELLO, hello()))) == Code.UNAVAILABLE
 
 
 async def test_only_so_many_callers_wait_and_those_who_leave_make_room(
     router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downstream, "HELLOS_WAITING_MAX", 2)
+    monkeypatch.setattr(front, "HELLOS_WAITING_MAX", 2)
     first = await router.caller((Msg.HELLO, hello()))
     second = await router.caller((Msg.HELLO, hello()))
     assert await turned_away(await router.caller((Msg.HELLO, hello()))) == Code.OVERLOADED
@@ -181,7 +181,7 @@ async def test_what_is_no_hello_is_refused_once_with_a_code(router: Router, mess
 
 
 async def test_who_says_nothing_is_told_what_is_missing(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downstream, "HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(front, "HELLO_TIMEOUT_S", 0.05)
     assert await turned_away(await router.caller()) == Code.BAD_MESSAGE
 
 
@@ -205,7 +205,7 @@ async def test_a_router_that_reaches_no_node_sends_its_callers_away(router: Rout
     caller = await router.caller((Msg.HELLO, hello()))
     assert [(await caller.next())[0] for _ in range(3)] == [Msg.WELCOME, Msg.TABLE, Msg.ROLES]
     router.alone = True
-    router.front.send_away(downstream.ALONE)
+    router.front.send_away(front.ALONE)
     kind, _, _, body = await caller.next()
     assert (kind, decode_refusal(body).code) == (Msg.REFUSED, Code.UNAVAILABLE)
     await caller.closed.wait()
@@ -229,7 +229,7 @@ async def test_a_router_that_hears_nothing_from_the_meta_group_lets_nobody_new_i
     router.front.settle_early()
     assert (await waits.next())[0] == Msg.WELCOME
     router.hears_nothing()
-    monkeypatch.setattr(downstream, "META_WAIT_S", 0.05)
+    monkeypatch.setattr(front, "META_WAIT_S", 0.05)
     assert await turned_away(await router.caller((Msg.HELLO, hello()))) == Code.UNAVAILABLE
 
 
