@@ -47,7 +47,7 @@ class Audit:
             seen = _seen(record, tenant)
             if seen is None or (numbers is not None and numbers.isdisjoint((record.tenant, record.actor_tenant))):
                 continue
-            if wanted is ALL or _is_wanted(seen, wanted):
+            if _is_wanted(seen, wanted):
                 if len(found) == limit:
                     return AuditPage(found, found[-1].seq)
                 found.append(seen)
