@@ -1,7 +1,6 @@
 """Clients for load tests through HTTP, gRPC or the SDK: cycles and tallies as in ``lines.py``, one lock a cycle.
 
-A line has connections of its own, as many as it has requests under way. HTTP is written and read by hand, for a library
-would cost more than the router does.
+A line has connections of its own, as many as it has requests under way.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
+from http_client import HttpConnection, head_of, post
 from lines import JITTER, TTL_MS, Tally
 
 import holdfast
@@ -113,44 +113,11 @@ def _count(books: dict[str, int], code: str) -> None:
     books[code] = books.get(code, 0) + 1
 
 
-class _HttpConnection(asyncio.Protocol):
-    """One request at a time; answers have a length."""
-
-    def __init__(self) -> None:
-        self._transport: Any = None
-        self._received = b""
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return await self._answer
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found:
-            return
-        length = int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
-        if len(body) < length:
-            return
-        self._received = b""
-        assert self._answer is not None
-        self._answer.set_result((int(head[9:12]), body))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error or ConnectionError("the server hung up"))
-
-
 class HttpLine(FrontLine):
     async def open(self, address: tuple[str, int], key: str) -> None:
         self._address = address
-        self._head = f"Host: {address[0]}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
-        self._idle: list[_HttpConnection] = []
+        self._head = head_of(address[0], key)
+        self._idle: list[HttpConnection] = []
 
     async def acquire(self, name: str) -> str:
         answer = await self._post("/v1/acquire", {"name": name, "ttl_ms": TTL_MS})
@@ -164,13 +131,12 @@ class HttpLine(FrontLine):
         await self._post("/v1/renew", {"lock_id": grant, "ttl_ms": TTL_MS})
 
     async def _post(self, path: str, given: dict[str, Any]) -> Any:
-        body = json.dumps(given)
-        request = f"POST {path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        request = post(path, self._head, json.dumps(given))
         if self._idle:
             connection = self._idle.pop()
         else:
             loop = asyncio.get_running_loop()
-            _, connection = await loop.create_connection(_HttpConnection, *self._address)
+            _, connection = await loop.create_connection(HttpConnection, *self._address)
         status, answer = await connection.ask(request)
         self._idle.append(connection)
         found = json.loads(answer)
