@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from holdfast.core.hold import Hold
-from holdfast.core.state import State
+from holdfast.core.state import HELD
 from holdfast.errors import LockLost, LockTimeout
 from holdfast.wire.frames import Mode, Options, Reason
 from holdfast.wire.limits import CACHE_TTL_MS_MAX
@@ -34,7 +34,7 @@ class AbsenceCache:
             return False
         entry = _Absence(self, self._link, name)
         waiter = self._link.loop.create_future()
-        entry.hold.acquire(waiter)
+        entry.hold.acquire(waiter, entry)
         try:
             await waiter
         except (LockTimeout, LockLost):
@@ -42,7 +42,7 @@ class AbsenceCache:
         finally:
             if not waiter.done() or waiter.cancelled():
                 entry.hold.give_up()
-        if entry.hold.state != State.HELD:
+        if entry.hold.state is not HELD:
             return False
         known = self._entries.setdefault(name, entry)
         if known is not entry:
@@ -58,7 +58,7 @@ class _Absence:
     def __init__(self, cache: AbsenceCache, link: Link, name: str) -> None:
         self._cache = cache
         options = Options(mode=int(Mode.CACHE))
-        self.hold = Hold(link.core, self, name, CACHE_TTL_MS_MAX, 0, options, None, False)
+        self.hold = Hold(link.core, name, CACHE_TTL_MS_MAX, 0, options, None, False)
 
     def hold_lost(self, reason: Reason, text: str) -> None:
         """It ran out, or somebody queues for the name: let go at once, for they wait for us."""

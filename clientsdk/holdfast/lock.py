@@ -21,10 +21,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from holdfast.core.hold import Hold
-from holdfast.core.state import State
+from holdfast.core.state import HELD, IDLE, LOST, RELEASING
 from holdfast.errors import AlreadyHeld, LockLost, NotHeld, OutcomeUnknown, Rejected
 from holdfast.signals import Signal
-from holdfast.wire.frames import Kind, Options, Reason
+from holdfast.wire.frames import Options, Reason
 from holdfast.wire.lockid import LockID
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Lock:
         renew: bool,
     ) -> None:
         self._link = link
-        self._hold = Hold(link.core, self, name, ttl_ms, wait_ms, options, session, renew)
+        self._hold = Hold(link.core, name, ttl_ms, wait_ms, options, session, renew)
         self._lost: Signal[Reason] | None = None
         self._callbacks: list[LostCallback] | None = None
         self._task: asyncio.Task[object] | None = None
@@ -102,7 +102,7 @@ class Lock:
         if self._lost is None:
             self._lost = Signal()
             hold = self._hold
-            if hold.token and hold.state in (State.IDLE, State.RELEASING, State.LOST):
+            if hold.token and hold.state in (IDLE, RELEASING, LOST):
                 self._lost.set(hold.reason or Reason.RELEASED)
         return self._lost
 
@@ -114,11 +114,11 @@ class Lock:
 
     def _not_held(self) -> LockLost | NotHeld:
         hold = self._hold
-        if hold.core.closed and hold.state == State.HELD:
+        if hold.core.closed and hold.state is HELD:
             return NotHeld(f"lock {hold.name!r} is not held: the client was closed, or belongs to the parent process")
-        if hold.state == State.LOST or hold.reason:
+        if hold.state is LOST or hold.reason:
             return LockLost(hold.name, hold.token, hold.reason, hold.text)
-        if hold.state == State.HELD:
+        if hold.state is HELD:
             return LockLost(hold.name, hold.token, Reason.EXPIRED, "it could not be renewed in time")
         return NotHeld(f"lock {hold.name!r} is not held")
 
@@ -136,21 +136,22 @@ class Lock:
         :class:`CapacityMismatch`, :class:`SessionLost`. A cancelled acquire leaves nothing behind.
         """
         hold = self._hold
-        hold.core.check_open()
-        hold.core.check_right(Kind.ACQUIRE, hold.name, hold.options)
-        hold.check_clock()
-        if hold.state not in (State.IDLE, State.LOST):
-            raise AlreadyHeld(f"this lock object of {hold.name!r} is in use; make another with client.lock()")
+        core = hold.core
+        core.check_acquire(hold.name, hold.options)
+        if hold.state is not IDLE:
+            hold.check_clock()
+            if hold.state is not LOST:
+                raise AlreadyHeld(f"this lock object of {hold.name!r} is in use; make another with client.lock()")
         if self._lost is not None and self._lost.is_set():
             self._lost = None
         waiter = self._link.loop.create_future()
-        hold.acquire(waiter)
+        hold.acquire(waiter, self)
         try:
             await waiter
         except asyncio.CancelledError:
             hold.give_up()
             raise
-        if not self.held:
+        if hold.until_ms <= core.clock():
             # Granted, and lost again before this task had its turn.
             lost = self._not_held()
             self.let_go()
@@ -165,7 +166,7 @@ class Lock:
         """
         hold = self._hold
         hold.check_clock()
-        if hold.state != State.HELD:
+        if hold.state is not HELD:
             lost = self._not_held()
             self.let_go()
             raise lost
@@ -177,7 +178,7 @@ class Lock:
 
     def let_go(self) -> None:
         """Whoever took the lock need not wait for the last deadline that we were told."""
-        if self._hold.state == State.LOST:
+        if self._hold.state is LOST:
             self._hold.release(None)
 
     async def renew(self) -> None:
@@ -188,12 +189,12 @@ class Lock:
         """
         hold = self._hold
         hold.check_clock()
-        if hold.lease is None or hold.state != State.HELD:
+        if hold.lease is None or hold.state is not HELD:
             raise self._not_held()
         waiter = self._link.loop.create_future()
         hold.lease.renew(waiter)
         await waiter
-        if hold.state != State.HELD:
+        if hold.state is not HELD:
             raise self._not_held()
 
     # async with.
@@ -233,7 +234,7 @@ class Lock:
         within the block. A release that gets no answer is carried out in the background, or the lease runs out."""
         hold = self._hold
         hold.check_clock()
-        if hold.state == State.HELD:
+        if hold.state is HELD:
             waiter = self._link.loop.create_future()
             hold.release(waiter)
             if self._lost is not None:
@@ -241,7 +242,7 @@ class Lock:
             with contextlib.suppress(OutcomeUnknown, Rejected):
                 await waiter
             return None
-        if hold.state != State.LOST and not lost_for_certain:
+        if hold.state is not LOST and not lost_for_certain:
             return None
         lost = self._not_held()
         self.let_go()

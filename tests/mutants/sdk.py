@@ -217,7 +217,8 @@ _GIVE_UP = Hold.give_up
 
 
 def _keeps_what_it_lost(self: Hold, reason: Reason, text: str = "") -> None:
-    self.listener.hold_lost(reason, text)
+    assert self._listener is not None
+    self._listener.hold_lost(reason, text)
 
 
 MUTANTS = (

@@ -304,7 +304,7 @@ async def test_a_copy_that_is_given_up_lets_go_of_nothing_that_the_first_was_tol
 async def _given_up(hold: Hold) -> None:
     """Cancelled in the very turn in which it was had."""
     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    hold.acquire(waiter)
+    hold.acquire(waiter, None)
     await waiter
     hold.give_up()
     raise asyncio.CancelledError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 
@@ -22,6 +23,9 @@ from holdfast import (
     Unauthenticated,
     Unavailable,
 )
+from holdfast.core.hold import Hold
+from holdfast.core.plain_lease import PlainLease
+from holdfast.core.release import Release
 from holdfast.errors import Rejected
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Kind
@@ -574,3 +578,22 @@ async def test_a_token_that_cannot_be_spoils_nothing_for_others(client: holdfast
             await client.force_release("a", token=token)
         with pytest.raises(InvalidArgument):
             await client.check("a", token)
+
+
+async def test_a_lock_that_was_let_go_is_freed_without_the_garbage_collector(client: holdfast.Client) -> None:
+    def alive() -> list[object]:
+        return [thing for thing in gc.get_objects() if isinstance(thing, holdfast.Lock | Hold | PlainLease | Release)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with client.lock("a"):
+            assert alive()
+        lock = client.lock("b")
+        await lock.acquire()
+        await lock.release()
+        del lock
+        assert await client.check("c", 1) is False  # its answer comes behind theirs
+        assert not alive()
+    finally:
+        gc.enable()

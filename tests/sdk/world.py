@@ -152,14 +152,14 @@ class Lock:
         given = Options(**options) if options else None
         core = session.core if session is not None else None
         self.peer = peer
-        self.hold = Hold(peer.core, self, name, ttl_ms, wait_ms, given, core, renew)
+        self.hold = Hold(peer.core, name, ttl_ms, wait_ms, given, core, renew)
         self.promise = Promise()
         self.losses: list[Reason] = []
         peer.locks.append(self)
 
     def acquire(self) -> Promise:
         self.promise = Promise()
-        self.hold.acquire(self.promise)
+        self.hold.acquire(self.promise, self)
         return self.promise
 
     def release(self) -> Promise:

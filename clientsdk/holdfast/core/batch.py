@@ -72,8 +72,8 @@ class Batch:
     that as long as a copy may be carried out: all that are under way at a time have the same bytes."""
 
     __slots__ = (
-        "attempts", "begun_ms", "callers", "client", "deadline_ms", "expired", "kinds", "leases", "maybe", "names",
-        "options", "resend_ms", "section", "sent_ms", "seqs", "size", "throttled", "tokens", "ttls", "waits",
+        "attempts", "begun_ms", "callers", "client", "deadline_ms", "expired", "full", "kinds", "leases", "maybe",
+        "names", "options", "resend_ms", "section", "sent_ms", "seqs", "size", "throttled", "tokens", "ttls", "waits",
     )  # fmt: skip
 
     def __init__(self, begun_ms: float, deadline_ms: float) -> None:
@@ -86,6 +86,8 @@ class Batch:
         self.options: dict[int, Options] = {}
         self.callers: list[Caller] = []
         self.size = 0
+        self.full = False
+        """Whether it takes no more."""
         self.begun_ms = begun_ms
         self.deadline_ms = deadline_ms
         """When the callers' patience ends."""
@@ -103,10 +105,6 @@ class Batch:
         """When to send the next copy. While one is under way: when it must be taken for lost."""
         self.throttled: Refusal | None = None
         """What the last copy was refused with, if that was a quota of the tenant."""
-
-    @property
-    def full(self) -> bool:
-        return len(self.callers) >= OPERATIONS_PER_SECTION_MAX or self.size >= _FULL_BYTES
 
     def add(
         self,
@@ -130,6 +128,7 @@ class Batch:
         self.ttls.append(ttl_ms)
         self.waits.append(wait_ms)
         self.callers.append(caller)
+        self.full = len(self.callers) >= OPERATIONS_PER_SECTION_MAX or self.size >= _FULL_BYTES
 
     def add_from(self, batch: Batch, at: int) -> None:
         """The operation that stands there in ``batch``."""

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final, Protocol
 
 from holdfast.errors import ClientClosed, Forbidden, Unavailable
-from holdfast.wire.frames import Options, Reason, decode_events
+from holdfast.wire.frames import Kind, Options, Reason, decode_events
 from holdfast.wire.limits import SLOTS
 from holdfast.wire.messages import Msg, decode_refusal, decode_roles, decode_table
 from holdfast.wire.names import slot_of
@@ -72,6 +72,8 @@ class ClientCore:
         """The tenant's key for LockIDs."""
         self._role = self._prefix = ""
         """As the router told; empty before that."""
+        self._may_acquire = False
+        """Whether no name is forbidden to the key's acquires, as long as they carry no options."""
         self.trouble = "there is no connection"
         self.retries = RetryPace(self.now_ms)
         self.vouched = False
@@ -79,7 +81,8 @@ class ClientCore:
         self.leases: Wheel[Lease] = Wheel(self.wake)
         self.waits: Wheel[Hold] = Wheel(self.wake)
         self.groups: dict[int, GroupClient] = {}
-        self._slots: tuple[int, ...] = ()
+        self._owners: list[GroupClient] = []
+        """By slot; empty until a table has come."""
         self._requests: dict[int, Receiver] = {}
         self._statuses: dict[int, Waiter] = {}
         self.watches: dict[Watch, None] = {}
@@ -98,7 +101,7 @@ class ClientCore:
     @property
     def ready(self) -> bool:
         """Whether operations can be placed."""
-        return bool(self._slots)
+        return bool(self._owners)
 
     def group(self, number: int) -> GroupClient:
         found = self.groups.get(number)
@@ -107,11 +110,11 @@ class ClientCore:
         return found
 
     def group_of(self, name: str) -> GroupClient:
-        return self.group(self._slots[slot_of(self.tenant, name)])
+        return self._owners[slot_of(self.tenant, name)]
 
     def all_groups(self) -> list[GroupClient]:
         """Every group that owns a slot."""
-        return [self.group(number) for number in sorted(set(self._slots))]
+        return sorted(set(self._owners), key=lambda group: group.number)
 
     # Connection.
 
@@ -120,6 +123,7 @@ class ClientCore:
         self._role, self._prefix = role, prefix
         self.connected = True
         self.tenant, self.seal = tenant, seal
+        self._may_acquire = not prefix and not self._why_not(Kind.ACQUIRE, "", None)
         self._heard_ms = self.now_ms = self.clock()
         for group in self.groups.values():
             group.ask_tickets()
@@ -229,9 +233,9 @@ class ClientCore:
             self._refused(request, body)
         elif kind == Msg.TABLE:
             table = decode_table(body)
-            if table.version > self.table_version or not self._slots:
+            if table.version > self.table_version or not self._owners:
                 self.table_version = table.version
-                self._slots = _SLOT_GROUPS.unpack(table.groups)
+                self._owners = [self.group(number) for number in _SLOT_GROUPS.unpack(table.groups)]
                 for watch in self.watches:
                     watch.place()
         elif kind == Msg.WATCHED:
@@ -329,11 +333,21 @@ class ClientCore:
 
     def check_right(self, kind: int, name: str, options: Options | None) -> None:
         """Raises :class:`Forbidden`. Asked before anything is sent: a router refuses a section as a whole."""
-        why = why_not(self._role, self._prefix, kind, name, options)
-        if self._role and self.tenant == OPERATOR:
-            why = "the operator's keys take and show no locks of their own: use a tenant's key, or holdfast.admin"
+        why = self._why_not(kind, name, options)
         if why:
             raise Forbidden(why)
+
+    def check_acquire(self, name: str, options: Options | None) -> None:
+        """Raises :class:`ClientClosed`, and as :meth:`check_right` does."""
+        if self.closing:
+            self.check_open()
+        if options is not None or not self._may_acquire:
+            self.check_right(Kind.ACQUIRE, name, options)
+
+    def _why_not(self, kind: int, name: str, options: Options | None) -> str:
+        if self._role and self.tenant == OPERATOR:
+            return "the operator's keys take and show no locks of their own: use a tenant's key, or holdfast.admin"
+        return why_not(self._role, self._prefix, kind, name, options)
 
     def check_open(self) -> None:
         """Raise :class:`ClientClosed` when this client does nothing any more."""

@@ -25,7 +25,7 @@ from .lease import ELSEWHERE_MS, Lease, reason_of
 from .plain_lease import PlainLease
 from .refusals import refusal, share_pause_ms
 from .release import Release
-from .state import State
+from .state import ASKED, HELD, IDLE, LOST, RELEASING, WAITING
 from .wheel import UNTIMED
 
 if TYPE_CHECKING:
@@ -50,15 +50,14 @@ class Hold:
     belief in its lease."""
 
     __slots__ = (
-        "_asking", "_at", "_batch", "_out_of_share", "_wait_until_ms", "_waiter", "bucket", "core", "group", "lease",
-        "listener", "name", "options", "reason", "renews", "seq", "session", "state", "text", "token", "ttl_ms",
+        "_asking", "_at", "_batch", "_listener", "_out_of_share", "_wait_until_ms", "_waiter", "bucket", "core",
+        "group", "lease", "name", "options", "reason", "renews", "seq", "session", "state", "text", "token", "ttl_ms",
         "wait_ms",
     )  # fmt: skip
 
     def __init__(
         self,
         core: ClientCore,
-        listener: Listener,
         name: str,
         ttl_ms: int,
         wait_ms: int,
@@ -67,19 +66,21 @@ class Hold:
         renews: bool,
     ) -> None:
         self.core = core
-        self.listener = listener
         self.name = name
         self.ttl_ms = ttl_ms
         self.wait_ms = wait_ms
         self.options = options
         self.session = session
         self.renews = renews
-        self.state = State.IDLE
+        self.state = IDLE
         self.token = 0
         self.lease: Lease | None = None
         self.reason = Reason.NONE
         self.text = ""
         self.bucket = UNTIMED
+        self._listener: Listener | None = None
+        """Only while something can be lost: a lock that is not in use makes no cycle with its hold, which would be left
+        to the garbage collector."""
         self._out_of_share = 0
         """How often it was refused because the group's share was used up."""
         self._asking = 0
@@ -90,10 +91,11 @@ class Hold:
 
     # Asking.
 
-    def acquire(self, waiter: Waiter) -> None:
+    def acquire(self, waiter: Waiter, listener: Listener | None) -> None:
         """Ask for the lock. The waiter ends when it is held, or with the reason why it is not."""
-        assert self.state in (State.IDLE, State.LOST), "this hold is in use"
+        assert self.state is IDLE or self.state is LOST, "this hold is in use"
         self._waiter = waiter
+        self._listener = listener
         self.reason, self.text, self.token = Reason.NONE, "", 0
         self._out_of_share = 0
         # A try may have to wait too, for cachers, and what would tell it so may be lost: no longer than for any answer.
@@ -102,7 +104,7 @@ class Hold:
         self._ask(self.wait_ms)
 
     def _ask(self, wait_ms: int) -> None:
-        self.state = State.ASKED
+        self.state = ASKED
         self._asking += 1
         if self.core.closing:
             self._fail(ClientClosed("the client is closed"))
@@ -124,7 +126,7 @@ class Hold:
 
     def ask_again(self) -> None:
         """What was asked came to nothing through no fault of the caller's."""
-        if self.state != State.ASKED:
+        if self.state is not ASKED:
             return
         left_ms = self.wait_ms
         if self._wait_until_ms != inf:
@@ -142,7 +144,7 @@ class Hold:
             self.core.after(self._wait_until_ms + late_ms - self.core.clock(), partial(self._too_late, self._asking))
 
     def _too_late(self, asking: int) -> None:
-        if asking == self._asking and self.state == State.ASKED:
+        if asking == self._asking and self.state is ASKED:
             closed = ClientClosed("the client is closed") if self.core.closing else None
             self._fail(closed or LockTimeout(self.name, self.wait_s))
 
@@ -161,12 +163,16 @@ class Hold:
 
     def _fail(self, error: BaseException) -> None:
         self._take_back()
-        self.state = State.IDLE
+        self.state = IDLE
         self._leave()
         waiter, self._waiter = self._waiter, None
         fail(waiter, error)
 
     def _leave(self) -> None:
+        self._listener = None
+        self._leave_lease()
+
+    def _leave_lease(self) -> None:
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.detach(self)
@@ -177,12 +183,12 @@ class Hold:
         self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
     ) -> None:
         """What the group says of the acquire."""
-        assert self.state == State.ASKED, "what is given up hears no more of it"
+        assert self.state is ASKED, "what is given up hears no more of it"
         self._batch = None
         self.seq = seq
         if status == OK:
             if self.session is None:
-                self.lease = PlainLease(self, seq, sent_ms, deadline_ms)
+                self.lease = PlainLease.of(self, seq, sent_ms, deadline_ms)
             self._held(token)
         elif status == QUEUED:
             self._queued(seq, sent_ms, deadline_ms)
@@ -196,7 +202,7 @@ class Hold:
     def _refused(self, status: int, detail: Any) -> None:
         if status == Status.LEASE_ENDED and self.lease is not None:
             self.lease.end(*reason_of(detail))
-        if self.state == State.ASKED and not self._ask_for_a_share(status):
+        if self.state is ASKED and not self._ask_for_a_share(status):
             self.refuse(refusal(status, detail, self.name, self.wait_s))
 
     def _ask_for_a_share(self, status: int) -> bool:
@@ -216,7 +222,7 @@ class Hold:
             self.give_back()
             self._fail(LockLost(self.name, token, Reason.EXPIRED, "the grant came too late to be believed"))
             return
-        self.state = State.HELD
+        self.state = HELD
         lease.attach(self)
         waiter, self._waiter = self._waiter, None
         if waiter is None or waiter.done():
@@ -234,9 +240,9 @@ class Hold:
     # Tickets.
 
     def _queued(self, seq: int, sent_ms: float, deadline_ms: int) -> None:
-        self.state = State.WAITING
+        self.state = WAITING
         if self.session is None:
-            self.lease = PlainLease(self, seq, sent_ms, deadline_ms)
+            self.lease = PlainLease.of(self, seq, sent_ms, deadline_ms)
         assert self.lease is not None
         self.lease.attach(self)
         self.group.tickets[seq] = self
@@ -263,8 +269,8 @@ class Hold:
             # Asking again would end that one in turn.
             self._fail(Rejected(f"another copy of this request awaits lock {self.name!r} instead"))
         elif reason == Reason.REFUSED:
-            self._leave()
-            self.state = State.ASKED
+            self._leave_lease()
+            self.state = ASKED
             if not self._ask_for_a_share(Status.QUOTA_HELD):
                 self._fail(refusal(Status.QUOTA_HELD, None, self.name, self.wait_s))
         elif self.session is not None:
@@ -272,8 +278,8 @@ class Hold:
         elif self.wait_ms == 0:
             self._fail(LockTimeout(self.name, self.wait_s))
         else:
-            self._leave()
-            self.state = State.ASKED
+            self._leave_lease()
+            self.state = ASKED
             self.ask_again()
 
     def ask_ticket(self) -> None:
@@ -290,18 +296,18 @@ class Hold:
 
     def give_up(self) -> None:
         """The caller does not want it any more: whatever was asked comes to nothing, now or when it can be said."""
-        if self.state == State.ASKED:
+        if self.state is ASKED:
             self._take_back()
-        elif self.state == State.WAITING:
+        elif self.state is WAITING:
             self._drop_ticket()
             self.group.cancel(self.seq, self.name, self.lease_number)
-        elif self.state in (State.HELD, State.LOST):
+        elif self.state is HELD or self.state is LOST:
             self.release(None)
             return
         else:
             return
         self._waiter = None
-        self.state = State.IDLE
+        self.state = IDLE
         self._leave()
 
     def _take_back(self) -> None:
@@ -317,7 +323,7 @@ class Hold:
 
     def refuse(self, error: HoldfastError) -> None:
         """Nothing was sent, or nothing came of it. Who may wait for the lock may wait for a quota, too."""
-        if self.state != State.ASKED:
+        if self.state is not ASKED:
             return
         if isinstance(error, Throttled) and self.wait_ms:
             free_ms = self.core.clock() + error.retry_after_ms
@@ -331,29 +337,34 @@ class Hold:
     @property
     def until_ms(self) -> float:
         """Until when the lock may be believed held, on the client's clock; 0 when it is not."""
-        if self.state != State.HELD or self.lease is None or self.core.closed:
+        if self.state is not HELD or self.lease is None or self.core.closed:
             return 0.0
         return self.lease.until_ms
 
     def lose(self, reason: Reason, text: str = "") -> None:
         """It is gone, or going: nothing of it is believed any more."""
-        if self.state != State.HELD:
+        if self.state is not HELD:
             return
-        self.state = State.LOST
+        self.state = LOST
         self.reason, self.text = reason, text
+        self._tell(reason, text)
+
+    def _tell(self, reason: Reason, text: str) -> None:
+        listener = self._listener
         self._leave()
-        self.listener.hold_lost(reason, text)
+        if listener is not None:
+            listener.hold_lost(reason, text)
 
     def check_clock(self) -> None:
         """Notice an end of belief that no timer has noticed yet."""
-        if self.state == State.HELD and self.until_ms <= self.core.clock():
+        if self.state is HELD and self.until_ms <= self.core.clock():
             self.lose(Reason.EXPIRED, "it could not be renewed in time")
 
     def lease_ended(self, reason: Reason, text: str) -> None:
         """The lease that carries this hold or ticket is over."""
-        if self.state == State.HELD:
+        if self.state is HELD:
             self.lose(reason, text)
-        elif self.state == State.WAITING:
+        elif self.state is WAITING:
             if self.session is None:
                 # We may have lost sight of a lease that lives: it must not be granted behind our back.
                 self.group.cancel(self.seq, self.name, 0)
@@ -366,18 +377,17 @@ class Hold:
 
     def session_closed(self) -> None:
         """The session is being ended by its owner: its end lets go of this too."""
-        if self.state == State.HELD:
-            self.state = State.IDLE
+        if self.state is HELD:
+            self.state = IDLE
             self.reason = Reason.SESSION_ENDED
-            self._leave()
-            self.listener.hold_lost(Reason.SESSION_ENDED, "")
+            self._tell(Reason.SESSION_ENDED, "")
         else:
             self.lease_ended(Reason.SESSION_ENDED, "")
 
     def leave_to_its_caller(self) -> None:
         """Whoever was given the token renews and releases it from here on: it is neither kept alive nor given back."""
-        assert self.state == State.HELD, "only what is held can be left to another"
-        self.state = State.IDLE
+        assert self.state is HELD, "only what is held can be left to another"
+        self.state = IDLE
         self._leave()
 
     # Letting go.
@@ -397,20 +407,20 @@ class Hold:
 
     def release(self, waiter: Waiter | None) -> None:
         """Let go. What is lost already is let go too, so that whoever took it need not wait for its last deadline."""
-        if self.state == State.LOST or self._may_be_of_a_copy:
-            self.state = State.IDLE
+        if self.state is LOST or self._may_be_of_a_copy:
+            self.state = IDLE
             self._leave()
             self.give_back()
             settle(waiter)
             return
-        assert self.state == State.HELD
+        assert self.state is HELD
         assert self.lease is not None
-        self.state = State.RELEASING
+        self.state = RELEASING
         until_ms = self.lease.until_ms
         self._leave()
         Release(self, until_ms, waiter)
 
     def released(self) -> None:
         """It has been let go, or nobody can believe in it any more."""
-        assert self.state == State.RELEASING
-        self.state = State.IDLE
+        assert self.state is RELEASING
+        self.state = IDLE

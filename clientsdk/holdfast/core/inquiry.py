@@ -11,7 +11,7 @@ from holdfast.wire.frames import Kind, Reason, Status, TicketRow
 
 from .batch import RETRY_MS_MAX
 from .lease import ELSEWHERE_MS
-from .state import State
+from .state import WAITING
 
 if TYPE_CHECKING:
     from .hold import Hold
@@ -35,7 +35,7 @@ class Inquiry:
         self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
     ) -> None:
         hold = self._hold
-        if hold.state != State.WAITING:
+        if hold.state is not WAITING:
             return
         if status == MOVED:
             hold.core.after(ELSEWHERE_MS, self._again)
@@ -52,9 +52,9 @@ class Inquiry:
             hold.ticket_ended(Reason(row.reason))
 
     def failed(self, kind: int, error: HoldfastError) -> None:
-        if self._hold.state == State.WAITING:
+        if self._hold.state is WAITING:
             self._hold.core.after(RETRY_MS_MAX, self._again)
 
     def _again(self) -> None:
-        if self._hold.state == State.WAITING and not self._hold.core.closed:
+        if self._hold.state is WAITING and not self._hold.core.closed:
             self._hold.ask_ticket()

@@ -95,13 +95,17 @@ class Lane:
         wait_ms: int = 0,
         options: Options | None = None,
     ) -> Batch:
-        """Issue one operation; it is the last of the batch returned."""
-        urgent = self._free_ms and is_exempt(kind, options, vouched=self._post.vouched)
-        batch = self._open_urgent if urgent else self._open
-        if batch is None or batch.full:
-            batch = self._begin_urgent() if urgent else self._begin()
+        """Issue one operation; it is the last of the batch returned, and leaves with it: to send was asked for when the
+        batch was begun, and is again whenever there is room for one that waits."""
+        if self._free_ms and is_exempt(kind, options, vouched=self._post.vouched):
+            batch = self._open_urgent
+            if batch is None or batch.full:
+                batch = self._begin_urgent()
+        else:
+            batch = self._open
+            if batch is None or batch.full:
+                batch = self._begin()
         batch.add(caller, kind, name, lease, token, ttl_ms, wait_ms, options)
-        self._post.flush_soon()
         return batch
 
     def _begin(self) -> Batch:
@@ -109,12 +113,14 @@ class Lane:
         batch = self._open = Batch(now, now + self._post.timeout_ms)
         self._queue.append(batch)
         self._post.wake(now + self._post.timeout_ms / SHARED_PATIENCE)
+        self._post.flush_soon()
         return batch
 
     def _begin_urgent(self) -> Batch:
         now = self._post.clock()
         batch = self._open_urgent = Batch(now, now + self._post.timeout_ms)
         self._urgent.append(batch)
+        self._post.flush_soon()
         return batch
 
     # Sending.
@@ -191,15 +197,15 @@ class Lane:
         self._forget(batch)
         if answers.statuses and answers.statuses[0] == _UNREGISTERED:
             self._unregistered(batch)
-        details = answers.details
-        seqs, sent_ms = batch.seqs, batch.sent_ms
-        for at, (caller, kind, status, token, deadline) in enumerate(
-            zip(batch.callers, batch.kinds, answers.statuses, answers.tokens, answers.deadlines, strict=True)
+        details, sent_ms = answers.details, batch.sent_ms
+        statuses, tokens, deadlines = answers.statuses, answers.tokens, answers.deadlines
+        for at, (caller, kind, status, token, deadline, seq) in enumerate(
+            zip(batch.callers, batch.kinds, statuses, tokens, deadlines, batch.seqs, strict=True)
         ):
             if status == _AGAIN:
                 self._again(batch, at)
             else:
-                caller.answered(kind, status, token, deadline, details.get(at) if details else None, seqs[at], sent_ms)
+                caller.answered(kind, status, token, deadline, details.get(at) if details else None, seq, sent_ms)
         if self.waiting:
             self._post.flush_soon()
 
@@ -277,8 +283,6 @@ class Lane:
                 self._queue.remove(batch)
                 if batch is self._open:
                     self._open = None
-        if self._urgent:
-            self._post.flush_soon()
 
     def _throttled(self, batch: Batch, refusal: Refusal) -> None:
         """What is never refused goes on at once, apart; the rest when it was told to."""

@@ -66,7 +66,7 @@ class Lease:
         """What a keepalive promised together with ``CHANGED``: believed once the holds are known."""
         self._redeemable_ms = 0.0
         """The promise that had been given when the holds were asked for: a later one needs a later look."""
-        self._waiters: list[Waiter] = []
+        self._waiters: tuple[Waiter, ...] = ()
 
     # What kinds of leases differ in.
 
@@ -110,7 +110,8 @@ class Lease:
     @property
     def given_ms(self) -> float:
         """For how long it was last renewed: less than its TTL where the tenant's limit was lowered meanwhile."""
-        return min(self.ttl_ms, self.until_ms - self.renewed_ms)
+        given_ms = self.until_ms - self.renewed_ms
+        return given_ms if given_ms < self.ttl_ms else self.ttl_ms
 
     # Time.
 
@@ -118,7 +119,9 @@ class Lease:
         """Stand in the wheel at whatever comes first: renewing, or the end of belief."""
         due_ms = self.until_ms
         if self.wanted and not self._busy and not self._fetching:
-            due_ms = min(due_ms, renewal_due(self.renewed_ms, self.given_ms))
+            renewal_ms = renewal_due(self.renewed_ms, self.given_ms)
+            if renewal_ms < due_ms:
+                due_ms = renewal_ms
         self.group.wheel.add(self, due_ms)
 
     def due(self, now_ms: float) -> None:
@@ -136,7 +139,7 @@ class Lease:
     def renew(self, waiter: Waiter | None = None) -> None:
         """Send a keepalive, or join the one under way."""
         if waiter is not None:
-            self._waiters.append(waiter)
+            self._waiters += (waiter,)
         if not self._busy and not self._fetching:
             self._busy = True
             self.group.writes.call(self, KEEPALIVE, self.name, self.number, self.change, self.ttl_ms)
@@ -163,7 +166,7 @@ class Lease:
         """Leave the books of the group."""
         self.group.wheel.discard(self)
         self.group.leases.pop(self.number, None)
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             settle(waiter)
 
@@ -194,7 +197,7 @@ class Lease:
 
     def _extend(self, until_ms: float) -> None:
         self.until_ms = max(self.until_ms, until_ms)
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             settle(waiter)
         self.schedule()
@@ -202,7 +205,7 @@ class Lease:
     def failed(self, kind: int, error: HoldfastError) -> None:
         if self.over or self.group.leases.get(self.number) is not self:
             return
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             fail(waiter, error)
         if kind == HOLDS:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from holdfast.wire.frames import HeldRow, HoldsView, Reason
 
 from .lease import Lease
-from .state import State
+from .state import HELD, WAITING
 
 if TYPE_CHECKING:
     from .hold import Hold
@@ -17,11 +17,15 @@ class PlainLease(Lease):
     """A lease that a lock or a ticket has for itself; its number is the acquire's seq."""
 
     __slots__ = ("_hold",)
+    _hold: Hold
 
-    def __init__(self, hold: Hold, seq: int, sent_ms: float, deadline_ms: int) -> None:
-        super().__init__(hold.group, seq, hold.ttl_ms, sent_ms, deadline_ms)
-        self._hold = hold
-        hold.group.leases[seq] = self
+    @classmethod
+    def of(cls, hold: Hold, seq: int, sent_ms: float, deadline_ms: int) -> PlainLease:
+        """The lease that the acquire ``seq`` got."""
+        group = hold.group
+        lease = group.leases[seq] = cls(group, seq, hold.ttl_ms, sent_ms, deadline_ms)
+        lease._hold = hold
+        return lease
 
     @property
     def name(self) -> str:
@@ -29,7 +33,7 @@ class PlainLease(Lease):
 
     @property
     def wanted(self) -> bool:
-        return self._hold.renews or self._hold.state == State.WAITING
+        return self._hold.renews or self._hold.state is WAITING
 
     def attach(self, hold: Hold) -> None:
         self.schedule()
@@ -42,23 +46,23 @@ class PlainLease(Lease):
         self.group.wheel.add(self, self.until_ms)
 
     def lost(self, token: int, reason: Reason, text: str) -> None:
-        if self._hold.state == State.HELD:
+        if self._hold.state is HELD:
             self._hold.lose(reason, text)
-        elif self._hold.state == State.WAITING:
+        elif self._hold.state is WAITING:
             # Granted and lost again before either was heard of.
             self._hold.lease_ended(reason, text)
 
     def reconcile(self, view: HoldsView) -> None:
         hold = self._hold
         row: HeldRow | None = view.held[0] if view.held else None
-        if hold.state == State.WAITING:
+        if hold.state is WAITING:
             if row is not None and not row.leaving:
                 hold.granted(row.token)
             elif row is not None:
                 self.lost(row.token, Reason(row.leaving), view.text)
             elif hold.seq not in view.waiting:
                 hold.ticket_ended(Reason.NONE)
-        elif hold.state == State.HELD:
+        elif hold.state is HELD:
             if row is None or row.token != hold.token:
                 hold.lose(Reason.EXPIRED)
             elif row.leaving:

@@ -15,7 +15,7 @@ from .group import END, GroupClient
 from .hold import Hold
 from .lease import Lease
 from .refusals import refusal, share_pause_ms
-from .state import State
+from .state import HELD
 
 if TYPE_CHECKING:
     from .client import ClientCore
@@ -232,7 +232,7 @@ class SessionPart(Lease):
     # Users.
 
     def attach(self, hold: Hold) -> None:
-        if hold.state == State.HELD:
+        if hold.state is HELD:
             self._holds[hold.token] = (*self._holds.get(hold.token, ()), hold)
 
     def detach(self, hold: Hold) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 
 class State(enum.IntEnum):
@@ -12,3 +13,12 @@ class State(enum.IntEnum):
     HELD = 3
     RELEASING = 4
     LOST = 5
+
+
+# A member costs 70 ns when it is looked up through its class, and each operation asks a dozen times.
+IDLE: Final = State.IDLE
+ASKED: Final = State.ASKED
+WAITING: Final = State.WAITING
+HELD: Final = State.HELD
+RELEASING: Final = State.RELEASING
+LOST: Final = State.LOST

@@ -39,12 +39,6 @@ from .requests import (
 from .views import MODES, lock_state
 
 
-class _Unheard:
-    """A hold that is lost while its caller is being told of it is noticed by its end of belief."""
-
-    def hold_lost(self, reason: Reason, text: str) -> None: ...
-
-
 class LockOperations:
     def __init__(self, core_of: Callable[[int], ClientCore], seals: Seals) -> None:
         self._core_of = core_of
@@ -63,7 +57,7 @@ class LockOperations:
         ttl_ms = session.ttl_ms if session is not None else asked.ttl_ms
         options = _options(asked, caller.request, session.session if session is not None else b"")
         core = self._core_of(caller.tenant)
-        hold = Hold(core, _Unheard(), asked.name, ttl_ms, asked.wait_ms, options, None, True)
+        hold = Hold(core, asked.name, ttl_ms, asked.wait_ms, options, None, True)
         token, until_ms = await _had(hold)
         if session is not None:
             until_ms = await self._hand_over(core, hold, session.session)
@@ -162,7 +156,8 @@ async def _had(hold: Hold) -> tuple[int, float]:
     """The token, and until when it may be believed; from then on the hold is its caller's."""
     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     hold.core.check_open()
-    hold.acquire(waiter)
+    # Nobody listens: a hold that is lost while its caller is being told of it is noticed by its end of belief.
+    hold.acquire(waiter, None)
     try:
         await waiter
     except asyncio.CancelledError:
