@@ -22,7 +22,8 @@ from .batch import NOBODY, RETRY_MS_MAX, Batch, Caller
 from .post import Post
 
 SECTIONS_IN_FLIGHT_MAX: Final = 2
-"""One on its way and one being answered: more would only cut the same operations into smaller sections."""
+"""A second one leaves only when it is full: else it would cut the same operations into smaller sections, and every
+entry costs three nodes as much as a hundred operations (loadtests/RESULTS.md). Nagle's rule, RFC 896."""
 PATIENCE_MS_MIN: Final = 100.0
 OVERDUE_MS: Final = 2000.0
 """A router answers within the patience it was given; one that has not done so for this much longer never will."""
@@ -141,7 +142,7 @@ class Lane:
             self._drain(self._queue, now_ms)
 
     def _drain(self, queue: deque[Batch], now_ms: float) -> None:
-        while queue and len(self._in_flight) < SECTIONS_IN_FLIGHT_MAX and self._has_room(queue[0]):
+        while queue and self._may_leave(queue[0]) and self._has_room(queue[0]):
             batch = queue.popleft()
             if batch is self._open:
                 self._open = None
@@ -152,6 +153,10 @@ class Lane:
                 self._abandon(batch, InvalidArgument(f"these operations cannot be written: {error}"))
                 continue
             self._send(batch, now_ms)
+
+    def _may_leave(self, batch: Batch) -> bool:
+        flying = len(self._in_flight)
+        return not flying or (batch.full and flying < SECTIONS_IN_FLIGHT_MAX)
 
     def _has_room(self, batch: Batch) -> bool:
         return True

@@ -7,9 +7,10 @@ import pytest
 from holdfast.core.call import Call
 from holdfast.core.state import State
 from holdfast.errors import LockLost
-from holdfast.wire.frames import Allotment, EventKind, Kind, Mode, Options, Reason
+from holdfast.wire.errors import Code
+from holdfast.wire.frames import Allotment, EventKind, Kind, Mode, Options, Reason, encode
 from holdfast.wire.limits import CACHE_TTL_MS_MAX
-from holdfast.wire.messages import Msg
+from holdfast.wire.messages import Msg, Refusal
 from tests.sdk.service import TENANT, name_in
 from tests.sdk.world import Peer, Promise, World, held
 
@@ -177,9 +178,11 @@ def test_no_other_answer_extends_a_session(world: World, peer: Peer, other: Peer
     world.step(TTL / 3 + 20)
     third = peer.lock(name_in(1, "c"), session=two.session)
     world.flush()
-    # The keepalive is applied, and extends the lease; its answer is lost with the connection, and HOLDS never asked.
+    # The keepalive is applied, and extends the lease; its answer is lost on the way, and HOLDS never asked.
     world.deliver_up(peer)
-    peer.down.clear()
+    _, group, request, _ = peer.down.popleft()
+    peer.down.append((Msg.REFUSED, group, request, encode(Refusal(Code.OUTCOME_UNKNOWN, "lost", 1000))))
+    world.deliver_down(peer)
     third.acquire()
     world.flush()
     while peer.up:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.call import Call
-from holdfast.core.lane import SECTIONS_IN_FLIGHT_MAX
 from holdfast.core.state import State
 from holdfast.errors import (
     AlreadyHeld,
@@ -55,22 +54,35 @@ def test_what_is_issued_in_one_turn_leaves_as_one_section(world: World, peer: Pe
     assert peer.sent[0].seqs == list(range(peer.sent[0].floor, peer.sent[0].floor + 100))
 
 
-def test_what_is_issued_while_the_window_is_full_gathers(world: World, peer: Peer) -> None:
+def test_what_is_issued_while_a_section_is_under_way_gathers(world: World, peer: Peer) -> None:
     for n in range(10):
         peer.lock(name_in(1, f"lock{n}")).acquire()
         world.flush()
-    assert [len(section.kinds) for section in peer.sent] == [1] * SECTIONS_IN_FLIGHT_MAX
+    assert [len(section.kinds) for section in peer.sent] == [1]
     world.deliver_up(peer)
     world.deliver_down(peer)
     world.flush()
-    assert len(peer.sent[-1].kinds) == 10 - SECTIONS_IN_FLIGHT_MAX
+    assert len(peer.sent[-1].kinds) == 9
 
 
 def test_a_section_has_at_most_so_many_operations(world: World, peer: Peer) -> None:
     for n in range(OPERATIONS_PER_SECTION_MAX + 1):
         peer.lock(A, wait_ms=0, metadata=b"%d" % n).acquire()
     world.flush()
-    assert [len(section.kinds) for section in peer.sent] == [OPERATIONS_PER_SECTION_MAX, 1]
+    assert [len(section.kinds) for section in peer.sent] == [OPERATIONS_PER_SECTION_MAX]
+    world.deliver_up(peer)
+    world.deliver_down(peer)
+    world.flush()
+    assert [len(section.kinds) for section in peer.sent] == [1]
+
+
+def test_a_full_section_leaves_behind_another(world: World, peer: Peer) -> None:
+    peer.lock(A, wait_ms=0).acquire()
+    world.flush()
+    for n in range(2 * OPERATIONS_PER_SECTION_MAX + 1):
+        peer.lock(A, wait_ms=0, metadata=b"%d" % n).acquire()
+    world.flush()
+    assert [len(section.kinds) for section in peer.sent] == [1, OPERATIONS_PER_SECTION_MAX]
 
 
 def test_a_section_has_at_most_so_many_bytes(world: World, peer: Peer) -> None:
@@ -79,7 +91,7 @@ def test_a_section_has_at_most_so_many_bytes(world: World, peer: Peer) -> None:
         peer.lock(name, metadata=b"x" * METADATA_BYTES_MAX).acquire()
     world.flush()
     sizes = [len(decode_request(body).section) for _, _, _, body in peer.up]
-    assert len(sizes) == SECTIONS_IN_FLIGHT_MAX
+    assert len(sizes) == 2
     assert SECTION_BYTES_MAX / 3 < max(sizes) <= SECTION_BYTES_MAX
 
 
@@ -276,9 +288,13 @@ def test_a_cancel_that_arrives_first_voids_the_acquire(world: World, peer: Peer)
     lock = peer.lock(A, ttl_ms=60_000)
     lock.acquire()
     world.flush()
+    late = peer.up.popleft()
+    # Its router does not know any more what becomes of it.
+    peer.down.append((Msg.REFUSED, late[1], late[2], encode(Refusal(Code.OUTCOME_UNKNOWN, "lost", 1000))))
+    world.deliver_down(peer)
     lock.give_up()
     world.flush()
-    peer.up.reverse()
+    peer.up.append(late)
     world.settle()
     assert world.kinds() == [Kind.CANCEL, Kind.ACQUIRE]
     assert world.counts()["held"] == 0
@@ -511,7 +527,7 @@ def test_a_client_that_was_forgotten_starts_anew(world: World, peer: Peer) -> No
 def test_what_was_to_be_sent_under_an_old_number_means_nothing_under_a_new_one(world: World, peer: Peer) -> None:
     """A cancel names a seq: under the next number that seq is another acquire."""
     world.step(CLIENT_IDLE_MS + 1000)
-    doomed = [peer.lock(name_in(1, f"doomed{n}")) for n in range(SECTIONS_IN_FLIGHT_MAX)]
+    doomed = [peer.lock(name_in(1, f"doomed{n}")) for n in range(2)]
     for lock in doomed:
         lock.acquire()
         world.flush()
@@ -529,7 +545,7 @@ def test_what_was_to_be_sent_under_an_old_number_means_nothing_under_a_new_one(w
 
 def test_a_cancel_of_an_old_number_takes_nothing_from_a_new_one(world: World, peer: Peer) -> None:
     world.step(CLIENT_IDLE_MS + 1000)
-    doomed = [peer.lock(name_in(1, f"doomed{n}")) for n in range(SECTIONS_IN_FLIGHT_MAX)]
+    doomed = [peer.lock(name_in(1, f"doomed{n}")) for n in range(2)]
     for lock in doomed:
         lock.acquire()
         world.flush()
