@@ -29,6 +29,7 @@ from holdfast.wire.limits import (
 )
 from holdfast.wire.messages import Msg, refusal_of
 from holdfast.wire.tls import ALPN
+from holdfast.wire.turn import turn_end
 
 _HEADER: Final = struct.Struct("<IBHI")
 HEADER_BYTES: Final = _HEADER.size
@@ -151,6 +152,7 @@ class Connection(asyncio.Protocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         self._outbox: list[bytes] = []
         self._loop = asyncio.get_running_loop()
+        self._turn_end = turn_end()
         self.transport: asyncio.Transport | None = None
         self._closing = False
         self._error: Exception | None = None
@@ -280,7 +282,7 @@ class Connection(asyncio.Protocol):
             return
         outbox = self._outbox
         if not outbox:
-            self._loop.call_soon(self.flush)
+            self._turn_end.flush(self.flush)
         outbox.append(_HEADER.pack(len(body), kind, group, request))
         outbox.append(body)
 

@@ -1,0 +1,69 @@
+"""The end of a turn of the event loop: what was put off to it is done, then connections send what they gathered.
+
+One callback does it all. Were each a callback of its own, in turn, the loop would ask the system for news between them:
+a system call each, and everybody's messages later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+from weakref import WeakValueDictionary
+
+
+class TurnEnd:
+    """Of one loop: get it by :func:`turn_end`. What fails is told to the loop, and the rest is done."""
+
+    __slots__ = ("__weakref__", "_flushes", "_loop", "_scheduled", "_work")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._scheduled = False
+        self._work: list[Callable[[], None]] = []
+        self._flushes: list[Callable[[], None]] = []
+
+    def put_off(self, work: Callable[[], None]) -> None:
+        """Call it when all that has come in this turn was heard. Put off during such work it belongs to the next."""
+        self._work.append(work)
+        if not self._scheduled:
+            self._schedule()
+
+    def flush(self, flush: Callable[[], None]) -> None:
+        """Call it after all work of this turn, also of the work's own."""
+        self._flushes.append(flush)
+        if not self._scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        work, self._work = self._work, []
+        self._call(work)
+        flushes, self._flushes = self._flushes, []
+        self._scheduled = False
+        self._call(flushes)
+        if self._work and not self._scheduled:
+            self._schedule()
+
+    def _call(self, calls: list[Callable[[], None]]) -> None:
+        for call in calls:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - it would keep back what others have to send
+                self._loop.call_exception_handler({"message": "the end of a turn failed", "exception": error})
+
+
+_ENDS: Final[WeakValueDictionary[asyncio.AbstractEventLoop, TurnEnd]] = WeakValueDictionary()
+"""Those that anybody holds: a loop that has ended is not kept."""
+
+
+def turn_end() -> TurnEnd:
+    """Of the running loop."""
+    loop = asyncio.get_running_loop()
+    found = _ENDS.get(loop)
+    if found is None:
+        found = _ENDS[loop] = TurnEnd(loop)
+    return found
