@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -58,7 +57,7 @@ class Asker:
     async def carry(self, group: int, item: Item, wait_s: float) -> Outcome:
         """The item with its answer for us instead of its caller; it is given ``wait_s`` from now."""
         question, now = Question(), self._clock()
-        self._submit(group, replace(item, caller=question, arrived=now, deadline=now + wait_s))
+        self._submit(group, msgspec.structs.replace(item, caller=question, arrived=now, deadline=now + wait_s))
         return await question.outcome()
 
     async def ask(

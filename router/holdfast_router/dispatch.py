@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import ceil, inf
 
 import msgspec
@@ -37,8 +36,7 @@ _ELSEWHERE = (Code.NOT_LEADER, Code.OUTCOME_UNKNOWN, Code.NO_SUCH_GROUP)
 """The node cannot tell or do it; another might."""
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(msgspec.Struct):
     """To be sent to ``node``."""
 
     node: int
@@ -47,15 +45,13 @@ class Frame:
     body: bytes
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, eq=False):
     item: Item
     answers: bytes | None
     refusal: Refusal | None = None
 
 
-@dataclass(slots=True)
-class _Flight:
+class _Flight(msgspec.Struct, eq=False):
     node: int
     term: int
     kind: int
@@ -96,9 +92,10 @@ class GroupDispatch:
         stamped from."""
         return self.lanes[item.kind].refusal(item)
 
-    def submit(self, item: Item) -> None:
+    def submit(self, item: Item, *, looked: bool = False) -> None:
+        """``looked``: :meth:`refusal` has just said that it finds room and time; its stamp may come on top."""
         lane = self.lanes[item.kind]
-        refusal = lane.refusal(item) or self._broken(item)
+        refusal = (None if looked else lane.refusal(item)) or self._broken(item)
         if refusal is not None:
             self._finish(item, None, refusal)
             return
@@ -282,7 +279,8 @@ class GroupDispatch:
 
     @property
     def busy(self) -> bool:
-        return bool(self._flights) or any(self.lanes.values())
+        """Whether anything waits or is in flight, be it that nobody waits for its answer any more."""
+        return bool(self._flights or self._of)
 
     def _land(self, request: int, *, answered: bool = False) -> _Flight | None:
         flight = self._flights.pop(request, None)

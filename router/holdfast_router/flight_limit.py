@@ -8,9 +8,10 @@ letting the pipe run low for one flight (as BBR does), for an estimate taken und
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 from typing import Final
+
+import msgspec
 
 from holdfast.wire.limits import OPERATIONS_PER_FRAME_MAX
 
@@ -35,8 +36,7 @@ BASE_WINDOW_S: Final = 10.0
 SMOOTHING: Final = 1 / 8
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(msgspec.Struct, frozen=True, gc=False):
     """What is known of a flight when it leaves."""
 
     at: float

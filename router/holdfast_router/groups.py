@@ -8,6 +8,7 @@ from typing import Final
 
 from holdfast.wire.errors import Code
 from holdfast.wire.messages import GroupRole, Refusal
+from holdfast.wire.turn import turn_end
 
 from .dispatch import GroupDispatch, Outcome
 from .item import Item
@@ -32,7 +33,9 @@ class Groups:
         self._loop = asyncio.get_running_loop()
         self._dispatches: dict[int, GroupDispatch] = {}
         self._roles: dict[int, GroupRole] = {}
-        self._scheduled = False
+        self._turn_end = turn_end()
+        self._due: dict[GroupDispatch, None] = {}
+        """Whose turn it is when all that has come in this turn of the loop was heard."""
         self._expiry: asyncio.TimerHandle | None = None
 
     # Looking.
@@ -71,13 +74,14 @@ class Groups:
         """So many operations for ``group`` were refused for load before they were submitted."""
         self._dispatches[group].refusals[refusal.code] += operations
 
-    def submit(self, group: int, item: Item) -> None:
+    def submit(self, group: int, item: Item, *, looked: bool = False) -> None:
+        """``looked``: :meth:`refusal` has just said that it finds room and time."""
         dispatch = self._dispatches.get(group)
         if dispatch is None:
             self._deliver(group, Outcome(item, None, no_such_group(group)))
             return
-        dispatch.submit(item)
-        self.wake()
+        dispatch.submit(item, looked=looked)
+        self._wake(dispatch)
 
     def drop_caller(self, caller: object) -> None:
         for dispatch in self._dispatches.values():
@@ -107,33 +111,36 @@ class Groups:
             dispatch.disconnected(node)
 
     def answered(self, group: int, request: int, body: bytes) -> None:
-        self._dispatches[group].answered(request, body, self._loop.time())
-        self.wake()
+        dispatch = self._dispatches[group]
+        dispatch.answered(request, body, self._loop.time())
+        self._wake(dispatch)
 
     def refused(self, group: int, request: int, refusal: Refusal) -> None:
         dispatch = self._dispatches.get(group)
         if dispatch is not None:
             dispatch.refused(request, refusal, self._loop.time())
-            self.wake()
+            self._wake(dispatch)
 
     # Turns.
 
     def wake(self) -> None:
-        """A turn follows."""
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._turn)
+        """A turn of every group follows."""
+        for dispatch in self._dispatches.values():
+            self._wake(dispatch)
+
+    def _wake(self, dispatch: GroupDispatch) -> None:
+        if not self._due:
+            self._turn_end.put_off(self._turn)
+        self._due[dispatch] = None
 
     def _turn(self) -> None:
-        self._scheduled = False
         now = self._loop.time()
-        busy = False
-        for dispatch in self._dispatches.values():
+        due, self._due = self._due, {}
+        if self._expiry is None and any(dispatch.busy for dispatch in due):
+            self._expiry = self._loop.call_later(EXPIRE_EVERY_S, self._expire)
+        for dispatch in due:
             dispatch.turn(now)
             self._flush(dispatch)
-            busy = busy or dispatch.busy
-        if busy and self._expiry is None:
-            self._expiry = self._loop.call_later(EXPIRE_EVERY_S, self._expire)
 
     def _expire(self) -> None:
         self._expiry = None
@@ -141,7 +148,7 @@ class Groups:
         for dispatch in self._dispatches.values():
             if dispatch.busy:
                 dispatch.expire(now)
-        self._turn()
+                self._wake(dispatch)
 
     def _flush(self, dispatch: GroupDispatch) -> None:
         while dispatch.frames:

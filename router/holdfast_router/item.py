@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(slots=True, eq=False)
-class Item:
+class Item(msgspec.Struct, eq=False):
     """A stamped section under way; equal to itself alone.
 
     ``caller`` and ``request`` say whom to answer; times are of the loop's clock.

@@ -36,7 +36,7 @@ class Lane:
         """In flight."""
 
     def __len__(self) -> int:
-        return len(self._exempt) + len(self._others)
+        return self._exempt.sections + self._others.sections
 
     @property
     def operations(self) -> int:
@@ -88,8 +88,10 @@ class Lane:
     def gather(self, sections_max: int = SECTIONS_PER_FRAME_MAX) -> list[Item]:
         """The next frame's sections; empty when nothing waits or nothing may leave."""
         items: list[Item] = []
+        if self.frames >= FRAMES_IN_FLIGHT_MAX or not (self._others.sections or self._exempt.sections):
+            return items
         room = min(self.limit.room(self.operations), OPERATIONS_PER_FRAME_MAX)
-        if self.frames >= FRAMES_IN_FLIGHT_MAX or not room:
+        if not room:
             return items
         size = operations = 0
         while len(items) < sections_max and (queue := self._next()) is not None:

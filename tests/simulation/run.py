@@ -138,9 +138,9 @@ class Run:
         logs = self.logs
 
         class Watched(GroupDispatch):
-            def submit(self, item: Item) -> None:
+            def submit(self, item: Item, *, looked: bool = False) -> None:
                 logs.submitted(item)
-                super().submit(item)
+                super().submit(item, looked=looked)
 
             def refused(self, request: int, refusal: Any, now: float) -> None:
                 logs.node_refused(refusal)
