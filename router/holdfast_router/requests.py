@@ -16,7 +16,7 @@ from holdfast.wire.messages import Msg, Refusal, SlotTable, WatchRequest, refusa
 from holdfast.wire.tenants import KeyRole
 
 from .admission.gate import Gate
-from .admission.verdict import Denied
+from .admission.verdict import LATER, Verdict
 from .asking import Question
 from .control import Control, acts_of
 from .directory import WITHOUT_META, Directory
@@ -49,6 +49,10 @@ _decode_kinds = decoder(_Kinds)
 _decode_options = decoder(_Options)
 
 
+_REGISTER: Final = bytes([Kind.REGISTER])
+_END: Final = int(Kind.END)
+_OF_CLIENTS: Final = (int(Kind.HOLDS), int(Kind.TICKETS))
+"""Reads that are answered to the client alone; others, whoever asks: they prove nothing about the number."""
 _DELETED: Final = Refusal(Code.UNAUTHENTICATED, "this tenant was deleted")
 
 
@@ -60,7 +64,7 @@ def _charge_of(section: bytes, *, vouched: bool) -> tuple[int, bool]:
     """
     try:
         kinds = _decode_kinds(section).kinds[:OPERATIONS_PER_SECTION_MAX]
-        if vouched or Kind.END not in kinds or kinds.translate(None, EXEMPT):
+        if vouched or _END not in kinds or kinds.translate(None, EXEMPT):
             return len(kinds) or 1, bool(kinds) and all_exempt(kinds, {}, vouched=vouched)
         return len(kinds), all_exempt(kinds, _decode_options(section).options)
     except msgspec.DecodeError:
@@ -102,8 +106,9 @@ class Requests:
             caller.answered()
             caller.refuse(group, request, no_such_group(group))
             return
-        assert caller.principal is not None, "only who was welcomed asks"
-        tenant = self._directory.tenant(caller.principal.tenant)
+        principal = caller.principal
+        assert principal is not None, "only who was welcomed asks"
+        tenant = self._directory.tenant(principal.tenant)
         if tenant is None:
             caller.answered()
             caller.refuse(group, request, _DELETED)
@@ -116,17 +121,26 @@ class Requests:
             self._turn_away(caller, group, refusal, operations)
             caller.refuse(group, request, refusal)
             return
-        item = Item(caller, request, kind, section, now + deadline_s, operations=operations, exempt=exempt, arrived=now)
-        item.tenant, item.weight = tenant.number, tenant.weight
+        item = Item(
+            caller, request, kind, section, now + deadline_s, operations=operations,
+            tenant=tenant.number, weight=tenant.weight, exempt=exempt, arrived=now,
+        )  # fmt: skip
         refusal = self._groups.refusal(group, item)
         if refusal is not None:
             self._turn_away(caller, group, refusal, operations)
             caller.refuse_for_load(group, request, refusal, kind, deadline_s, len(section))
         elif caller.is_router:
-            self._judged(caller, group, item, None)
+            self._carry(caller, group, item, looked=True)
         else:
-            decided = partial(self._judged, caller, group, item)
-            self._gate.ask(caller.principal.tenant, operations, decided, exempt=exempt)
+            verdict = self._gate.ask(principal.tenant, operations, exempt=exempt)
+            if verdict is None:
+                caller.admitted += operations
+                self._carry(caller, group, item, looked=True)
+            elif verdict is LATER:
+                self._gate.wait(principal.tenant, operations, partial(self._judged, caller, group, item))
+            else:
+                caller.answered()
+                caller.refuse(group, request, refusal_of(verdict.error()))
 
     def _turn_away(self, caller: Downstream, group: int, refusal: Refusal, operations: int) -> None:
         """Count so many operations that are refused for load before they are charged."""
@@ -135,38 +149,42 @@ class Requests:
         self._gate.overloaded(caller.principal.tenant, operations)
         caller.answered()
 
-    def _judged(self, caller: Downstream, group: int, item: Item, denied: Denied | None) -> None:
-        """What the gate says of a section, at once or after a look at Redis."""
-        assert self._stamper is not None
-        assert caller.principal is not None
-        if denied is None and not caller.is_router:
+    def _judged(self, caller: Downstream, group: int, item: Item, verdict: Verdict) -> None:
+        """What the gate says of a section after a look at Redis."""
+        if verdict is None:
             caller.admitted += item.operations
         if caller.connection.closed:
             self._end(caller, caller.admitted, 0.0)
-            return
+        elif verdict is not None:
+            caller.answered()
+            caller.refuse(group, item.request, refusal_of(verdict.error()))
+        else:
+            self._carry(caller, group, item, looked=False)
+
+    def _carry(self, caller: Downstream, group: int, item: Item, *, looked: bool) -> None:
+        """Stamp what was admitted and give it to its group. ``looked``: that has room for it, as was seen just now."""
+        assert self._stamper is not None
+        principal = caller.principal
+        assert principal is not None
         try:
-            if denied is not None:
-                raise denied.error()
-            item.body, decoded = self._stamper.stamp(caller.principal, group, item.kind, item.body)
-            if decoded.kinds.translate(None, WITHOUT_META):
+            item.body, decoded = self._stamper.stamp(principal, group, item.kind, item.body)
+            kinds = decoded.kinds
+            if kinds.translate(None, WITHOUT_META):
                 self._directory.check_fresh()
         except HoldfastError as error:
-            if denied is None:
-                self._end(caller, item.operations, 0.0)
+            self._end(caller, item.operations, 0.0)
             caller.answered()
             caller.refuse(group, item.request, refusal_of(error))
             return
-        item.client = decoded.client
-        if decoded.kinds == bytes([Kind.REGISTER]):
+        if kinds == _REGISTER:
             item.client = -1
-        elif decoded.kinds[0] >= FIRST_READ and decoded.kinds[0] not in (Kind.HOLDS, Kind.TICKETS):
-            # Other reads are answered whoever asks: they prove nothing about the number.
-            item.client = 0
+        elif kinds[0] < FIRST_READ or kinds[0] in _OF_CLIENTS:
+            item.client = decoded.client
         # What the router asks for its callers was noted as theirs.
-        if caller.principal.role == KeyRole.ADMIN and not caller.is_router and acts_of(decoded):
+        if principal.role == KeyRole.ADMIN and not caller.is_router and acts_of(decoded):
             self._control.carry_noted(group, item, decoded, max(item.deadline - self._loop.time(), 0.0))
-            return
-        self._groups.submit(group, item)
+        else:
+            self._groups.submit(group, item, looked=looked)
 
     def _end(self, caller: Downstream, operations: int, took_s: float) -> None:
         """So many operations of its are under way no more."""
@@ -192,18 +210,19 @@ class Requests:
             return
         self._watches_asked.add((caller, request))
         decided = partial(self._watch_judged, caller, group, request, asked)
-        if caller.is_router:
-            decided(None)
+        verdict = None if caller.is_router else self._gate.ask(caller.principal.tenant, 1)
+        if verdict is LATER:
+            self._gate.wait(caller.principal.tenant, 1, decided)
         else:
-            self._gate.ask(caller.principal.tenant, 1, decided)
+            decided(verdict)
 
     def _watch_judged(
-        self, caller: Downstream, group: int, request: int, asked: WatchRequest, denied: Denied | None
+        self, caller: Downstream, group: int, request: int, asked: WatchRequest, verdict: Verdict
     ) -> None:
         """What the gate says of a watch: it costs what a look costs."""
         assert caller.principal is not None
         tenant = caller.principal.tenant
-        if denied is None and not caller.is_router:
+        if verdict is None and not caller.is_router:
             self._gate.ended(tenant, 1, 0.0)
         if (caller, request) not in self._watches_asked:
             return  # given up meanwhile
@@ -211,8 +230,8 @@ class Requests:
         if caller.connection.closed:
             return
         try:
-            if denied is not None:
-                raise denied.error()
+            if verdict is not None:
+                raise verdict.error()
             self._watches.begin(caller, group, request, tenant, asked)
         except HoldfastError as error:
             caller.refuse(group, request, refusal_of(error))

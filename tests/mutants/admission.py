@@ -18,7 +18,7 @@ from holdfast_router.admission.credits import Credits, Row, _Account
 from holdfast_router.admission.gate import Gate
 from holdfast_router.admission.in_flight import InFlight
 from holdfast_router.admission.shares import Shares
-from holdfast_router.admission.verdict import Decided
+from holdfast_router.admission.verdict import Later, Verdict
 
 from .mutant import Mutant, Promise, Selection, patch, patches
 
@@ -59,8 +59,8 @@ def _forgets_who_waits(self: Credits) -> list[object]:
     return []
 
 
-def _exempts_nothing(self: Gate, tenant: int, operations: int, decided: Decided, *, exempt: bool = False) -> None:
-    _ASK(self, tenant, operations, decided)
+def _exempts_nothing(self: Gate, tenant: int, operations: int, *, exempt: bool = False) -> Verdict | Later:
+    return _ASK(self, tenant, operations)
 
 
 def _exempts_every_end(kind: int, options: Options | None, *, vouched: bool = False) -> bool:

@@ -13,6 +13,7 @@ from holdfast.wire.errors import Code
 from holdfast.wire.frames import Kind, encode
 from holdfast.wire.limits import SLOTS
 from holdfast.wire.messages import Msg, Refusal, SlotTable
+from holdfast_router.admission.verdict import LATER
 from holdfast_router.downstream import Downstream
 from holdfast_router.haste import EARLY_MAX
 from holdfast_router.item import Item
@@ -35,7 +36,8 @@ async def test_who_finds_no_room_is_not_charged(*, has_room: bool, known: bool) 
         gate=cast(
             Any,
             SimpleNamespace(
-                ask=lambda tenant, operations, decided, exempt: charged.append(operations),
+                ask=lambda tenant, operations, exempt: LATER,
+                wait=lambda tenant, operations, decided: charged.append(operations),
                 overloaded=lambda tenant, operations: overloaded.append((tenant, operations)),
             ),
         ),
@@ -114,7 +116,8 @@ class _Caller:
             gate=cast(
                 Any,
                 SimpleNamespace(
-                    ask=lambda tenant, count, decided, exempt: self.admitted.append(count),
+                    ask=lambda tenant, count, exempt: LATER,
+                    wait=lambda tenant, count, decided: self.admitted.append(count),
                     overloaded=lambda tenant, count: self.overloaded.update({tenant: count}),
                 ),
             ),

@@ -15,7 +15,7 @@ from holdfast.wire.tenants import Quotas
 
 from .bucket import BOOKED_S_MAX
 from .shares import RATE_MIN
-from .verdict import RATE, Decided, Denied
+from .verdict import LATER, RATE, Decided, Denied, Later, Verdict
 
 AHEAD_S: Final = 0.1
 """How much of its recent use is fetched for a tenant; no more of its rate is out of others' reach at a router."""
@@ -136,7 +136,8 @@ class Credits:
             account.empty_until = now
         return account
 
-    def ask(self, tenant: int, quotas: Quotas, operations: int, decided: Decided) -> None:
+    def ask(self, tenant: int, quotas: Quotas, operations: int) -> Verdict | Later:
+        """When it is said later, :meth:`wait` has to follow."""
         now = self._clock()
         account = self._account(tenant, quotas, now)
         account.asked += operations
@@ -145,14 +146,18 @@ class Credits:
             account.credit -= operations
             if account.credit < 0 or (2 * account.credit <= account.ahead and now >= account.empty_until):
                 self._hurry(tenant)
-            decided(None)
-        elif now < account.empty_until or len(account.waiting) >= WAITING_MAX:
-            decided(account.deny(operations, now))
-        else:
-            if not account.waiting:
-                account.waiting_since = now
-            account.waiting.append((operations, decided))
-            self._hurry(tenant)
+            return None
+        if now < account.empty_until or len(account.waiting) >= WAITING_MAX:
+            return account.deny(operations, now)
+        return LATER
+
+    def wait(self, tenant: int, operations: int, decided: Decided) -> None:
+        """``decided`` is told when an answer has come."""
+        account = self._accounts[tenant]
+        if not account.waiting:
+            account.waiting_since = account.asked_at
+        account.waiting.append((operations, decided))
+        self._hurry(tenant)
 
     def charge(self, tenant: int, quotas: Quotas, operations: int) -> None:
         self._account(tenant, quotas, self._clock()).exempt += operations

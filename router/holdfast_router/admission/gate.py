@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Protocol
 
 from holdfast.wire.tenants import Quotas
@@ -11,14 +12,14 @@ from holdfast.wire.tenants import Quotas
 from .in_flight import InFlight
 from .redis_buckets import RedisBuckets
 from .shares import Shares
-from .verdict import IN_FLIGHT, RATE, Decided, Denied, Standing
+from .verdict import IN_FLIGHT, LATER, RATE, Decided, Denied, Later, Standing, Verdict
 
 ADMITTED: Final = "admitted"
 OVERLOADED: Final = "overloaded"
 
 
 class _Rates(Protocol):
-    def ask(self, tenant: int, quotas: Quotas, operations: int, decided: Decided) -> None: ...
+    def ask(self, tenant: int, quotas: Quotas, operations: int) -> Verdict | Later: ...
     def charge(self, tenant: int, quotas: Quotas, operations: int) -> None: ...
     def standing(self, tenant: int, quotas: Quotas) -> Standing: ...
 
@@ -68,30 +69,38 @@ class Gate:
 
     # Asking.
 
-    def ask(self, tenant: int, operations: int, decided: Decided, *, exempt: bool = False) -> None:
+    def ask(self, tenant: int, operations: int, *, exempt: bool = False) -> Verdict | Later:
         """Ask for a section of so many operations, or one with nothing but ``exempt`` ones
-        (:mod:`holdfast.wire.exempt`). ``decided`` is called once: now, or within :data:`ANSWER_S_MAX`."""
+        (:mod:`holdfast.wire.exempt`). When it is said later, :meth:`wait` has to follow."""
         quotas = self._quotas(tenant)
         if exempt:
-            self.charge(tenant, operations)
+            self._rates.charge(tenant, quotas, operations)
             self._begin(tenant, operations)
-            decided(None)
-            return
+            return None
         limit = max(quotas.in_flight // max(self._routers(), 1), 1)
         if self._in_flight.full(tenant, limit):
             retry_after_s = self._in_flight.retry_after_s(tenant, limit)
             self._count(tenant, IN_FLIGHT, operations)
-            decided(Denied(IN_FLIGHT, quotas.in_flight, retry_after_s))
-            return
+            return Denied(IN_FLIGHT, quotas.in_flight, retry_after_s)
+        verdict = self._rates.ask(tenant, quotas, operations)
+        if verdict is not LATER:
+            self._note(tenant, operations, verdict)
+        return verdict
 
-        def judged(denied: Denied | None) -> None:
-            if denied is None:
-                self._begin(tenant, operations)
-            else:
-                self._count(tenant, denied.quota, operations)
-            decided(denied)
+    def wait(self, tenant: int, operations: int, decided: Decided) -> None:
+        """``decided`` is told once, within :data:`ANSWER_S_MAX`."""
+        assert self._redis is not None, "only Redis is waited for"
+        self._redis.wait(tenant, operations, partial(self._judged, tenant, operations, decided))
 
-        self._rates.ask(tenant, quotas, operations, judged)
+    def _judged(self, tenant: int, operations: int, decided: Decided, verdict: Verdict) -> None:
+        self._note(tenant, operations, verdict)
+        decided(verdict)
+
+    def _note(self, tenant: int, operations: int, verdict: Verdict) -> None:
+        if verdict is None:
+            self._begin(tenant, operations)
+        else:
+            self._count(tenant, verdict.quota, operations)
 
     def charge(self, tenant: int, operations: int) -> None:
         """For what is not refused, and bounded elsewhere while it is under way."""
@@ -103,17 +112,20 @@ class Gate:
         if operations:
             self.charge(tenant, operations)
 
-    async def admit(self, tenant: int, operations: int, *, exempt: bool = False) -> Denied | None:
+    async def admit(self, tenant: int, operations: int, *, exempt: bool = False) -> Verdict:
         """As :meth:`ask`, for tasks. What is admitted while the task is cancelled has ended."""
-        waiter: asyncio.Future[Denied | None] = asyncio.get_running_loop().create_future()
+        verdict = self.ask(tenant, operations, exempt=exempt)
+        if verdict is not LATER:
+            return verdict
+        waiter: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
-        def decided(denied: Denied | None) -> None:
+        def decided(verdict: Verdict) -> None:
             if not waiter.done():
-                waiter.set_result(denied)
-            elif denied is None:
+                waiter.set_result(verdict)
+            elif verdict is None:
                 self.ended(tenant, operations, 0.0)
 
-        self.ask(tenant, operations, decided, exempt=exempt)
+        self.wait(tenant, operations, decided)
         try:
             return await waiter
         except asyncio.CancelledError:

@@ -18,7 +18,7 @@ from holdfast.wire.tenants import Quotas
 
 from .credits import Credits, Granted, Row
 from .shares import Shares
-from .verdict import Decided, Standing
+from .verdict import Decided, Later, Standing, Verdict
 
 ANSWER_S_MAX: Final = 0.1
 """Longest that a section waits for Redis. Then it is decided by this router's share."""
@@ -86,8 +86,12 @@ class RedisBuckets:
 
     # Asking.
 
-    def ask(self, tenant: int, quotas: Quotas, operations: int, decided: Decided) -> None:
-        (self._credits if self.shared else self._local).ask(tenant, quotas, operations, decided)
+    def ask(self, tenant: int, quotas: Quotas, operations: int) -> Verdict | Later:
+        return (self._credits if self.shared else self._local).ask(tenant, quotas, operations)
+
+    def wait(self, tenant: int, operations: int, decided: Decided) -> None:
+        """For what :meth:`ask` said that it is said later."""
+        self._credits.wait(tenant, operations, decided)
 
     def charge(self, tenant: int, quotas: Quotas, operations: int) -> None:
         (self._credits if self.shared else self._local).charge(tenant, quotas, operations)
@@ -216,4 +220,4 @@ class RedisBuckets:
     def _decide_locally(self) -> None:
         self.shared = False
         for tenant, quotas, operations, decided in self._credits.close():
-            self._local.ask(tenant, quotas, operations, decided)
+            decided(self._local.ask(tenant, quotas, operations))

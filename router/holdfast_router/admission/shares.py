@@ -8,7 +8,7 @@ from typing import Final
 from holdfast.wire.tenants import Quotas
 
 from .bucket import TokenBucket
-from .verdict import RATE, Decided, Denied, Standing
+from .verdict import RATE, Denied, Standing, Verdict
 
 RATE_MIN: Final = 0.001
 """Of a tenant that may do nothing per second: what it is told to wait for stays finite."""
@@ -51,13 +51,12 @@ class Shares:
         for tenant in [tenant for tenant, bucket in self._buckets.items() if bucket.full_after_s(now) <= 0.0]:
             del self._buckets[tenant], self._quotas[tenant]
 
-    def ask(self, tenant: int, quotas: Quotas, operations: int, decided: Decided) -> None:
+    def ask(self, tenant: int, quotas: Quotas, operations: int) -> Verdict:
         now = self._clock()
         bucket = self.bucket(tenant, quotas, now)
         if bucket.take(operations, now):
-            decided(None)
-        else:
-            decided(Denied(RATE, quotas.rate, bucket.book(operations, now)))
+            return None
+        return Denied(RATE, quotas.rate, bucket.book(operations, now))
 
     def charge(self, tenant: int, quotas: Quotas, operations: int) -> None:
         now = self._clock()

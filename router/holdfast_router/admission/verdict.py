@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from typing import Final
 
 from holdfast.wire.errors import Throttled
 
@@ -31,8 +33,17 @@ class Denied:
         return Throttled(text, self.retry_after_ms, self.quota, self.limit)
 
 
-Decided = Callable[[Denied | None], None]
-"""Told once, at once or after one round trip to Redis: None when the section is admitted."""
+class Later(enum.Enum):
+    """The verdict comes when Redis has answered: to be waited for."""
+
+    LATER = enum.auto()
+
+
+LATER: Final = Later.LATER
+Verdict = Denied | None
+"""None when the section is admitted."""
+Decided = Callable[[Verdict], None]
+"""Told once, after one round trip to Redis."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from holdfast.wire.tenants import Quotas
 from holdfast_router.admission.bucket import TokenBucket
 from holdfast_router.admission.credits import AHEAD_S, IDLE_S, WAITING_MAX, Credits, Granted, Row
-from holdfast_router.admission.verdict import Denied
+from holdfast_router.admission.verdict import LATER, Denied
 from tests.router.admission.clock import Clock
 from tests.router.admission.test_bucket import quotas
 
@@ -69,7 +69,11 @@ class Router:
             else:
                 self.denied.append(denied)
 
-        self.credits.ask(tenant, given, operations, decided)
+        verdict = self.credits.ask(tenant, given, operations)
+        if verdict is LATER:
+            self.credits.wait(tenant, operations, decided)
+        else:
+            decided(verdict)
 
     def call(self, everything: bool = False) -> list[Row]:
         rows = self.credits.rows(everything)

@@ -12,7 +12,7 @@ from holdfast.wire.exempt import all_exempt
 from holdfast.wire.frames import Kind
 from holdfast.wire.tenants import Quotas
 from holdfast_router.admission.gate import TELLINGS_PER_OPERATION, Gate
-from holdfast_router.admission.verdict import IN_FLIGHT, RATE, Decided, Denied
+from holdfast_router.admission.verdict import IN_FLIGHT, LATER, RATE, Decided, Denied, Later
 from tests.router.admission.clock import Clock
 from tests.router.admission.test_bucket import quotas
 
@@ -27,10 +27,9 @@ class Tenants:
         self.gate = Gate(lambda tenant: self.given, lambda: self.routers, self.clock)
 
     def ask(self, kinds: bytes, tenant: int = 1) -> Denied | None:
-        told: list[Denied | None] = []
-        self.gate.ask(tenant, len(kinds), told.append, exempt=all_exempt(kinds, {}))
-        (one,) = told
-        return one
+        verdict = self.gate.ask(tenant, len(kinds), exempt=all_exempt(kinds, {}))
+        assert verdict is not LATER, "without Redis"
+        return verdict
 
 
 @pytest.mark.parametrize("routers", [1, 3])
@@ -114,8 +113,14 @@ class Slow:
     def __init__(self) -> None:
         self.waiting: list[Decided] = []
 
-    def ask(self, tenant: int, given: Quotas, operations: int, decided: Decided) -> None:
+    def ask(self, tenant: int, given: Quotas, operations: int) -> Later:
+        return LATER
+
+    def wait(self, tenant: int, operations: int, decided: Decided) -> None:
         self.waiting.append(decided)
+
+    def status(self) -> dict[str, object]:
+        return {}
 
 
 @pytest.mark.parametrize("answer_first", [True, False])
@@ -125,6 +130,7 @@ async def test_who_is_cancelled_while_redis_is_asked_leaves_nothing_under_way(
     tenants = Tenants(in_flight=10)
     slow = Slow()
     monkeypatch.setattr(tenants.gate, "_rates", slow)
+    monkeypatch.setattr(tenants.gate, "_redis", slow)
     task = asyncio.create_task(tenants.gate.admit(1, 1))
     while not slow.waiting:
         await asyncio.sleep(0)
