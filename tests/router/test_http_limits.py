@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from holdfast_router.http import application, connection, reading, server
+from holdfast_router.http.line import Line
 from holdfast_router.operations import presence
 from holdfast_router.operations.requests import Get
 from holdfast_router.process import Router
@@ -196,6 +198,41 @@ async def test_what_stands_behind_one_that_waits_is_answered_after_it_or_not_at_
         assert await caller.until_closed() == b""
 
 
+async def test_who_hangs_up_is_missed_also_when_more_stands_behind_what_he_waits_for(
+    router: Router, dial: Dial, node: Node
+) -> None:
+    holder, waiting = await dial(), await dial()
+    holder.say(holder.post("/v1/acquire", b'{"name": "missed"}'))
+    assert (await holder.answer())[0] == 200
+    waits = waiting.post("/v1/acquire", b'{"name": "missed", "wait_ms": 60000}')
+    waiting.say(waits + waiting.head("GET", "/healthz").encode())
+    await waiters(router, node, "missed", 1)
+    waiting.writer.transport.abort()
+    await waiters(router, node, "missed", 0)
+
+
+async def test_who_has_hung_up_when_its_request_is_begun_waits_for_nothing() -> None:
+    loop = asyncio.get_running_loop()
+    mine, theirs = socket.socketpair()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=mine)
+    line = Line(transport, FlowControl(transport))
+    called: list[str] = []
+    line.when_gone(lambda: called.append("before"))
+    line.when_gone(None)
+    line.gone()
+    line.when_gone(lambda: called.append("after"))
+    assert called == ["after"]
+    transport.abort()
+    theirs.close()
+    await asyncio.sleep(0)
+
+
+async def waiters(router: Router, node: Node, name: str, count: int) -> None:
+    async with asyncio.timeout(10):
+        while (await router.operations.get(node.caller(router), Get(name=name))).waiters != count:
+            await asyncio.sleep(0.001)
+
+
 # Large ones.
 
 
@@ -313,9 +350,7 @@ async def test_so_many_requests_of_one_tenant_and_those_of_another_beside_them(
     async with client_of(node.key) as mine, client_of(OTHER) as theirs:
         assert (await mine.post("/v1/acquire", json={"name": "crowded"})).status_code == 200
         waiting = asyncio.create_task(mine.post("/v1/acquire", json={"name": "crowded", "wait_ms": 60_000}))
-        async with asyncio.timeout(10):
-            while not (await router.operations.get(node.caller(router), Get(name="crowded"))).waiters:
-                await asyncio.sleep(0.001)
+        await waiters(router, node, "crowded", 1)
         answer = await mine.get("/v1/locks/crowded")
         assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
         assert (await theirs.get("/v1/locks/crowded")).status_code == 200
@@ -333,9 +368,7 @@ async def test_holders_keep_and_let_go_of_what_they_have_when_all_else_is_full(
         grant = (await http.post("/v1/acquire", json={"name": "kept"})).json()
         waits = {"name": "kept", "wait_ms": 60_000}
         waiting = [asyncio.create_task(http.post("/v1/acquire", json=waits)) for _ in range(4)]  # half of seven, up
-        async with asyncio.timeout(10):
-            while (await router.operations.get(node.caller(router), Get(name="kept"))).waiters < len(waiting):
-                await asyncio.sleep(0.001)
+        await waiters(router, node, "kept", len(waiting))
         assert (await http.post("/v1/acquire", json={"name": "more"})).status_code == 503
         held = {"name": "kept", "token": grant["token"]}
         assert (await http.post("/v1/renew", json=held)).status_code == 200

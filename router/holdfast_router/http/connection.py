@@ -12,7 +12,9 @@ from holdfast.errors import BadMessage, Overloaded
 from holdfast.wire.crowd import Crowd
 from holdfast.wire.limits import BUSY_RETRY_MS, STALLED_S, UNFINISHED_S
 
+from .line import Line
 from .problem_details import MEDIA_TYPE, ProblemDetails, details_of, plain_problem
+from .request import LINE, WHOLE
 
 HEADER_BYTES_MAX: Final = 16 << 10
 FIRST_REQUEST_S: Final = 10.0
@@ -51,6 +53,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         self._origin = origin
         super().connection_made(transport)
+        self.transport = self._line = self.app_state[LINE] = Line(transport, self.flow)
         self.loop.call_later(FIRST_REQUEST_S, self._expect_request)
 
     def _expect_request(self) -> None:
@@ -67,6 +70,7 @@ class HttpConnection(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+        self._line.gone()
 
     def send_400_response(self, msg: str) -> None:
         """To what cannot be read as HTTP."""
@@ -103,6 +107,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_message = False
+        self.scope["state"][WHOLE] = True
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:

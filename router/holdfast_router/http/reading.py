@@ -9,26 +9,25 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Struct
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from holdfast.errors import BadMessage, InvalidArgument, TooLarge, Unauthenticated
 from holdfast.wire.limits import SECTION_BYTES_MAX
 
 from ..operations.requests import complaint
 from .endpoints import Endpoint
+from .request import Request
 
 BODY_BYTES_MAX: Final = SECTION_BYTES_MAX
 BODY_S: Final = 10.0
 """Within which a body has to have come."""
 
-
-def address_of(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
+_JSON: Final = "application/json"
 
 
 def key_of(request: Request) -> str:
     """The API key. Raises ``Unauthenticated`` when there is none."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    scheme, _, key = request.field(b"authorization").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated("a request carries its API key as a header: Authorization: Bearer hf_...")
     return key.strip()
@@ -39,7 +38,7 @@ async def typed(endpoint: Endpoint, request: Request) -> Struct:
     ``HTTPException`` for what only HTTP knows."""
     named = _query_of(request) if endpoint.query is not None else {}
     body = await _body(request) if endpoint.body is not None else b""
-    return put_together(endpoint, named, body, request.path_params)
+    return put_together(endpoint, named, body, request.params)
 
 
 def put_together(endpoint: Endpoint, named: dict[str, str], body: bytes, path: dict[str, str]) -> Struct:
@@ -90,7 +89,7 @@ def query(request: Request, kind: type[Struct]) -> Struct:
 
 
 def _query_of(request: Request) -> dict[str, str]:
-    given = request.query_params
+    given = request.query
     if len(given.multi_items()) != len(given):
         raise InvalidArgument("each parameter of the query may be given once")
     return dict(given)
@@ -108,23 +107,35 @@ def _converted(fields: dict[str, Any], kind: type[Struct], *, strict: bool = Tru
 
 
 async def _body(request: Request) -> bytes:
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if request.field(b"content-encoding", "identity") != "identity":
         raise HTTPException(415, "a body is not compressed")
+    if request.has_come:
+        body = await _received(request.receive)
+    else:
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await _received(request.receive)
+        except TimeoutError:
+            raise HTTPException(408, f"a body comes within {BODY_S:g} s") from None
+    if body:
+        media = request.field(b"content-type")
+        if media != _JSON and media.partition(";")[0].strip().lower() != _JSON:
+            raise HTTPException(415, "a body is application/json: say so with Content-Type")
+    return body
+
+
+async def _received(receive: Receive) -> bytes:
     parts: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                size += len(part)
-                if size > BODY_BYTES_MAX:
-                    raise TooLarge(f"a body has at most {BODY_BYTES_MAX} bytes")
-                parts.append(part)
-    except TimeoutError:
-        raise HTTPException(408, f"a body comes within {BODY_S:g} s") from None
-    except ClientDisconnect:
-        raise BadMessage("the connection ended before the body was whole") from None
-    if parts and any(parts):
-        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media != "application/json":
-            raise HTTPException(415, "a body is application/json: say so with Content-Type")
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadMessage("the connection ended before the body was whole")
+        part = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(part)
+        if size > BODY_BYTES_MAX:
+            raise TooLarge(f"a body has at most {BODY_BYTES_MAX} bytes")
+        parts.append(part)
     return b"".join(parts)

@@ -47,9 +47,9 @@ class HttpFront:
         self._application = Application(operations, ready=ready, metrics=metrics, cors_origins=cors_origins)
         self.key_gone = self._application.key_gone
         settings: dict[str, Any] = {
-            "http": HttpConnection, "loop": "none", "lifespan": "off", "log_config": None, "access_log": False,
-            "ws": "none", "server_header": False, "proxy_headers": False, "timeout_keep_alive": IDLE_S,
-            "timeout_graceful_shutdown": FAREWELL_S,
+            "http": HttpConnection, "interface": "asgi3", "loop": "none", "lifespan": "off", "log_config": None,
+            "access_log": False, "ws": "none", "server_header": False, "proxy_headers": False,
+            "timeout_keep_alive": IDLE_S, "timeout_graceful_shutdown": FAREWELL_S,
         }  # fmt: skip
         self._config = uvicorn.Config(self._application.asgi, **settings)
         self._config.load()

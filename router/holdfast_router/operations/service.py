@@ -266,3 +266,4 @@ class Operations:
     async def close(self) -> None:
         """Take back what callers still wait for."""
         await self._links.close()
+        self._turnstile.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
@@ -56,11 +57,25 @@ class Gate(Protocol):
     def standing(self, tenant: int) -> Standing: ...
 
 
+class _Passage:
+    """One operation, or those of a batch, that count as under way."""
+
+    __slots__ = ("began", "operations", "tenant")
+
+    def __init__(self, tenant: int, operations: int, began: float) -> None:
+        self.tenant = tenant
+        self.operations = operations
+        self.began = began
+
+
 class Turnstile:
     """The sections that come of it are not charged again."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._under_way: dict[_Passage, None] = {}
+        """Oldest first. One timer looks after all of them: most have ended long before it is due."""
+        self._timer: asyncio.TimerHandle | None = None
 
     async def admitted(self, tenant: int, asked: Struct, carry_out: Callable[[], Awaitable[T]]) -> T:
         """What ``carry_out`` comes to. Raises ``Throttled`` when a rate is used up."""
@@ -69,20 +84,35 @@ class Turnstile:
         if denied is not None:
             raise denied.error()
         loop = asyncio.get_running_loop()
-        began, counts = loop.time(), True
-
-        def over() -> None:
-            nonlocal counts
-            if counts:
-                counts = False
-                self._gate.ended(tenant, len(kinds), loop.time() - began)
-
-        timer = loop.call_later(UNDER_WAY_S, over)
+        passage = _Passage(tenant, len(kinds), loop.time())
+        self._under_way[passage] = None
+        if self._timer is None:
+            self._timer = loop.call_later(UNDER_WAY_S, self._look, loop)
         try:
             return await carry_out()
         finally:
-            timer.cancel()
-            over()
+            if passage in self._under_way:
+                self._end(passage, loop.time())
+
+    def _end(self, passage: _Passage, now: float) -> None:
+        del self._under_way[passage]
+        self._gate.ended(passage.tenant, passage.operations, now - passage.began)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End what has been under way for as long as counts."""
+        self._timer = None
+        now = loop.time()
+        while self._under_way:
+            first = next(iter(self._under_way))
+            left_s = first.began + UNDER_WAY_S - now
+            if left_s > 0:
+                self._timer = loop.call_later(left_s, self._look, loop)
+                return
+            self._end(first, now)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def told(self, tenant: int) -> None:
         """A watcher was shown how a lock looks."""
@@ -100,6 +130,10 @@ def is_exempt(asked: Any) -> bool:
 def kinds_of(asked: Struct) -> bytes:
     """What a request is charged as: one operation, or those of a batch."""
     if isinstance(asked, Batch):
-        return b"".join(kinds_of(one) for one in asked.operations)
-    found = next(_KINDS[kind] for kind in type(asked).__mro__ if kind in _KINDS)
-    return bytes([found])
+        return bytes([_kind_of(type(one)) for one in asked.operations])
+    return bytes([_kind_of(type(asked))])
+
+
+@cache
+def _kind_of(asked: type[Struct]) -> Kind:
+    return next(_KINDS[kind] for kind in asked.__mro__ if kind in _KINDS)

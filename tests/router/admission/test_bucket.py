@@ -138,11 +138,11 @@ def test_a_share_shrinks_and_grows_with_the_number_of_routers_and_with_the_quota
 
 def test_policy_and_rest_are_both_told_of_the_share() -> None:
     shares = Shares(lambda: 3, Clock())
-    told = rate_limit(shares.standing(1, quotas(100, 200)))
-    assert told == {"ratelimit-policy": '"rate";q=66;w=2', "ratelimit": '"rate";r=66;t=0'}
+    told = dict(rate_limit(shares.standing(1, quotas(100, 200))))
+    assert told == {b"ratelimit-policy": b'"rate";q=66;w=2', b"ratelimit": b'"rate";r=66;t=0'}
     assert ask(shares, quotas(100, 200), 60) is None
-    told = rate_limit(shares.standing(1, quotas(100, 200)))
-    assert told == {"ratelimit-policy": '"rate";q=66;w=2', "ratelimit": '"rate";r=6;t=2'}
+    told = dict(rate_limit(shares.standing(1, quotas(100, 200))))
+    assert told == {b"ratelimit-policy": b'"rate";q=66;w=2', b"ratelimit": b'"rate";r=6;t=2'}
 
 
 def test_a_tenant_that_may_do_nothing_is_told_so_with_a_finite_time() -> None:
