@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from holdfast.errors import InvalidArgument
 from holdfast.wire.frames import Mode, Options
 from holdfast.wire.limits import (
@@ -16,12 +18,15 @@ from holdfast.wire.limits import (
     WAIT_MS_MAX,
 )
 
+_TTL_S_MIN: Final = TTL_MS_MIN / 1000
+_TTL_S_MAX: Final = TTL_MS_MAX / 1000
+
 
 def ttl_ms_of(ttl: float) -> int:
     """Whole milliseconds of a TTL of 0.1 s to 24 h."""
     # Compared before it is rounded, which NaN and infinity cannot be.
-    if not TTL_MS_MIN / 1000 <= ttl <= TTL_MS_MAX / 1000:
-        raise InvalidArgument(f"ttl is {TTL_MS_MIN / 1000:g} to {TTL_MS_MAX // 1000} seconds, not {ttl}")
+    if not _TTL_S_MIN <= ttl <= _TTL_S_MAX:
+        raise InvalidArgument(f"ttl is {_TTL_S_MIN:g} to {_TTL_S_MAX:.0f} seconds, not {ttl}")
     return round(ttl * 1000)
 
 

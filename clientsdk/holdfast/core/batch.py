@@ -77,7 +77,7 @@ class Batch:
     )  # fmt: skip
 
     def __init__(self, begun_ms: float, deadline_ms: float) -> None:
-        self.kinds = bytearray()
+        self.kinds: list[int] = []
         self.names: list[str] = []
         self.leases: list[int] = []
         self.tokens: list[int] = []
@@ -149,7 +149,7 @@ class Batch:
     def shrink(self) -> list[int]:
         """Drop what nobody waits for; only while no copy can have been carried out. Returns the numbers of the rest."""
         kept = [at for at, caller in enumerate(self.callers) if caller is not NOBODY]
-        self.kinds = bytearray(self.kinds[at] for at in kept)
+        self.kinds = [self.kinds[at] for at in kept]
         self.names = [self.names[at] for at in kept]
         self.leases = [self.leases[at] for at in kept]
         self.tokens = [self.tokens[at] for at in kept]

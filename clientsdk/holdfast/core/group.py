@@ -39,7 +39,7 @@ class GroupClient:
         """Parts of sessions whose opening is not answered."""
         self.tickets: dict[int, Hold] = {}
         """Acquires that wait, by seq."""
-        self._early: dict[int, list[Event]] = {}
+        self.early: dict[int, list[Event]] = {}
         """Events that overtook the answer to their acquire, by its seq."""
         self._leader = (0, 0)
         self._registering = 0
@@ -111,7 +111,7 @@ class GroupClient:
         """The group has forgotten this process, so every lease of it is long over: start anew under a new number."""
         self.writes.unregister()
         self.reads.client = 0
-        self._early.clear()
+        self.early.clear()
         for lease in list(self.leases.values()):
             lease.end(Reason.EXPIRED, "the service does not know this client any more")
         self.core.flush_soon()
@@ -137,7 +137,7 @@ class GroupClient:
 
     def cancel(self, seq: int, name: str, lease: int) -> None:
         """Make the acquire ``seq`` come to nothing, whatever has become or will become of it."""
-        self._early.pop(seq, None)
+        self.early.pop(seq, None)
         if self.writes.is_open(seq):
             self.writes.pin(seq)
         _Errand(self, CANCEL, name, lease, seq)
@@ -161,17 +161,13 @@ class GroupClient:
 
     def replay(self, seq: int) -> None:
         """The acquire ``seq`` has been answered: now its early events make sense."""
-        for event in self._early.pop(seq, ()):
+        for event in self.early.pop(seq, ()):
             self.event(event)
-
-    @property
-    def has_early(self) -> bool:
-        return bool(self._early)
 
     def _keep_early(self, event: Event, seq: int) -> bool:
         if not self.writes.is_open(seq) or self.writes.is_pinned(seq):
             return False
-        self._early.setdefault(seq, []).append(event)
+        self.early.setdefault(seq, []).append(event)
         return True
 
     def _granted(self, event: Event) -> None:

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from .session import SessionCore
 
 ACQUIRE: Final = int(Kind.ACQUIRE)
+RELEASE: Final = int(Kind.RELEASE)
 OK: Final = int(Status.OK)
 QUEUED: Final = int(Status.QUEUED)
+MOVED: Final = int(Status.MOVED)
 
 TICKET_GRACE_MS: Final = 500.0
 """How much longer than the service we wait for a ticket's end, should the word of it be lost."""
@@ -50,9 +52,9 @@ class Hold:
     belief in its lease."""
 
     __slots__ = (
-        "_asking", "_at", "_batch", "_listener", "_out_of_share", "_wait_until_ms", "_waiter", "bucket", "core",
-        "group", "lease", "name", "options", "reason", "renews", "seq", "session", "state", "text", "token", "ttl_ms",
-        "wait_ms",
+        "_asking", "_at", "_batch", "_listener", "_out_of_share", "_until_ms", "_wait_until_ms", "_waiter", "bucket",
+        "core", "group", "lease", "name", "options", "reason", "renews", "seq", "session", "state", "text", "token",
+        "ttl_ms", "wait_ms",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +90,8 @@ class Hold:
         self._batch: Batch | None = None
         """The acquire under way: whose answer we wait for."""
         self._waiter: Waiter | None = None
+        self._until_ms = 0.0
+        """While it is let go of: until when it was believed."""
 
     # Asking.
 
@@ -182,7 +186,13 @@ class Hold:
     def answered(
         self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
     ) -> None:
-        """What the group says of the acquire."""
+        """What the group says of the acquire, or of the release."""
+        if kind == RELEASE:
+            if status == MOVED:
+                self._release_again().moved()
+            else:
+                self.released()
+            return
         assert self.state is ASKED, "what is given up hears no more of it"
         self._batch = None
         self.seq = seq
@@ -192,11 +202,11 @@ class Hold:
             self._held(token)
         elif status == QUEUED:
             self._queued(seq, sent_ms, deadline_ms)
-        elif status in (Status.MOVED, Status.UNREGISTERED):
-            self.core.after(ELSEWHERE_MS if status == Status.MOVED else 0.0, partial(self._ask_later, self._asking))
+        elif status in (MOVED, Status.UNREGISTERED):
+            self.core.after(ELSEWHERE_MS if status == MOVED else 0.0, partial(self._ask_later, self._asking))
         else:
             self._refused(status, detail)
-        if self.group.has_early:
+        if self.group.early:
             self.group.replay(seq)
 
     def _refused(self, status: int, detail: Any) -> None:
@@ -231,7 +241,9 @@ class Hold:
             waiter.set_result(None)
 
     def failed(self, kind: int, error: HoldfastError) -> None:
-        if not isinstance(error, Rejected):
+        if kind == RELEASE:
+            self._release_again().failed(kind, error)
+        elif not isinstance(error, Rejected):
             self._fail(Unavailable(f"lock {self.name!r} was not had, and what was asked is taken back: {error}"))
         else:
             self._batch = None
@@ -407,7 +419,7 @@ class Hold:
 
     def release(self, waiter: Waiter | None) -> None:
         """Let go. What is lost already is let go too, so that whoever took it need not wait for its last deadline."""
-        if self.state is LOST or self._may_be_of_a_copy:
+        if self.state is LOST or (self.options is not None and self._may_be_of_a_copy):
             self.state = IDLE
             self._leave()
             self.give_back()
@@ -416,11 +428,18 @@ class Hold:
         assert self.state is HELD
         assert self.lease is not None
         self.state = RELEASING
-        until_ms = self.lease.until_ms
+        self._waiter = waiter
+        self._until_ms = self.lease.until_ms
         self._leave()
-        Release(self, until_ms, waiter)
+        self.group.writes.call(self, RELEASE, self.name, 0, self.token)
+
+    def _release_again(self) -> Release:
+        waiter, self._waiter = self._waiter, None
+        return Release(self, self._until_ms, waiter)
 
     def released(self) -> None:
         """It has been let go, or nobody can believe in it any more."""
         assert self.state is RELEASING
         self.state = IDLE
+        waiter, self._waiter = self._waiter, None
+        settle(waiter)

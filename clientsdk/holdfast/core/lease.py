@@ -166,6 +166,10 @@ class Lease:
         """Leave the books of the group."""
         self.group.wheel.discard(self)
         self.group.leases.pop(self.number, None)
+        if self._waiters:
+            self._settle_waiters()
+
+    def _settle_waiters(self) -> None:
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             settle(waiter)
@@ -197,9 +201,7 @@ class Lease:
 
     def _extend(self, until_ms: float) -> None:
         self.until_ms = max(self.until_ms, until_ms)
-        waiters, self._waiters = self._waiters, ()
-        for waiter in waiters:
-            settle(waiter)
+        self._settle_waiters()
         self.schedule()
 
     def failed(self, kind: int, error: HoldfastError) -> None:

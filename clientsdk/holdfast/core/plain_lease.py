@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.wire.frames import HeldRow, HoldsView, Reason
 
+from .belief import renewal_due
 from .lease import Lease
 from .state import HELD, WAITING
 
@@ -19,12 +20,14 @@ class PlainLease(Lease):
     __slots__ = ("_hold",)
     _hold: Hold
 
-    @classmethod
-    def of(cls, hold: Hold, seq: int, sent_ms: float, deadline_ms: int) -> PlainLease:
+    @staticmethod
+    def of(hold: Hold, seq: int, sent_ms: float, deadline_ms: int) -> PlainLease:
         """The lease that the acquire ``seq`` got."""
         group = hold.group
-        lease = group.leases[seq] = cls(group, seq, hold.ttl_ms, sent_ms, deadline_ms)
+        lease = group.leases[seq] = PlainLease(group, seq, hold.ttl_ms, sent_ms, deadline_ms)
         lease._hold = hold
+        # Whether it is wanted then is seen then: most locks are let go long before.
+        group.wheel.add(lease, renewal_due(sent_ms, lease.given_ms))
         return lease
 
     @property
@@ -36,7 +39,7 @@ class PlainLease(Lease):
         return self._hold.renews or self._hold.state is WAITING
 
     def attach(self, hold: Hold) -> None:
-        self.schedule()
+        """It stands in the wheel from the beginning, whether what it carries waits or is held."""
 
     def detach(self, hold: Hold) -> None:
         self.close()

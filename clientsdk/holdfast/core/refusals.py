@@ -34,7 +34,7 @@ _LIMITS = {
 """A tenant's quotas by the names under which they are set (``holdfast.wire.tenants.Quotas``), and the service's own."""
 
 
-SHARE_PAUSES_MS: Final = (30.0, 100.0, 300.0)
+SHARE_PAUSES_MS: Final[tuple[float, ...]] = (30.0, 100.0, 300.0)
 """A group that has no more of a tenant's total asks the others for what lies unused there, as soon as it refuses: the
 same is asked of it again after these pauses. A share moves within three entries of the log each way."""
 SHARED_OUT: Final = frozenset({Status.QUOTA_HELD, Status.QUOTA_WAITERS, Status.QUOTA_SESSIONS})

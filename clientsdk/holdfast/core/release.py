@@ -1,4 +1,5 @@
-"""Letting go of a lock: said until it has been heard, or until nobody can believe in it any more."""
+"""Letting go of a lock where saying it once was not enough: said until it has been heard, or until nobody can believe
+in it any more."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ MOVED: Final = int(Status.MOVED)
 
 
 class Release:
-    """The waiter ends with the answer, or with the first error; what is let go goes on being said all the same."""
+    """Takes over from a hold. The waiter ends with the answer, or with the first error; what is let go goes on being
+    said all the same."""
 
     __slots__ = ("_group", "_hold", "_until_ms", "_waiter")
 
@@ -27,19 +29,19 @@ class Release:
         self._group = hold.group
         self._until_ms = until_ms
         self._waiter = waiter
-        self._say()
-
-    def _say(self) -> None:
-        self._group.writes.call(self, RELEASE, self._hold.name, 0, self._hold.token)
 
     def answered(
         self, kind: int, status: int, token: int, deadline_ms: int, detail: Any, seq: int, sent_ms: float
     ) -> None:
         if status == MOVED:
-            self._group = self._hold.core.group_of(self._hold.name)
-            self._hold.core.after(ELSEWHERE_MS, self._say_again)
+            self.moved()
         else:
             self._end()
+
+    def moved(self) -> None:
+        """Its slot was met in another group."""
+        self._group = self._hold.core.group_of(self._hold.name)
+        self._hold.core.after(ELSEWHERE_MS, self._say_again)
 
     def failed(self, kind: int, error: HoldfastError) -> None:
         fail(self._waiter, error)
@@ -51,7 +53,7 @@ class Release:
         if self._hold.core.closed or self._hold.core.clock() >= self._until_ms:
             self._end()
         else:
-            self._say()
+            self._group.writes.call(self, RELEASE, self._hold.name, 0, self._hold.token)
 
     def _end(self) -> None:
         self._hold.released()

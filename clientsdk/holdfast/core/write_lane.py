@@ -20,7 +20,7 @@ _UNREGISTERED = int(Status.UNREGISTERED)
 class WriteLane(Lane):
     """Operations that change something: numbered without gaps, sent under their numbers until they are answered."""
 
-    message = Msg.OPS
+    message: int = Msg.OPS
 
     def __init__(self, post: Post, group: int, on_unregistered: Callable[[], None]) -> None:
         super().__init__(post, group)
