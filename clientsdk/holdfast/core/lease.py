@@ -10,7 +10,7 @@ from holdfast.wire.errors import HoldfastError, Rejected
 from holdfast.wire.frames import HoldsView, Kind, Reason, Status
 
 from .batch import RETRY_MS_MAX, Waiter, fail, settle
-from .belief import believed_until, renewal_due
+from .belief import believed_until, renewal_due, renewed_together
 from .wheel import UNTIMED
 
 if TYPE_CHECKING:
@@ -113,6 +113,11 @@ class Lease:
         given_ms = self.until_ms - self.renewed_ms
         return given_ms if given_ms < self.ttl_ms else self.ttl_ms
 
+    @property
+    def renewal_ms(self) -> float:
+        """When to renew it."""
+        return renewal_due(self.renewed_ms, self.given_ms)
+
     # Time.
 
     def schedule(self) -> None:
@@ -134,7 +139,12 @@ class Lease:
         elif self._busy or self._fetching:
             self.group.wheel.add(self, self.until_ms)
         else:
-            self.renew()
+            # Looked for only now: nearly every lock is let go of before.
+            together_ms = renewed_together(self.renewed_ms, self.renewal_ms, self.group.writes.client)
+            if now_ms < together_ms < self.until_ms:
+                self.group.wheel.add(self, together_ms)
+            else:
+                self.renew()
 
     def renew(self, waiter: Waiter | None = None) -> None:
         """Send a keepalive, or join the one under way."""

@@ -10,7 +10,7 @@ from holdfast.wire.frames import HoldsView, Kind, Options, Reason, Status
 from holdfast.wire.limits import HOLDS_PAGE_MAX
 
 from .batch import RETRY_MS_MAX, Waiter, fail, settle
-from .belief import SESSION_RENEWAL_MS_MAX, believed_until, renewal_due
+from .belief import SESSION_RENEWAL_MS_MAX, believed_until
 from .group import END, GroupClient
 from .hold import Hold
 from .lease import Lease
@@ -249,8 +249,12 @@ class SessionPart(Lease):
 
     # Lease.
 
+    @property
+    def renewal_ms(self) -> float:
+        return min(super().renewal_ms, self.renewed_ms + SESSION_RENEWAL_MS_MAX)
+
     def schedule(self) -> None:
-        due_ms = min(renewal_due(self.renewed_ms, self.given_ms), self.renewed_ms + SESSION_RENEWAL_MS_MAX)
+        due_ms = self.renewal_ms
         if self._busy or self._fetching or due_ms > self.until_ms:
             due_ms = self.until_ms
         self.group.wheel.add(self, due_ms)

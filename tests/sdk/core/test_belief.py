@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.core.belief import RENEWALS_TOGETHER, renewed_together
 from holdfast.core.call import Call
 from holdfast.core.state import State
+from holdfast.core.wheel import GRAIN_MS
 from holdfast.errors import LockLost
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import Allotment, EventKind, Kind, Mode, Options, Reason, encode
@@ -254,6 +256,39 @@ def test_a_lease_has_one_keepalive_in_flight(world: World, peer: Peer) -> None:
         world.step(100)
         world.flush()
     assert sum(section.kinds.count(Kind.KEEPALIVE) for section in peer.sent) == 1
+
+
+def test_leases_had_one_after_the_other_are_renewed_together(world: World, peer: Peer) -> None:
+    began = world.now_ms
+    locks = []
+    for number in range(32):
+        locks.append(held(peer.lock(name_in(1, f"lock{number}"), TTL)))
+        world.pass_time(4, grain_ms=4)
+    renewals = []
+    while world.now_ms < began + TTL / 3 * (1 + 1 / RENEWALS_TOGETHER) + 32 * 4 + 2 * GRAIN_MS:
+        world.step(4)
+        world.flush()
+        renewals += [len(section.kinds) for section in peer.sent]
+        world.settle()
+    assert sum(renewals) == 32, "nobody waits longer than a 32nd of the time between two"
+    # In 128 ms there are two or three moments of 64 ms, and eight or nine turns of the wheel.
+    assert len(renewals) <= 3
+    assert all(lock.hold.until_ms > began + SHARE / 3 + SHARE for lock in locks)
+
+
+@pytest.mark.parametrize("every_ms", [100, 3333, 10_000, 28_800_000])
+def test_a_renewal_waits_for_others_a_little_and_processes_do_not_meet(every_ms: int) -> None:
+    moments = set()
+    for client in range(1, 9):
+        waits = [renewed_together(at, at + every_ms, client) - at - every_ms for at in range(1000)]
+        assert min(waits) >= 0
+        assert max(waits) <= every_ms / RENEWALS_TOGETHER
+        moments.add(renewed_together(0, every_ms, client))
+    assert len(moments) == 8
+
+
+def test_what_is_renewed_more_often_than_every_32_ms_waits_for_nobody() -> None:
+    assert renewed_together(1000, 1031, 1) == 1031
 
 
 def test_one_keepalive_renews_all_locks_of_a_session_in_a_group(world: World, peer: Peer) -> None:
