@@ -19,7 +19,7 @@ SOURCES := clientsdk shard router tests loadtests
 	-$(BIN)/python -m holdfast_shard.compiling
 	@touch $@
 
-.PHONY: help install up test check fmt bench load compare sim mutants fuzz api coverage proto clean failover chaos soak
+.PHONY: help install up test check fmt bench load compare sim mutants fuzz api coverage proto clean failover chaos extent
 help:  ## What there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -64,10 +64,8 @@ chaos: .venv/compiled  ## Processes, links, disks and clocks fail for MINUTES (1
 mutants: .venv/installed  ## Seed every known bug in turn; show which test or seed catches it
 	$(BIN)/python -m tests.mutants
 
-soak: .venv/compiled  ## A million names, 100,000 locks held for five minutes, 1,000 waiters
-	$(BIN)/python loadtests/extent.py names
-	$(BIN)/python loadtests/extent.py held --seconds 300
-	$(BIN)/python loadtests/extent.py waiters
+extent: .venv/load-installed .venv/compiled  ## How far a cluster goes: waiters, sessions, expiry, locks held, groups
+	for what in names waiters sessions expiring rows million locks groups "groups --levels 16 --nodes 6"; do $(BIN)/python -m loadtests.extent $$what || exit 1; done
 
 SEEDS ?= 10000
 sim: .venv/installed  ## Simulate the whole system, SEEDS=10000 times; replay one: .venv/bin/python -m tests.simulation replay SEED
