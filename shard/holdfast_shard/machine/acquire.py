@@ -101,7 +101,7 @@ class Acquire:
                 return again
         # Freeing may have tidied the row away, and a refusal leaves none.
         lock = ledger.row(client.tenant, slot, name)
-        if lock.holders or lock.queue is not None or lock.closed_until > ledger.clock:
+        if lock.is_held or lock.queue is not None or lock.closed_until > ledger.clock:
             return self._contend(lock, client, session, seq, ttl, wait, options)
         answer = self._grant_free(lock, client, session, seq, ttl, options, FREE)
         if answer[0] != OK:

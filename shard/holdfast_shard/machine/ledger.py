@@ -6,9 +6,7 @@ being written stay true. What an operation is answered is the business of ``oper
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import OrderedDict, deque
-from operator import attrgetter
 from typing import Final, Protocol
 
 from holdfast.wire.frames import Event, EventKind, Reason
@@ -41,8 +39,6 @@ Table = dict[int, dict[str, Lock]]
 
 _SLOT_NUMBERS: Final = tuple(range(SLOTS))
 """One object for each, however many rows have it."""
-
-_token_of = attrgetter("token")
 
 
 class Observer(Protocol):
@@ -166,7 +162,7 @@ class Ledger(Roster):
 
     def tidy(self, lock: Lock) -> None:
         """A free lock leaves no row."""
-        if lock.holders or lock.queue is not None or lock.closed_until > self.clock:
+        if lock.is_held or lock.queue is not None or lock.closed_until > self.clock:
             return
         self.timers.discard(lock)
         table = self.tables[lock.slot]
@@ -178,16 +174,13 @@ class Ledger(Roster):
     # Holds.
 
     def hold_of(self, lock: Lock, token: int) -> Hold | None:
-        holders = lock.holders
-        at = 0 if len(holders) == 1 else bisect_left(holders, token, key=_token_of)
-        return holders[at] if at < len(holders) and holders[at].token == token else None
+        return lock.hold_of(token)
 
     def grant(self, lock: Lock, lease: Lease, seq: int, mode: int, permits: int) -> Hold:
         tenant = lock.tenant
         tenant.last_token = token = tenant.last_token + 1
         hold = Hold(lock, lease, seq, token, mode, permits, self.clock)
-        lock.holders.append(hold)
-        lock.used += permits
+        lock.add(hold)
         lease.attach(hold)
         if mode != CACHE:
             tenant.held += 1
@@ -214,9 +207,7 @@ class Ledger(Roster):
         self.touch_slot(lock.slot)
         self.touch_lease(lease)
         lock.forget_request(hold)
-        holders = lock.holders
-        del holders[0 if len(holders) == 1 else bisect_left(holders, hold.token, key=_token_of)]
-        lock.used -= hold.permits
+        lock.remove(hold)
         self.timers.discard(hold)
         if hold.mode != CACHE and not self.is_over(hold):
             lock.tenant.held -= 1
@@ -364,15 +355,15 @@ class Ledger(Roster):
                     self.end_ticket(waiter, REFUSED)
                 else:
                     self._grant_ticket(lock, waiter)
-        if lock.queue is None and not lock.holders:
+        if lock.queue is None and not lock.is_held:
             lock.capacity = 0
         self.tidy(lock)
 
     def fits(self, lock: Lock, mode: int, permits: int) -> bool:
         """Whether such a hold can stand beside those there are."""
-        holders = lock.holders
-        if not holders:
+        if not lock.is_held:
             return True
+        holders = lock.holders
         if mode == EXCLUSIVE or holders[0].mode != mode or len(holders) >= HOLDERS_PER_LOCK_MAX:
             return False
         return mode != PERMITS or lock.used + permits <= lock.capacity

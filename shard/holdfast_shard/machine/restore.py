@@ -142,9 +142,8 @@ class _Import:
         hold = Hold(lock, lease, row.seq, row.token, row.mode, row.permits, row.since)
         hold.asked, hold.count, hold.metadata = row.asked, row.count, row.metadata
         hold.lock_delay, hold.why, hold.request = row.lock_delay, row.why, row.request
-        lock.holders.append(hold)
+        lock.add(hold)
         lock.note_request(hold)
-        lock.used += hold.permits
         lease.attach(hold)
         if row.taken is not None:
             hold.taken = Taken(*row.taken)

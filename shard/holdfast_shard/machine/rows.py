@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
+from operator import attrgetter
 from typing import Any, Final
 
 from holdfast.wire.frames import GONE, Allotment, Mode
@@ -24,6 +26,8 @@ EXCLUSIVE, SHARED, PERMITS, CACHE = (int(mode) for mode in (Mode.EXCLUSIVE, Mode
 
 OF_HELD, OF_WAITERS, OF_SESSIONS = 0, 1, 2
 """What a tenant has shares of."""
+
+_token_of = attrgetter("token")
 
 FREE, QUEUED, STOLEN = 0, 1, 2
 """How a hold was had (``Hold.why``)."""
@@ -209,14 +213,14 @@ class Session(Lease):
 class Lock:
     """A name that is held, awaited or closed; a free lock has no row."""
 
-    __slots__ = ("bucket", "capacity", "closed_until", "holders", "name", "queue", "requests", "slot", "tenant", "used")
+    __slots__ = ("_held", "bucket", "capacity", "closed_until", "name", "queue", "requests", "slot", "tenant", "used")
 
     def __init__(self, tenant: Tenant, slot: int, name: str) -> None:
         self.tenant = tenant
         self.slot = slot
         self.name = name
-        self.holders: list[Hold] = []
-        """Invariant: all of one mode, one alone when that is exclusive, in the order of their tokens."""
+        self._held: Hold | list[Hold] | None = None
+        """Mostly one: a list would be an eighth of what a held lock costs."""
         self.used = 0
         """Permits of all holders."""
         self.queue: OrderedDict[tuple[int, int], Waiter] | None = None
@@ -227,6 +231,47 @@ class Lock:
         self.requests: dict[bytes, Hold | Waiter] | None = None
         """Holds and waiters that can be asked for again, by their request ids; None when there was none."""
         self.bucket: Bucket | None = None
+
+    @property
+    def is_held(self) -> bool:
+        return self._held is not None
+
+    @property
+    def holders(self) -> list[Hold]:
+        """Invariant: all of one mode, one alone when that is exclusive, in the order of their tokens. Changed by
+        :meth:`add` and :meth:`remove` alone."""
+        held = self._held
+        if isinstance(held, list):
+            return held
+        return [] if held is None else [held]
+
+    def hold_of(self, token: int) -> Hold | None:
+        held = self._held
+        if isinstance(held, list):
+            at = bisect_left(held, token, key=_token_of)
+            return held[at] if at < len(held) and held[at].token == token else None
+        return held if held is not None and held.token == token else None
+
+    def add(self, hold: Hold) -> None:
+        """``hold`` has the highest token."""
+        held = self._held
+        if held is None:
+            self._held = hold
+        elif isinstance(held, list):
+            held.append(hold)
+        else:
+            self._held = [held, hold]
+        self.used += hold.permits
+
+    def remove(self, hold: Hold) -> None:
+        held = self._held
+        if isinstance(held, list):
+            del held[bisect_left(held, hold.token, key=_token_of)]
+            if not held:
+                self._held = None
+        else:
+            self._held = None
+        self.used -= hold.permits
 
     def note_request(self, item: Hold | Waiter) -> None:
         if item.request:
@@ -242,7 +287,7 @@ class Lock:
     @property
     def is_semaphore(self) -> bool:
         """Whether anybody holds or awaits permits of it."""
-        if self.holders and self.holders[0].mode == PERMITS:
+        if self.is_held and self.holders[0].mode == PERMITS:
             return True
         return self.queue is not None and any(waiter.mode == PERMITS for waiter in self.queue.values())
 
