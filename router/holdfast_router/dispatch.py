@@ -95,15 +95,22 @@ class GroupDispatch:
     def submit(self, item: Item, *, looked: bool = False) -> None:
         """``looked``: :meth:`refusal` has just said that it finds room and time; its stamp may come on top."""
         lane = self.lanes[item.kind]
-        refusal = (None if looked else lane.refusal(item)) or self._broken(item)
+        refusal = None if looked else lane.refusal(item)
+        if refusal is None and self.breaker.open:
+            refusal = self._broken(item)
         if refusal is not None:
             self._finish(item, None, refusal)
             return
-        if not self.busy:
+        if not (self._of or self._flights):
             self.breaker.asked(item.arrived)
         lane.push(item)
-        self._of.setdefault(item.caller, {})[item] = None
-        self._first_deadline = min(self._first_deadline, item.deadline)
+        mine = self._of.get(item.caller)
+        if mine is None:
+            self._of[item.caller] = {item: None}
+        else:
+            mine[item] = None
+        if item.deadline < self._first_deadline:
+            self._first_deadline = item.deadline
 
     def _broken(self, item: Item) -> Refusal | None:
         if item.exempt:
@@ -209,7 +216,7 @@ class GroupDispatch:
     def turn(self, now: float) -> None:
         """Close as many frames as may leave."""
         self._now = now
-        if not self.leader or now < self._ask_again_at:
+        if not self.leader or not self._of or now < self._ask_again_at:
             return
         if self._asking:
             self._ask(now)
@@ -288,7 +295,7 @@ class GroupDispatch:
             lane = self.lanes[flight.kind]
             lane.frames -= 1
             if answered:
-                lane.limit.answered(flight.launch, self._now, backlog=bool(lane))
+                lane.limit.answered(flight.launch, self._now, backlog=len(lane) > 0)
             else:
                 lane.limit.back(flight.launch)
             lane.settle()

@@ -53,6 +53,8 @@ class FairQueue:
         self.sections = 0
         self.bytes = 0
         self.operations = 0
+        self.rested = True
+        """Nothing was pushed since the last rest."""
 
     def __len__(self) -> int:
         return self.sections
@@ -76,11 +78,13 @@ class FairQueue:
         return min(self.operations, flow.operations * self._weight / weight)
 
     def push(self, item: Item) -> None:
+        self.rested = False
         flow = self._flows.get(item.tenant)
         if flow is None:
             flow = self._flows[item.tenant] = _Flow(self._virtual_time)
         if not flow.items:
-            flow.tag = max(flow.tag, self._virtual_time)
+            if flow.tag < self._virtual_time:
+                flow.tag = self._virtual_time
             flow.weight = item.weight
             self._weight += item.weight
             self._order += 1
@@ -89,9 +93,12 @@ class FairQueue:
                 flow.in_heap = True
                 heappush(self._heap, (flow.tag, flow.order, item.tenant))
         flow.items[item] = None
-        flow.bytes += len(item.body)
-        flow.operations += item.operations
-        self._count(item, 1)
+        size, operations = len(item.body), item.operations
+        flow.bytes += size
+        flow.operations += operations
+        self.sections += 1
+        self.bytes += size
+        self.operations += operations
 
     def put_back(self, item: Item) -> None:
         """In front of everything: call in the reverse of the order in which they left."""
@@ -153,11 +160,14 @@ class FairQueue:
 
     def _take(self, flow: _Flow, item: Item) -> None:
         del flow.items[item]
-        flow.bytes -= len(item.body)
-        flow.operations -= item.operations
+        size, operations = len(item.body), item.operations
+        flow.bytes -= size
+        flow.operations -= operations
         if not flow.items:
             self._weight -= flow.weight
-        self._count(item, -1)
+        self.sections -= 1
+        self.bytes -= size
+        self.operations -= operations
 
     def rest(self) -> None:
         """Nothing waits and nothing is being served: who had how much before counts no more."""
@@ -165,6 +175,7 @@ class FairQueue:
         self._flows.clear()
         self._heap.clear()
         self._virtual_time = 0.0
+        self.rested = True
 
     def _count(self, item: Item, sign: int) -> None:
         self.sections += sign

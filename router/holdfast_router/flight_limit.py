@@ -84,7 +84,7 @@ class FlightLimit:
 
     def answered(self, launch: Launch, now: float, *, backlog: bool) -> None:
         """``backlog``: whether more was waiting than could leave."""
-        self.back(launch)
+        self.under_way -= launch.operations
         took_s = max(now - launch.at, 0.0)
         self.flight_s += (took_s - self.flight_s) * SMOOTHING
         if backlog and took_s and launch.under_way >= MANY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from typing import Final
 
 import msgspec
 
@@ -48,6 +49,8 @@ REQUEST_BYTES_MAX = SECTION_BYTES_MAX + 64
 
 ALONE = Refusal(Code.UNAVAILABLE, "this router reaches no node of its cluster: try another", 1000)
 _NOT_YET = Refusal(Code.UNAVAILABLE, "this router does not hear its cluster's meta group: try another", 1000)
+
+_SECTIONS: Final = (int(Msg.OPS), int(Msg.READ))
 
 log = logging.getLogger("holdfast.router")
 
@@ -164,14 +167,14 @@ class Front:
         caller = self._callers.get(connection)
         if caller is None or caller.last_word is not None:
             return
-        if body is None and caller.principal is None:
+        if body is not None and kind in _SECTIONS and caller.principal is not None:
+            self._on_request(caller, kind, group, request, body)
+        elif body is None and caller.principal is None:
             text = f"before HELLO is accepted a message has at most {HELLO_BYTES_MAX} bytes"
             self._turn_away(connection, Refusal(Code.TOO_LARGE, text))
         elif body is None:
             text = f"a request has at most {REQUEST_BYTES_MAX} bytes: send fewer operations in one section"
             self.refuse(connection, group, request, Refusal(Code.TOO_LARGE, text))
-        elif kind in (Msg.OPS, Msg.READ) and caller.principal is not None:
-            self._on_request(caller, kind, group, request, body)
         elif kind == Msg.WATCH and caller.principal is not None:
             self._on_watch(caller, group, request, body)
         elif kind == Msg.HELLO:

@@ -140,7 +140,10 @@ class Groups:
             self._expiry = self._loop.call_later(EXPIRE_EVERY_S, self._expire)
         for dispatch in due:
             dispatch.turn(now)
-            self._flush(dispatch)
+            if dispatch.frames:
+                self._flush(dispatch)
+            if dispatch.outcomes:
+                self._deliver_all(dispatch)
 
     def _expire(self) -> None:
         self._expiry = None
@@ -156,7 +159,6 @@ class Groups:
             for frame in frames:
                 if not self._send(frame.node, frame.kind, dispatch.group, frame.request, frame.body):
                     dispatch.unsent(frame)
-        self._deliver_all(dispatch)
 
     def settle(self, group: int) -> None:
         """Deliver what is known of the group's outcomes now, not in the next turn."""

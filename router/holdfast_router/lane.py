@@ -47,6 +47,8 @@ class Lane:
 
     def refusal(self, item: Item) -> Refusal | None:
         """Why ``item`` cannot wait here: no room, or (unless it is exempt) no hope to be answered in time."""
+        if not (self._others.sections or self._exempt.sections):
+            return None
         if not self._queue(item).has_room(item):
             return self._overloaded(f"too much is waiting for group {self._group}", self._wait_s(item) / 2)
         # Without a wait nothing is refused: only a flight could tell that flights have become short again.
@@ -64,7 +66,7 @@ class Lane:
         return Refusal(Code.OVERLOADED, text, max(ceil(1000 * again_s), RETRY_MS_MIN))
 
     def push(self, item: Item) -> None:
-        self._queue(item).push(item)
+        (self._exempt if item.exempt else self._others).push(item)
 
     def put_back(self, item: Item) -> None:
         """In front of everything of its class: call in the reverse of the order in which they left."""
@@ -127,8 +129,8 @@ class Lane:
     def settle(self) -> None:
         """When nothing waits and nothing is under way, a new busy period begins with all tenants equal."""
         if not self.frames:
-            if not len(self):
+            if not (self._others.sections or self._exempt.sections):
                 self.limit.rest()
             for queue in (self._exempt, self._others):
-                if not queue.sections:
+                if not queue.rested and not queue.sections:
                     queue.rest()

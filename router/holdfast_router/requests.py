@@ -51,6 +51,8 @@ _decode_options = decoder(_Options)
 
 _REGISTER: Final = bytes([Kind.REGISTER])
 _END: Final = int(Kind.END)
+_FORCE: Final = int(Kind.FORCE)
+_ANSWERS: Final = int(Msg.ANSWERS)
 _OF_CLIENTS: Final = (int(Kind.HOLDS), int(Kind.TICKETS))
 """Reads that are answered to the client alone; others, whoever asks: they prove nothing about the number."""
 _DELETED: Final = Refusal(Code.UNAUTHENTICATED, "this tenant was deleted")
@@ -181,7 +183,8 @@ class Requests:
         elif kinds[0] < FIRST_READ or kinds[0] in _OF_CLIENTS:
             item.client = decoded.client
         # What the router asks for its callers was noted as theirs.
-        if principal.role == KeyRole.ADMIN and not caller.is_router and acts_of(decoded):
+        suspect = (decoded.options or _FORCE in kinds) and principal.role == KeyRole.ADMIN and not caller.is_router
+        if suspect and acts_of(decoded):
             self._control.carry_noted(group, item, decoded, max(item.deadline - self._loop.time(), 0.0))
         else:
             self._groups.submit(group, item, looked=looked)
@@ -253,16 +256,16 @@ class Requests:
     def deliver(self, group: int, outcome: Outcome) -> None:
         item = outcome.item
         caller = item.caller
-        if isinstance(caller, Question):
+        if not isinstance(caller, Downstream):
+            assert isinstance(caller, Question)
             caller.settle(outcome)
             return
-        assert isinstance(caller, Downstream)
         if caller.connection.closed:
             return  # with it ended all that it had under way
         self._end(caller, item.operations, self._loop.time() - item.arrived)
         caller.answered()
         if outcome.answers is not None:
             self._routes.learn(group, item, caller, outcome.answers)
-            caller.connection.send(Msg.ANSWERS, group, item.request, outcome.answers)
+            caller.connection.send(_ANSWERS, group, item.request, outcome.answers)
         elif outcome.refusal is not None:
             caller.refuse(group, item.request, outcome.refusal)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -29,6 +30,8 @@ from holdfast.wire.messages import (
 )
 from holdfast.wire.stream import Connection
 from holdfast.wire.tls import Certificates, node_name
+
+_ANSWERS: Final = int(Msg.ANSWERS)
 
 log = logging.getLogger("holdfast.router")
 
@@ -143,7 +146,7 @@ class Upstream:
         )
 
     def _received(self, node: int, connection: Connection, kind: int, group: int, request: int, body: bytes) -> None:
-        if kind == Msg.ANSWERS:
+        if kind == _ANSWERS:
             self._on_answers(group, request, body)
         elif kind == Msg.EVENTS:
             self._on_events(group, body)

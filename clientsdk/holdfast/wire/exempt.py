@@ -25,4 +25,8 @@ def all_exempt(kinds: bytes, options: Mapping[int, Options], *, vouched: bool = 
     """Whether a section has nothing but exempt operations. ``options`` by position, as they came: unchecked."""
     if kinds.translate(None, EXEMPT):
         return False
-    return vouched or not any(0 <= at < len(kinds) and not is_exempt(kinds[at], given) for at, given in options.items())
+    return (
+        vouched
+        or not options
+        or not any(0 <= at < len(kinds) and not is_exempt(kinds[at], given) for at, given in options.items())
+    )

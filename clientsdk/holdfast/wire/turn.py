@@ -27,33 +27,32 @@ class TurnEnd:
         """Call it when all that has come in this turn was heard. Put off during such work it belongs to the next."""
         self._work.append(work)
         if not self._scheduled:
-            self._schedule()
+            self._scheduled = True
+            self._loop.call_soon(self._end)
 
     def flush(self, flush: Callable[[], None]) -> None:
         """Call it after all work of this turn, also of the work's own."""
         self._flushes.append(flush)
         if not self._scheduled:
-            self._schedule()
-
-    def _schedule(self) -> None:
-        self._scheduled = True
-        self._loop.call_soon(self._end)
+            self._scheduled = True
+            self._loop.call_soon(self._end)
 
     def _end(self) -> None:
-        work, self._work = self._work, []
-        self._call(work)
-        flushes, self._flushes = self._flushes, []
-        self._scheduled = False
-        self._call(flushes)
+        calls, self._work = self._work, []
+        flushing = False
+        while True:
+            for call in calls:
+                try:
+                    call()
+                except Exception as error:  # noqa: BLE001 - it would keep back what others have to send
+                    self._loop.call_exception_handler({"message": "the end of a turn failed", "exception": error})
+            if flushing:
+                break
+            calls, self._flushes = self._flushes, []
+            flushing, self._scheduled = True, False
         if self._work and not self._scheduled:
-            self._schedule()
-
-    def _call(self, calls: list[Callable[[], None]]) -> None:
-        for call in calls:
-            try:
-                call()
-            except Exception as error:  # noqa: BLE001 - it would keep back what others have to send
-                self._loop.call_exception_handler({"message": "the end of a turn failed", "exception": error})
+            self._scheduled = True
+            self._loop.call_soon(self._end)
 
 
 _ENDS: Final[WeakValueDictionary[asyncio.AbstractEventLoop, TurnEnd]] = WeakValueDictionary()

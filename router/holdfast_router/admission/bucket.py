@@ -46,7 +46,8 @@ class TokenBucket:
 
     def take(self, operations: int, now: float) -> bool:
         """Whether so many operations are admitted; then they are paid for."""
-        self.refill(now)
+        if now > self._at:
+            self.refill(now)
         if self.tokens < _WHOLE:
             return False
         self.tokens -= operations

@@ -83,8 +83,10 @@ class Gate:
             self._count(tenant, IN_FLIGHT, operations)
             return Denied(IN_FLIGHT, quotas.in_flight, retry_after_s)
         verdict = self._rates.ask(tenant, quotas, operations)
-        if verdict is not LATER:
-            self._note(tenant, operations, verdict)
+        if verdict is None:
+            self._begin(tenant, operations)
+        elif verdict is not LATER:
+            self._count(tenant, verdict.quota, operations)
         return verdict
 
     def wait(self, tenant: int, operations: int, decided: Decided) -> None:
@@ -93,14 +95,11 @@ class Gate:
         self._redis.wait(tenant, operations, partial(self._judged, tenant, operations, decided))
 
     def _judged(self, tenant: int, operations: int, decided: Decided, verdict: Verdict) -> None:
-        self._note(tenant, operations, verdict)
-        decided(verdict)
-
-    def _note(self, tenant: int, operations: int, verdict: Verdict) -> None:
         if verdict is None:
             self._begin(tenant, operations)
         else:
             self._count(tenant, verdict.quota, operations)
+        decided(verdict)
 
     def charge(self, tenant: int, operations: int) -> None:
         """For what is not refused, and bounded elsewhere while it is under way."""
