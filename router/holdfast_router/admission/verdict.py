@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
+from msgspec import Struct
+
 from holdfast.wire.errors import Throttled
 
 RATE = "rate"
@@ -46,8 +48,7 @@ Decided = Callable[[Verdict], None]
 """Told once, after one round trip to Redis."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """For the ``RateLimit`` header fields: ``limit`` operations per second on average, ``burst`` at once. Of this
     router's share, or of the whole while Redis counts for all routers."""
 

@@ -121,11 +121,13 @@ class HttpConnection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEADER_BYTES_MAX and not self.transport.is_closing():
                 self._end(LONG_HEAD)
-        self._look()
+        if self._in_message or self._unfinished is not None:
+            self._look()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._look()
+        if self._in_message or self._unfinished is not None:
+            self._look()
 
     def _look(self) -> None:
         # What stands behind a request that is not answered yet has not begun.

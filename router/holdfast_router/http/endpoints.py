@@ -84,21 +84,18 @@ class Endpoint:
     example: dict[str, object] = field(default_factory=dict)
     told: dict[str, object] = field(default_factory=dict)
     """Example of an answer."""
+    changes: bool = field(init=False)
+    """Whether it can be sent again under an Idempotency-Key."""
+    exempt: bool = field(init=False)
+    """Whether holders need it to keep or to let go of what they have."""
+    waits: bool = field(init=False)
+    """Whether its answer may be long in coming."""
 
-    @property
-    def changes(self) -> bool:
-        """Whether it can be sent again under an Idempotency-Key."""
-        return self.method != "GET" and self.asked not in (ask.Get, ask.Check)
-
-    @property
-    def exempt(self) -> bool:
-        """Whether holders need it to keep or to let go of what they have."""
-        return is_exempt(self.asked)
-
-    @property
-    def waits(self) -> bool:
-        """Whether its answer may be long in coming."""
-        return self.asked in (ask.Acquire, ask.Batch)
+    def __post_init__(self) -> None:
+        # Once and not for each request: frozen dataclasses have no other way to set what they work out.
+        object.__setattr__(self, "changes", self.method != "GET" and self.asked not in (ask.Get, ask.Check))
+        object.__setattr__(self, "exempt", is_exempt(self.asked))
+        object.__setattr__(self, "waits", self.asked in (ask.Acquire, ask.Batch))
 
     def is_taken_back(self, asked: Struct | None) -> bool:
         """Whether nothing is left of this request when it is cut off, None before it was read; of others it is not

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import SystemRandom
 from typing import Final, Protocol
 
@@ -128,20 +128,25 @@ class LocalLink:
 class Links:
     """A link for each tenant that has asked for something; made when it first does."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(
+        self, exchange: Exchange, table: Callable[[], SlotTable | None], roles: Callable[[], list[GroupRole]]
+    ) -> None:
         self._exchange = exchange
+        self._table = table
+        self._roles = roles
         self._links: dict[int, LocalLink] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def core(self, tenant: int, table: SlotTable | None, roles: list[GroupRole]) -> ClientCore:
+    def core(self, tenant: int) -> ClientCore:
         if self._closed:
             raise Unavailable("this router stops: try another")
         found = self._links.get(tenant)
         if found is None:
+            table = self._table()
             if table is None:
                 raise Unavailable("this router has not heard from the meta group yet: try another")
-            found = self._links[tenant] = LocalLink(tenant, self._exchange, table, roles)
+            found = self._links[tenant] = LocalLink(tenant, self._exchange, table, self._roles())
         return found.core
 
     def forget(self, tenants: Iterable[int]) -> None:

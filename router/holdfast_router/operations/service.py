@@ -86,11 +86,9 @@ class Operations:
         longest_ttl_ms: Callable[[int], int],
     ) -> None:
         self._authenticate = authenticate
-        self._table = table
-        self._roles = roles
         self._note = note
         self._administration = administration
-        self._links = Links(exchange)
+        self._links = Links(exchange, table, roles)
         self._turnstile = Turnstile(gate)
         seals = Seals(secret)
         self._locks = LockOperations(self._core_of, seals)
@@ -103,7 +101,7 @@ class Operations:
     def _core_of(self, tenant: int) -> ClientCore:
         if tenant == OPERATOR:
             raise Forbidden("the operator's keys take and show no locks of their own: use a tenant's key")
-        return self._links.core(tenant, self._table(), self._roles())
+        return self._links.core(tenant)
 
     def standing(self, caller: Caller) -> Standing:
         """How much of its rate the caller's tenant has left."""

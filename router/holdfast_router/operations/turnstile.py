@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
 
-from holdfast.wire.exempt import EXEMPT, all_exempt
+from holdfast.wire import exempt
 from holdfast.wire.frames import Kind
 
 from ..admission.verdict import Denied, Standing
@@ -79,12 +79,12 @@ class Turnstile:
 
     async def admitted(self, tenant: int, asked: Struct, carry_out: Callable[[], Awaitable[T]]) -> T:
         """What ``carry_out`` comes to. Raises ``Throttled`` when a rate is used up."""
-        kinds = kinds_of(asked)
-        denied = await self._gate.admit(tenant, len(kinds), exempt=all_exempt(kinds, {}, vouched=True))
+        operations, all_exempt = charge_of(asked)
+        denied = await self._gate.admit(tenant, operations, exempt=all_exempt)
         if denied is not None:
             raise denied.error()
         loop = asyncio.get_running_loop()
-        passage = _Passage(tenant, len(kinds), loop.time())
+        passage = _Passage(tenant, operations, loop.time())
         self._under_way[passage] = None
         if self._timer is None:
             self._timer = loop.call_later(UNDER_WAY_S, self._look, loop)
@@ -124,16 +124,19 @@ class Turnstile:
 
 def is_exempt(asked: Any) -> bool:
     """Whether all requests of this type are what holders need; of a batch it is not known before it was read."""
-    return _KINDS.get(asked, Kind.GET) in EXEMPT
+    return _KINDS.get(asked, Kind.GET) in exempt.EXEMPT
 
 
-def kinds_of(asked: Struct) -> bytes:
-    """What a request is charged as: one operation, or those of a batch."""
-    if isinstance(asked, Batch):
-        return bytes([_kind_of(type(one)) for one in asked.operations])
-    return bytes([_kind_of(type(asked))])
+def charge_of(asked: Struct) -> tuple[int, bool]:
+    """How many operations a request is charged as, and whether all of them are exempt."""
+    if not isinstance(asked, Batch):
+        return _charge_of_one(type(asked))
+    charges = [_charge_of_one(type(one)) for one in asked.operations]
+    return len(charges), all(one for _, one in charges)
 
 
 @cache
-def _kind_of(asked: type[Struct]) -> Kind:
-    return next(_KINDS[kind] for kind in asked.__mro__ if kind in _KINDS)
+def _charge_of_one(asked: type[Struct]) -> tuple[int, bool]:
+    kind = next(_KINDS[base] for base in asked.__mro__ if base in _KINDS)
+    # Sessions are said by what only their callers have.
+    return 1, exempt.is_exempt(kind, None, vouched=True)
