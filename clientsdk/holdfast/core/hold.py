@@ -1,10 +1,10 @@
-"""One acquire and what it gets: asked, waiting, held, lost, let go."""
+"""What an acquire gets: a ticket, the lock; how that is lost, or let go."""
 
 from __future__ import annotations
 
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
 from holdfast.errors import (
     ClientClosed,
@@ -13,24 +13,18 @@ from holdfast.errors import (
     LockTimeout,
     Rejected,
     SessionLost,
-    Throttled,
     Unavailable,
 )
-from holdfast.wire.frames import Kind, Options, Reason, Status
-from holdfast.wire.limits import WAIT_MS_MAX
+from holdfast.wire.frames import Kind, Reason, Status
 
-from .batch import Batch, Waiter, fail, settle
+from .asking import Asking
+from .batch import Waiter, fail, settle
 from .inquiry import Inquiry
-from .lease import ELSEWHERE_MS, Lease, reason_of
+from .lease import ELSEWHERE_MS, reason_of
 from .plain_lease import PlainLease
-from .refusals import refusal, share_pause_ms
+from .refusals import refusal
 from .release import Release
 from .state import ASKED, HELD, IDLE, LOST, RELEASING, WAITING
-from .wheel import UNTIMED
-
-if TYPE_CHECKING:
-    from .client import ClientCore
-    from .session import SessionCore
 
 ACQUIRE: Final = int(Kind.ACQUIRE)
 RELEASE: Final = int(Kind.RELEASE)
@@ -42,70 +36,13 @@ TICKET_GRACE_MS: Final = 500.0
 """How much longer than the service we wait for a ticket's end, should the word of it be lost."""
 
 
-class Listener(Protocol):
-    def hold_lost(self, reason: Reason, text: str) -> None:
-        """The lock was held and is so no longer, for another reason than a release of ours."""
-
-
-class Hold:
+class Hold(Asking):
     """Invariant: ``lease`` is set while WAITING or HELD (of a session: while ASKED too), and belief in the hold is
     belief in its lease."""
 
-    __slots__ = (
-        "_asking", "_at", "_batch", "_listener", "_out_of_share", "_until_ms", "_wait_until_ms", "_waiter", "bucket",
-        "core", "group", "lease", "name", "options", "reason", "renews", "seq", "session", "state", "text", "token",
-        "ttl_ms", "wait_ms",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        core: ClientCore,
-        name: str,
-        ttl_ms: int,
-        wait_ms: int,
-        options: Options | None,
-        session: SessionCore | None,
-        renews: bool,
-    ) -> None:
-        self.core = core
-        self.name = name
-        self.ttl_ms = ttl_ms
-        self.wait_ms = wait_ms
-        self.options = options
-        self.session = session
-        self.renews = renews
-        self.state = IDLE
-        self.token = 0
-        self.lease: Lease | None = None
-        self.reason = Reason.NONE
-        self.text = ""
-        self.bucket = UNTIMED
-        self._listener: Listener | None = None
-        """Only while something can be lost: a lock that is not in use makes no cycle with its hold, which would be left
-        to the garbage collector."""
-        self._out_of_share = 0
-        """How often it was refused because the group's share was used up."""
-        self._asking = 0
-        """Counts what was asked: an earlier one's pause must not ask for a later one."""
-        self._batch: Batch | None = None
-        """The acquire under way: whose answer we wait for."""
-        self._waiter: Waiter | None = None
-        self._until_ms = 0.0
-        """While it is let go of: until when it was believed."""
+    __slots__ = ()
 
     # Asking.
-
-    def acquire(self, waiter: Waiter, listener: Listener | None) -> None:
-        """Ask for the lock. The waiter ends when it is held, or with the reason why it is not."""
-        assert self.state is IDLE or self.state is LOST, "this hold is in use"
-        self._waiter = waiter
-        self._listener = listener
-        self.reason, self.text, self.token = Reason.NONE, "", 0
-        self._out_of_share = 0
-        # A try may have to wait too, for cachers, and what would tell it so may be lost: no longer than for any answer.
-        patience_ms = self.wait_ms or self.core.timeout_ms
-        self._wait_until_ms = self.core.clock() + patience_ms if patience_ms < WAIT_MS_MAX else inf
-        self._ask(self.wait_ms)
 
     def _ask(self, wait_ms: int) -> None:
         self.state = ASKED
@@ -128,38 +65,6 @@ class Hold:
         )
         self._at = len(batch.callers) - 1
 
-    def ask_again(self) -> None:
-        """What was asked came to nothing through no fault of the caller's."""
-        if self.state is not ASKED:
-            return
-        left_ms = self.wait_ms
-        if self._wait_until_ms != inf:
-            left_ms = int(self._wait_until_ms - self.core.clock())
-            if left_ms <= 0:
-                self._fail(LockTimeout(self.name, self.wait_s))
-                return
-        self._ask(left_ms if self.wait_ms else 0)
-        self.limit()
-
-    def limit(self) -> None:
-        """The answer comes by a detour: not later than one asked for at the end of the wait would come."""
-        if self._wait_until_ms != inf:
-            late_ms = self.core.timeout_ms if self.wait_ms else 0
-            self.core.after(self._wait_until_ms + late_ms - self.core.clock(), partial(self._too_late, self._asking))
-
-    def _too_late(self, asking: int) -> None:
-        if asking == self._asking and self.state is ASKED:
-            closed = ClientClosed("the client is closed") if self.core.closing else None
-            self._fail(closed or LockTimeout(self.name, self.wait_s))
-
-    def _ask_later(self, asking: int) -> None:
-        if asking == self._asking:
-            self.ask_again()
-
-    @property
-    def wait_s(self) -> float | None:
-        return None if self.wait_ms >= WAIT_MS_MAX else self.wait_ms / 1000
-
     @property
     def lease_number(self) -> int:
         """As ``ACQUIRE`` wants it: the session's number in the group, 0 for a plain lock."""
@@ -180,6 +85,17 @@ class Hold:
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.detach(self)
+
+    def _take_back(self) -> None:
+        """Hear no more of what was asked; a copy that may have left is cancelled."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        # It may have moved: a refused batch is sent again without what need not wait.
+        at = self._at if batch.callers[self._at : self._at + 1] == [self] else batch.callers.index(self)
+        batch.take_back(at)
+        if batch.sent_ms and batch.client == self.group.writes.client:
+            self.group.cancel(batch.seqs[at], self.name, batch.leases[at])
 
     # Answers.
 
@@ -214,15 +130,6 @@ class Hold:
             self.lease.end(*reason_of(detail))
         if self.state is ASKED and not self._ask_for_a_share(status):
             self.refuse(refusal(status, detail, self.name, self.wait_s))
-
-    def _ask_for_a_share(self, status: int) -> bool:
-        """Ask once more later, if that may help and patience lasts."""
-        pause_ms = share_pause_ms(status, self._out_of_share, self.core.rng)
-        if pause_ms is None or self.core.clock() + pause_ms >= self._wait_until_ms:
-            return False
-        self._out_of_share += 1
-        self.core.after(pause_ms, partial(self._ask_later, self._asking))
-        return True
 
     def _held(self, token: int) -> None:
         lease = self.lease
@@ -321,28 +228,6 @@ class Hold:
         self._waiter = None
         self.state = IDLE
         self._leave()
-
-    def _take_back(self) -> None:
-        """Hear no more of what was asked; a copy that may have left is cancelled."""
-        batch, self._batch = self._batch, None
-        if batch is None:
-            return
-        # It may have moved: a refused batch is sent again without what need not wait.
-        at = self._at if batch.callers[self._at : self._at + 1] == [self] else batch.callers.index(self)
-        batch.take_back(at)
-        if batch.sent_ms and batch.client == self.group.writes.client:
-            self.group.cancel(batch.seqs[at], self.name, batch.leases[at])
-
-    def refuse(self, error: HoldfastError) -> None:
-        """Nothing was sent, or nothing came of it. Who may wait for the lock may wait for a quota, too."""
-        if self.state is not ASKED:
-            return
-        if isinstance(error, Throttled) and self.wait_ms:
-            free_ms = self.core.clock() + error.retry_after_ms
-            if free_ms < self._wait_until_ms:
-                self.core.after(error.retry_after_ms, partial(self._ask_later, self._asking))
-                return
-        self._fail(error)
 
     # Holding.
 

@@ -11,6 +11,7 @@ from holdfast.wire.frames import HoldsView, Kind, Reason, Status
 
 from .batch import RETRY_MS_MAX, Waiter, fail, settle
 from .belief import believed_until, renewal_due, renewed_together
+from .state import NO_REASON
 from .wheel import UNTIMED
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Lease:
         self.renewed_ms = sent_ms
         self.change = 0
         """Change number up to which we know what this lease holds and awaits."""
-        self.over = Reason.NONE
+        self.over: Reason = NO_REASON
         """Why it ended; NONE while it lives."""
         self.text = ""
         self.bucket = UNTIMED

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from holdfast.wire.frames import Reason
+
 
 class State(enum.IntEnum):
     IDLE = 0
@@ -22,3 +24,4 @@ WAITING: Final = State.WAITING
 HELD: Final = State.HELD
 RELEASING: Final = State.RELEASING
 LOST: Final = State.LOST
+NO_REASON: Final = Reason.NONE
