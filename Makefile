@@ -14,9 +14,11 @@ SOURCES := clientsdk shard router tests loadtests
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,load]'
 	@touch $@
 
-# The state machine's hot modules, by mypyc; without a C compiler nodes run the sources.
-.venv/compiled: .venv/installed $(wildcard shard/holdfast_shard/machine/*.py clientsdk/holdfast/wire/*.py)
+# The hot modules of nodes and routers, by mypyc; without a C compiler they run the sources.
+ROUTER_SOURCES := $(wildcard router/holdfast_router/*.py router/holdfast_router/*/*.py)
+.venv/compiled: .venv/installed $(wildcard shard/holdfast_shard/machine/*.py clientsdk/holdfast/wire/*.py) $(ROUTER_SOURCES)
 	-$(BIN)/python -m holdfast_shard.compiling
+	-$(BIN)/python -m holdfast_router.compiling
 	@touch $@
 
 .PHONY: help install up test check fmt bench load compare sim mutants fuzz api coverage proto clean failover chaos extent

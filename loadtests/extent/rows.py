@@ -13,6 +13,7 @@ import sys
 import msgspec
 
 from holdfast.wire.collecting import settle_collector
+from holdfast.wire.extensions import PURE_VARIABLE
 from holdfast.wire.frames import Allotment, Kind, Options, Section, Stamped, encode
 from holdfast.wire.limits import QUOTA_MAX, SLOTS
 from holdfast.wire.names import slot_of
@@ -58,9 +59,9 @@ def memory(count: int) -> Memory:
 
 
 def _apart(count: int, shape: str, pure: str) -> tuple[int, bool]:
-    environment = {name: value for name, value in os.environ.items() if name != compiled.PURE_VARIABLE}
+    environment = {name: value for name, value in os.environ.items() if name != PURE_VARIABLE}
     if pure:
-        environment[compiled.PURE_VARIABLE] = pure
+        environment[PURE_VARIABLE] = pure
     command = [sys.executable, "-m", "loadtests.extent.rows", shape, str(count)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=600)
     return msgspec.json.decode(done.stdout, type=tuple[int, bool])

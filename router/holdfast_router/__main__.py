@@ -17,6 +17,10 @@ from holdfast.wire.addresses import check_plaintext, split_address
 from holdfast.wire.collecting import settle_collector
 from holdfast.wire.tls import Certificates, TlsFiles, TlsUnusable
 
+from . import compiled
+
+compiled.prefer()  # before anything imports what may be compiled
+# ruff: noqa: E402
 from .admission.redis_buckets import RedisUrlUnusable
 from .directory import META_SILENCE_S
 from .formation import FormationUnreadable, read_formation

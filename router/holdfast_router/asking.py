@@ -23,8 +23,7 @@ from holdfast.wire.frames import (
 )
 from holdfast.wire.messages import Msg
 
-from .dispatch import Outcome
-from .item import Item
+from .item import Item, Outcome
 
 NO_SLOT = 0xFFFF
 

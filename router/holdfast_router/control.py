@@ -23,11 +23,10 @@ from .asking import Asker
 from .beforehand import Beforehand, Look, together
 from .changing import Changes
 from .directory import Directory
-from .dispatch import Outcome
 from .downstream import Downstream
 from .groups import META_GROUP
 from .inspecting import Inspection
-from .item import Item
+from .item import Item, Outcome
 
 TASKS_MAX: Final = 1024
 """Administrators' requests by stream and noted sections under way on one router; beyond, no section is noted."""

@@ -18,8 +18,7 @@ from holdfast.wire.frames import DROPPED, decode_raw_list, encode
 from holdfast.wire.messages import GroupRole, Msg, Refusal
 
 from .breaker import Breaker
-from .flight_limit import Launch
-from .item import Item
+from .item import Flight, Frame, Item, Outcome
 from .lane import Lane
 from .resend_budget import ResendBudget
 
@@ -36,29 +35,6 @@ _ELSEWHERE = (Code.NOT_LEADER, Code.OUTCOME_UNKNOWN, Code.NO_SUCH_GROUP)
 """The node cannot tell or do it; another might."""
 
 
-class Frame(msgspec.Struct):
-    """To be sent to ``node``."""
-
-    node: int
-    kind: int
-    request: int
-    body: bytes
-
-
-class Outcome(msgspec.Struct, eq=False):
-    item: Item
-    answers: bytes | None
-    refusal: Refusal | None = None
-
-
-class _Flight(msgspec.Struct, eq=False):
-    node: int
-    term: int
-    kind: int
-    launch: Launch
-    items: list[Item]
-
-
 class GroupDispatch:
     def __init__(self, group: int) -> None:
         self.group = group
@@ -69,7 +45,7 @@ class GroupDispatch:
         self.lanes = {int(Msg.OPS): Lane(group), int(Msg.READ): Lane(group)}
         self.breaker = Breaker()
         self._budget = ResendBudget()
-        self._flights: dict[int, _Flight] = {}
+        self._flights: dict[int, Flight] = {}
         self._too_often = f"group {group} loses its leader too often"
         self._next_request = 1
         self._ask_again_at = 0.0
@@ -199,7 +175,7 @@ class GroupDispatch:
             self._ask_again_at = now + RETRY_S
             self._asking = True
 
-    def _reject(self, flight: _Flight, refusal: Refusal) -> None:
+    def _reject(self, flight: Flight, refusal: Refusal) -> None:
         for item in flight.items:
             self._reject_one(item, refusal)
 
@@ -247,7 +223,7 @@ class GroupDispatch:
         self._budget.sent(first_time, now)
         lane = self.lanes[kind]
         lane.frames += 1
-        self._flights[request] = _Flight(self.leader, self.term, kind, lane.limit.left(operations, now), items)
+        self._flights[request] = Flight(self.leader, self.term, kind, lane.limit.left(operations, now), items)
         body = _PAIR + encode(patience_ms) + _array_header(len(items)) + b"".join([item.body for item in items])
         self.frames.append(Frame(self.leader, kind, request, body))
 
@@ -289,7 +265,7 @@ class GroupDispatch:
         """Whether anything waits or is in flight, be it that nobody waits for its answer any more."""
         return bool(self._flights or self._of)
 
-    def _land(self, request: int, *, answered: bool = False) -> _Flight | None:
+    def _land(self, request: int, *, answered: bool = False) -> Flight | None:
         flight = self._flights.pop(request, None)
         if flight is not None:
             lane = self.lanes[flight.kind]
@@ -301,13 +277,13 @@ class GroupDispatch:
             lane.settle()
         return flight
 
-    def _recall(self, which: Callable[[_Flight], bool]) -> None:
+    def _recall(self, which: Callable[[Flight], bool]) -> None:
         for request in [request for request, flight in self._flights.items() if which(flight)][::-1]:
             flight = self._land(request)
             assert flight is not None
             self._requeue(flight)
 
-    def _requeue(self, flight: _Flight) -> None:
+    def _requeue(self, flight: Flight) -> None:
         """To the front, in the order they had, as far as the budget for sending again goes."""
         again: list[Item] = []
         for item in flight.items:

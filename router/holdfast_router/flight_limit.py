@@ -11,9 +11,9 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-import msgspec
-
 from holdfast.wire.limits import OPERATIONS_PER_FRAME_MAX
+
+from .item import Launch
 
 FRAMES_IN_FLIGHT_MAX: Final = 4
 LIMIT_MIN: Final = 512
@@ -34,15 +34,6 @@ TARGET_S_MIN: Final = 0.025
 TARGET_BASES: Final = 3.0
 BASE_WINDOW_S: Final = 10.0
 SMOOTHING: Final = 1 / 8
-
-
-class Launch(msgspec.Struct, frozen=True, gc=False):
-    """What is known of a flight when it leaves."""
-
-    at: float
-    operations: int
-    under_way: int
-    """Operations in flight with it."""
 
 
 class FlightLimit:

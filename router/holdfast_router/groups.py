@@ -10,8 +10,8 @@ from holdfast.wire.errors import Code
 from holdfast.wire.messages import GroupRole, Refusal
 from holdfast.wire.turn import turn_end
 
-from .dispatch import GroupDispatch, Outcome
-from .item import Item
+from .dispatch import GroupDispatch
+from .item import Item, Outcome
 
 META_GROUP: Final = 0
 EXPIRE_EVERY_S = 0.02

@@ -1,8 +1,12 @@
-"""A section on its way through the router."""
+"""What is on its way through the router: sections, the frames they travel in, and what became of them.
+
+Apart from those who handle them, for extensions cannot define what msgspec makes (ADR 7)."""
 
 from __future__ import annotations
 
 import msgspec
+
+from holdfast.wire.messages import Refusal
 
 
 class Item(msgspec.Struct, eq=False):
@@ -29,3 +33,35 @@ class Item(msgspec.Struct, eq=False):
     copies: int = 0
     """How many left for a node and were not certainly refused: any of them may have been or be carried out."""
     done: bool = False
+
+
+class Frame(msgspec.Struct):
+    """To be sent to ``node``."""
+
+    node: int
+    kind: int
+    request: int
+    body: bytes
+
+
+class Outcome(msgspec.Struct, eq=False):
+    item: Item
+    answers: bytes | None
+    refusal: Refusal | None = None
+
+
+class Launch(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a flight when it leaves."""
+
+    at: float
+    operations: int
+    under_way: int
+    """Operations in flight with it."""
+
+
+class Flight(msgspec.Struct, eq=False):
+    node: int
+    term: int
+    kind: int
+    launch: Launch
+    items: list[Item]

@@ -16,16 +16,17 @@ from holdfast.wire.messages import Beat, GroupRole, MetaDelta, MetaRecord, Msg
 from holdfast.wire.sealing import seal_key
 from holdfast.wire.tls import Certificates, TlsFiles
 
+from . import compiled
 from .admission.gate import Gate
 from .certificates import CertificateWatch
 from .control import Control
 from .directory import META_SILENCE_S, Directory
-from .dispatch import Outcome
 from .formation import FormationFile
 from .front import ALONE, Front
 from .groups import Groups
 from .grpc import GrpcFront
 from .http.server import HttpFront
+from .item import Outcome
 from .metrics import Metrics
 from .operations import Operations
 from .requests import Requests
@@ -211,6 +212,7 @@ class Router:
     def _account(self) -> dict[str, object]:
         return {
             "pid": os.getpid(),
+            "compiled": compiled.in_use(),
             "address": self.address,
             "clients": len(self._front),
             "received": sum(each.received for each in (*self._front.connections, *self._upstream.connections)),
@@ -277,4 +279,11 @@ class Router:
 def listening_line(router: Router) -> dict[str, object]:
     http = {"http": router.http.address} if router.http is not None else {}
     grpc = {"grpc": router.grpc.address} if router.grpc is not None else {}
-    return {"event": "listening", "address": router.address, **http, **grpc, "pid": os.getpid()}
+    return {
+        "event": "listening",
+        "address": router.address,
+        **http,
+        **grpc,
+        "pid": os.getpid(),
+        "compiled": compiled.in_use(),
+    }

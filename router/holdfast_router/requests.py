@@ -6,71 +6,30 @@ import asyncio
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from holdfast.wire.errors import Code, HoldfastError
-from holdfast.wire.exempt import EXEMPT, all_exempt
-from holdfast.wire.frames import FIRST_READ, Kind, Options, decoder
-from holdfast.wire.limits import OPERATIONS_PER_SECTION_MAX
+from holdfast.wire.frames import FIRST_READ, Kind
 from holdfast.wire.messages import Msg, Refusal, SlotTable, WatchRequest, refusal_of
 from holdfast.wire.tenants import KeyRole
 
 from .admission.gate import Gate
 from .admission.verdict import LATER, Verdict
 from .asking import Question
+from .charge import charge_of
 from .control import Control, acts_of
 from .directory import WITHOUT_META, Directory
-from .dispatch import Outcome
 from .downstream import Downstream
 from .groups import Groups, no_such_group
-from .item import Item
+from .item import Item, Outcome
 from .routes import Routes
 from .stamping import Stamper
 from .watches import Watches
 
-
-class _Kinds(msgspec.Struct, array_like=True, gc=False):
-    client: int
-    floor: int
-    kinds: bytes
-
-
-class _Options(_Kinds, array_like=True, gc=False):
-    seqs: msgspec.Raw
-    names: msgspec.Raw
-    leases: msgspec.Raw
-    tokens: msgspec.Raw
-    ttls: msgspec.Raw
-    waits: msgspec.Raw
-    options: dict[int, Options]
-
-
-_decode_kinds = decoder(_Kinds)
-_decode_options = decoder(_Options)
-
-
 _REGISTER: Final = bytes([Kind.REGISTER])
-_END: Final = int(Kind.END)
 _FORCE: Final = int(Kind.FORCE)
 _ANSWERS: Final = int(Msg.ANSWERS)
 _OF_CLIENTS: Final = (int(Kind.HOLDS), int(Kind.TICKETS))
 """Reads that are answered to the client alone; others, whoever asks: they prove nothing about the number."""
 _DELETED: Final = Refusal(Code.UNAUTHENTICATED, "this tenant was deleted")
-
-
-def _charge_of(section: bytes, *, vouched: bool) -> tuple[int, bool]:
-    """Its operations, and whether all of them are exempt. For admission, which comes before the section is read whole:
-    refusing costs little. What cannot be read costs as much as one operation.
-
-    ``vouched``: sessions said by their ids are the sender's own, as another front has seen by what stands for them.
-    """
-    try:
-        kinds = _decode_kinds(section).kinds[:OPERATIONS_PER_SECTION_MAX]
-        if vouched or _END not in kinds or kinds.translate(None, EXEMPT):
-            return len(kinds) or 1, bool(kinds) and all_exempt(kinds, {}, vouched=vouched)
-        return len(kinds), all_exempt(kinds, _decode_options(section).options)
-    except msgspec.DecodeError:
-        return 1, False
 
 
 class Requests:
@@ -116,7 +75,7 @@ class Requests:
             caller.refuse(group, request, _DELETED)
             return
         now = self._loop.time()
-        operations, exempt = _charge_of(section, vouched=caller.is_router)
+        operations, exempt = charge_of(section, vouched=caller.is_router)
         # Before it is charged or read: refusing must cost little when there is much to refuse.
         refusal = None if exempt else caller.haste.alike(group, kind, deadline_s, len(section))
         if refusal is not None:

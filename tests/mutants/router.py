@@ -11,11 +11,11 @@ from holdfast.wire.frames import Event, decode_answers, decode_events
 from holdfast.wire.messages import GroupRole, Refusal
 from holdfast_router import routes, stamping
 from holdfast_router.breaker import Breaker
-from holdfast_router.dispatch import GroupDispatch, _Flight
+from holdfast_router.dispatch import GroupDispatch
 from holdfast_router.downstream import Downstream
 from holdfast_router.fair_queue import QUEUE_BYTES_MAX, QUEUE_SECTIONS_MAX, FairQueue
-from holdfast_router.flight_limit import FlightLimit, Launch
-from holdfast_router.item import Item
+from holdfast_router.flight_limit import FlightLimit
+from holdfast_router.item import Flight, Item, Launch
 from holdfast_router.lane import Lane
 from holdfast_router.resend_budget import ResendBudget
 from holdfast_router.routes import Routes
@@ -39,12 +39,12 @@ def _rejects_at_the_deadline(self: GroupDispatch, item: Item, now: float) -> Non
         self._finish(item, None, Refusal(Code.UNAVAILABLE, "no leader in time"))
 
 
-def _forgets_earlier_copies(self: GroupDispatch, flight: _Flight, refusal: Refusal) -> None:
+def _forgets_earlier_copies(self: GroupDispatch, flight: Flight, refusal: Refusal) -> None:
     for item in flight.items:
         self._finish(item, None, refusal)
 
 
-def _forgets_copies_called_back(self: GroupDispatch, flight: _Flight) -> None:
+def _forgets_copies_called_back(self: GroupDispatch, flight: Flight) -> None:
     for item in flight.items:
         item.copies = 0
     _REQUEUE(self, flight)
@@ -62,7 +62,7 @@ _REQUEUE, _REFUSED = GroupDispatch._requeue, GroupDispatch.refused
 # Order and leaders.
 
 
-def _puts_back_in_reverse(self: GroupDispatch, flight: _Flight) -> None:
+def _puts_back_in_reverse(self: GroupDispatch, flight: Flight) -> None:
     flight.items.reverse()
     _REQUEUE(self, flight)
 

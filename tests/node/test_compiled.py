@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from holdfast_shard import compiled, compiling
+from holdfast.wire.compiling import EXIT_FAILED
+from holdfast.wire.extensions import PURE_VARIABLE
+from holdfast_shard import compiling
 
 from .processes import NodeProcess, free_addresses, run
 
@@ -49,7 +51,7 @@ def test_a_node_runs_the_extensions_and_the_sources_on_the_same_disk(
     assert run("form", "--nodes", address, "--groups", "1", "--replicas", "1", "--out", str(tmp_path)).returncode == 0
 
     def started(*, pure: bool) -> Any:
-        monkeypatch.setenv(compiled.PURE_VARIABLE, "1") if pure else monkeypatch.delenv(compiled.PURE_VARIABLE, False)
+        monkeypatch.setenv(PURE_VARIABLE, "1") if pure else monkeypatch.delenv(PURE_VARIABLE, False)
         node = NodeProcess(tmp_path / "node-1")
         try:
             return node.line["compiled"]
@@ -69,7 +71,7 @@ def test_extensions_of_other_sources_are_never_used(made: Path, tmp_path: Path) 
         "assert compiled.directory() != here; assert not compiled.prefer() and not compiled.in_use()"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "ledger.py")]
-    environment = {name: value for name, value in os.environ.items() if name != compiled.PURE_VARIABLE}
+    environment = {name: value for name, value in os.environ.items() if name != PURE_VARIABLE}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -78,13 +80,14 @@ def test_who_cannot_compile_is_told_and_loses_nothing(tmp_path: Path) -> None:
     """No compiler: what is there stays, and nothing half made is left."""
     home = tmp_path / "made"
     script = (
-        "import sys; from pathlib import Path; from holdfast_shard import compiled, compiling;"
-        "compiled.home = lambda: Path(sys.argv[1]); sys.exit(compiling.main())"
+        "import sys; from pathlib import Path; from holdfast.wire import compiling as making, extensions;"
+        "extensions.home = lambda: Path(sys.argv[1]);"
+        "from holdfast_shard import compiling; sys.exit(making.report(compiling.make, 'nodes'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(home)],
         env={**os.environ, "CC": "/nonexistent/cc"}, capture_output=True, text=True, timeout=55, check=False,
     )  # fmt: skip
-    assert done.returncode == compiling.EXIT_FAILED
+    assert done.returncode == EXIT_FAILED
     assert "nodes run the sources" in done.stderr
     assert list(home.iterdir()) == []

@@ -17,8 +17,7 @@ from holdfast_router.asking import Asker, Question
 from holdfast_router.changing import Changes
 from holdfast_router.control import acts_of
 from holdfast_router.directory import Directory
-from holdfast_router.dispatch import Outcome
-from holdfast_router.item import Item
+from holdfast_router.item import Item, Outcome
 from tests.tenants import meta_of
 
 RULER = Principal(0, "operatoraaaa", KeyRole.ADMIN)

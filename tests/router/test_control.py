@@ -14,9 +14,8 @@ from holdfast.wire.tenants import KeyRole, Principal
 from holdfast_router import control
 from holdfast_router.control import Control
 from holdfast_router.directory import Directory
-from holdfast_router.dispatch import Outcome
 from holdfast_router.downstream import Downstream
-from holdfast_router.item import Item
+from holdfast_router.item import Item, Outcome
 from tests.machine.driver import Op, section
 from tests.tenants import meta_of
 

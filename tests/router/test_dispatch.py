@@ -12,10 +12,10 @@ from holdfast.wire.frames import Answers, decode_raw_list, encode
 from holdfast.wire.limits import FRAME_BYTES_MAX, SECTIONS_PER_FRAME_MAX
 from holdfast.wire.messages import GroupRole, Msg, Refusal, decode_frame_request
 from holdfast_router.breaker import PROBE_S_MIN, SILENT_S
-from holdfast_router.dispatch import Frame, GroupDispatch
+from holdfast_router.dispatch import GroupDispatch
 from holdfast_router.fair_queue import QUEUE_BYTES_MAX
 from holdfast_router.flight_limit import FRAMES_IN_FLIGHT_MAX, LIMIT_MAX, LIMIT_MIN
-from holdfast_router.item import Item
+from holdfast_router.item import Frame, Item
 from holdfast_router.lane import MARGIN, WAIT_S_MAX
 from holdfast_router.resend_budget import FLOOR
 

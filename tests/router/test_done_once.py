@@ -19,9 +19,8 @@ from holdfast_router.asking import Asker, Question
 from holdfast_router.beforehand import Beforehand
 from holdfast_router.changing import Changes
 from holdfast_router.directory import Directory
-from holdfast_router.dispatch import Outcome
 from holdfast_router.inspecting import Inspection
-from holdfast_router.item import Item
+from holdfast_router.item import Item, Outcome
 from holdfast_shard.machine import MetaMachine, build_entry
 from tests.machine.driver import Client, Cluster
 from tests.tenants import TENANT_KEY, TENANTS, meta_of

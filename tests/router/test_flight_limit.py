@@ -12,8 +12,8 @@ from holdfast_router.flight_limit import (
     TARGET_BASES,
     TARGET_S_MIN,
     FlightLimit,
-    Launch,
 )
+from holdfast_router.item import Launch
 
 
 class Group:

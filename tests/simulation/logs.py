@@ -16,8 +16,7 @@ from holdfast.wire.errors import Code
 from holdfast.wire.frames import EventKind, Mode, Reason, Status, decode_answer_list, decode_frame, decode_raw_list
 from holdfast.wire.messages import Refusal
 from holdfast.wire.names import slot_of
-from holdfast_router.dispatch import Outcome
-from holdfast_router.item import Item
+from holdfast_router.item import Item, Outcome
 from holdfast_shard.consensus import Replica
 from holdfast_shard.machine import EntryResult, LockMachine
 from holdfast_shard.machine.entry import parse_entry

@@ -19,9 +19,9 @@ import msgspec
 from holdfast.wire.keys import SALT_BYTES, SECRET_CHARS, key_record
 from holdfast.wire.messages import NodeRecord
 from holdfast.wire.tenants import OPERATOR, KeyRole
-from holdfast_router.dispatch import GroupDispatch, Outcome
+from holdfast_router.dispatch import GroupDispatch
 from holdfast_router.formation import FormationFile
-from holdfast_router.item import Item
+from holdfast_router.item import Item, Outcome
 from holdfast_shard.formation import BUILT_IN_TENANT, Formation, new_formation
 from tests.simulation.faults import Nemesis
 from tests.simulation.logs import Logs
