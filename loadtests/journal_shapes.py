@@ -62,6 +62,9 @@ class SlowFile:
     def size(self) -> int:
         return self._file.size
 
+    def trim(self) -> None:
+        self._file.trim()
+
     def sync(self) -> None:
         ends = time.perf_counter() + self._sync_s
         self._file.sync()
@@ -73,8 +76,8 @@ class SlowDisk(RealDisk):
         super().__init__(path)
         self._sync_s = sync_s
 
-    def append(self, name: str) -> AppendFile:
-        file = super().append(name)
+    def append(self, name: str, *, ahead: bool = False) -> AppendFile:
+        file = super().append(name, ahead=ahead)
         return SlowFile(file, self._sync_s) if self._sync_s else file
 
 

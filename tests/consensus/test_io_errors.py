@@ -15,18 +15,19 @@ from holdfast_shard.consensus.journal import Journal, JournalFailed, JournalFull
 from tests.simulation.disk import SimDisk
 
 Fail = Callable[[str], None]
-CALLS: dict[str, tuple[str, Callable[[RealDisk, AppendFile], object]]] = {
-    "write": ("write", lambda disk, file: file.write(b"x")),
-    "writev": ("write", lambda disk, file: file.write_all([b"x", b"y"])),
-    "fdatasync": ("sync", lambda disk, file: file.sync()),
-    "pread": ("read", lambda disk, file: disk.read("a")),
-    "listdir": ("list", lambda disk, file: disk.names()),
-    "unlink": ("remove", lambda disk, file: disk.remove("a")),
-    "replace": ("rename", lambda disk, file: disk.rename("a", "b")),
-    "fsync": ("sync", lambda disk, file: disk.sync_directory()),
-    "pwrite": ("write", lambda disk, file: disk.write_again("a", 0)),
-    "open": ("open", lambda disk, file: disk.open("a")),
-}
+CALLS: tuple[tuple[str, str, Callable[[RealDisk, AppendFile], object]], ...] = (
+    ("pwrite", "write", lambda disk, file: file.write(b"x")),
+    ("pwritev", "write", lambda disk, file: file.write_all([b"x", b"y"])),
+    ("fdatasync", "sync", lambda disk, file: file.sync()),
+    ("ftruncate", "truncate", lambda disk, file: file.trim()),
+    ("pread", "read", lambda disk, file: disk.read("a")),
+    ("listdir", "list", lambda disk, file: disk.names()),
+    ("unlink", "remove", lambda disk, file: disk.remove("a")),
+    ("replace", "rename", lambda disk, file: disk.rename("a", "b")),
+    ("fsync", "sync", lambda disk, file: disk.sync_directory()),
+    ("pwrite", "write", lambda disk, file: disk.write_again("a", 0)),
+    ("open", "open", lambda disk, file: disk.open("a")),
+)
 
 
 @pytest.fixture
@@ -42,12 +43,13 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Fail:
     return failing
 
 
-@pytest.mark.parametrize("name", list(CALLS))
-def test_an_error_says_what_failed_and_where(tmp_path: Path, fail: Fail, name: str) -> None:
+@pytest.mark.parametrize(("name", "what", "call"), CALLS)
+def test_an_error_says_what_failed_and_where(
+    tmp_path: Path, fail: Fail, name: str, what: str, call: Callable[[RealDisk, AppendFile], object]
+) -> None:
     disk = RealDisk(tmp_path)
-    file = disk.append("a")
+    file = disk.append("a", ahead=True)
     file.write(b"here")
-    what, call = CALLS[name]
     fail(name)
     with pytest.raises(DiskError, match=f"cannot {what} {tmp_path}.*: Input/output error") as raised:
         call(disk, file)
@@ -66,19 +68,51 @@ def test_a_file_that_cannot_be_shortened_or_replaced(tmp_path: Path, fail: Fail)
 
 
 def test_a_write_that_takes_only_a_part_goes_on_with_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def writev(descriptor: int, buffers: Sequence[bytes]) -> int:
-        return real(descriptor, b"".join(buffers)[:5])
+    def pwritev(descriptor: int, buffers: Sequence[bytes], offset: int) -> int:
+        return real(descriptor, b"".join(buffers)[:5], offset)
 
-    def write(descriptor: int, data: bytes) -> int:
-        return real(descriptor, bytes(data)[:2])
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        return real(descriptor, bytes(data)[:2], offset)
 
-    real = os.write
+    real = os.pwrite
     file = RealDisk(tmp_path).append("a")
-    monkeypatch.setattr(os, "writev", writev)
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    monkeypatch.setattr(os, "pwrite", pwrite)
     file.write_all([b"0123", b"4567", b"89"])
     assert file.size == 10
     assert RealDisk(tmp_path).read("a") == b"0123456789"
+
+
+def test_zeros_are_written_ahead_until_the_file_is_trimmed(tmp_path: Path) -> None:
+    disk = RealDisk(tmp_path)
+    file = disk.append("a", ahead=True)
+    sizes = set()
+    for at in range(1000):
+        file.write_all([b"%03d" % at, bytes(997)])
+        assert file.size == 1000 * (at + 1) <= disk.open("a").size
+        sizes.add(disk.open("a").size)
+    assert len(sizes) < 10, "a sync seldom finds another size"
+    content = disk.read("a")
+    assert [content[at * 1000 : at * 1000 + 3] for at in range(1000)] == [b"%03d" % at for at in range(1000)]
+    assert not content[1_000_000:].strip(b"\0")
+    file.trim()
+    assert disk.read("a") == content[:1_000_000]
+    file.write(b"more")
+    assert disk.read("a") == content[:1_000_000] + b"more"
+
+
+def test_where_there_is_no_room_ahead_only_what_is_needed_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    disk = RealDisk(tmp_path)
+    file = disk.append("a", ahead=True)
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    file.write_all([b"here"])
+    file.sync()
+    assert disk.read("a") == b"here"
 
 
 # The journal.

@@ -281,6 +281,39 @@ def test_a_torn_tail_is_cut_reported_and_written_over() -> None:
     assert recovered[1].entries[-1] == (11, 2, b"again")
 
 
+def test_zeros_written_ahead_are_no_torn_tail(tmp_path: Path) -> None:
+    journal, _ = Journal.open(RealDisk(tmp_path), segment_bytes=10_000)
+    for index in range(1, 31):
+        journal.append_entry(1, index, 1, b"x" * 1000)
+        commit(journal)
+    sizes = {file.name: file.stat().st_size for file in sorted(tmp_path.iterdir())}
+    *sealed, last = sizes
+    assert sizes[last] > 10_000, "the last has room"
+    assert all(sizes[name] <= 10_000 for name in sealed), "the others gave it back"
+    # As a killed process leaves it.
+    journal, recovered = Journal.open(RealDisk(tmp_path))
+    assert journal.torn is None
+    assert indices(recovered) == list(range(1, 31))
+    journal.close()
+    assert (tmp_path / last).stat().st_size <= 10_000
+
+
+def test_what_is_missing_in_front_of_zeros_shows_in_the_next_segment() -> None:
+    """A segment that crashed untrimmed ends in zeros; so would one that lost its last record."""
+    disk = SimDisk()
+    journal, _ = Journal.open(disk, segment_bytes=2000)
+    for index in range(1, 11):
+        journal.append_entry(1, index, 1, b"payload %d" % index * 50)
+        commit(journal)
+    first, *_ = segments(disk)
+    start = disk.read(first).rindex(b"HFRE") - 28
+    for offset, byte in enumerate(disk.read(first)[start:], start):
+        if byte:
+            disk.rot(first, offset, byte)
+    with pytest.raises(JournalDamaged, match="was synced once"):
+        Journal.open(disk)
+
+
 def test_bytes_that_a_client_chose_are_no_proof() -> None:
     disk = SimDisk()
     journal = written(disk)
@@ -411,7 +444,7 @@ def test_a_failed_sync_is_final() -> None:
 def test_a_full_disk_says_so_and_loses_nothing_acknowledged() -> None:
     disk = SimDisk(capacity_bytes=5_000)
     journal = written(disk)
-    journal.append_entry(1, 11, 1, bytes(10_000))
+    journal.append_entry(1, 11, 1, b"x" * 10_000)
     for call in (journal.flush, journal.sync):
         with pytest.raises(JournalFull, match="disk full") as error:
             call()

@@ -15,6 +15,7 @@ from holdfast_shard.consensus.disk import TEMPORARY_SUFFIX, DirectoryInUse, Disk
 
 SECTOR_BYTES: Final = 4096
 """Unless told otherwise."""
+AHEAD_BYTES: Final = 10_000
 
 
 class _File:
@@ -25,6 +26,8 @@ class _File:
         self.data = bytearray()
         self.durable = bytearray()
         self.dirty: set[int] = set()
+        self.ahead = False
+        """Whether zeros stand behind `data`, which show when the process or the system dies."""
 
     def extend(self, data: bytes) -> None:
         before = len(self.data)
@@ -55,8 +58,17 @@ class _File:
             size = rng.choice((len(self.durable), len(self.data), rng.randint(len(self.durable), len(self.data))))
             share = rng.choice((0.0, 0.5, 0.9, 1.0))
             self._persist({sector for sector in sorted(self.dirty) if rng.random() < share}, size)
+        if self.ahead:
+            self.durable += bytes(rng.choice((0, rng.randint(1, AHEAD_BYTES))))
+            self.ahead = False
         self.data = bytearray(self.durable)
         self.dirty.clear()
+
+    def kill(self) -> None:
+        """Now `data` is what a reader finds after the process died."""
+        if self.ahead:
+            self.extend(bytes(AHEAD_BYTES))
+            self.ahead = False
 
     def _persist(self, sectors: set[int], size: int) -> None:
         if len(self.durable) < size:
@@ -103,6 +115,10 @@ class SimAppendFile:
             self._file.lose(self._disk.rng)
             raise DiskError("cannot sync on the simulated disk: input/output error")
         self._file.sync()
+
+    def trim(self) -> None:
+        self._check()
+        self._file.ahead = False
 
     def close(self) -> None:
         self._closed = True
@@ -154,11 +170,12 @@ class SimDisk:
     def place(self) -> str:
         return "the simulated disk"
 
-    def append(self, name: str) -> SimAppendFile:
+    def append(self, name: str, *, ahead: bool = False) -> SimAppendFile:
         if name not in self._names:
             self.check()
             self._names[name] = _File(self._sector_bytes)
             self._changed()
+        self._names[name].ahead = ahead
         return SimAppendFile(self, self._names[name])
 
     def open(self, name: str) -> SimReadFile:
@@ -233,6 +250,8 @@ class SimDisk:
         """The process dies and the system lives on: everything written is there, but not yet on the disk."""
         self.crashes += 1
         self._locked = False
+        for file in self._names.values():
+            file.kill()
 
     def repair(self) -> None:
         """No fault that is still to come comes."""

@@ -17,6 +17,7 @@ TEMPORARY_SUFFIX: Final = ".tmp"
 
 _BUFFERS_PER_CALL: Final = os.sysconf("SC_IOV_MAX")
 _PART_BYTES: Final = 1 << 20
+_ZEROS: Final = bytes(1 << 18)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _sync_data: Final = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
@@ -47,6 +48,9 @@ class AppendFile(Protocol):
     def sync(self) -> None:
         """Return when everything written is on the disk. After an error nothing is known, ever (fsyncgate)."""
 
+    def trim(self) -> None:
+        """No more will be written: give back what was written ahead."""
+
     def close(self) -> None: ...
 
 
@@ -68,8 +72,13 @@ class Disk(Protocol):
     def place(self) -> str:
         """What messages call it."""
 
-    def append(self, name: str) -> AppendFile:
-        """Open for appending, create if missing."""
+    def append(self, name: str, *, ahead: bool = False) -> AppendFile:
+        """Open for appending, create if missing.
+
+        ``ahead``: zeros may stand behind what was written, in the file and after a crash, until it is trimmed. Where
+        the file and its blocks are there before, a sync has nothing but data to write: it need not wait for the file
+        system's own journal, which the syncs of all processes share (fdatasync(2); loadtests/RESULTS.md).
+        """
 
     def open(self, name: str) -> ReadFile: ...
     def read(self, name: str) -> bytes: ...
@@ -108,16 +117,19 @@ def _fail(error: OSError, doing: str, path: Path) -> NoReturn:
 
 
 class _RealAppendFile:
-    __slots__ = ("_fd", "_path", "_size")
+    __slots__ = ("_ahead", "_end", "_fd", "_path", "_size")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, ahead: bool) -> None:
         self._path = path
+        self._ahead = ahead
         self._fd = -1
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._size = os.fstat(self._fd).st_size
         except OSError as error:
             _fail(error, "open", path)
+        self._end = self._size
+        """Of the file, with what was written ahead."""
 
     @property
     def size(self) -> int:
@@ -127,22 +139,43 @@ class _RealAppendFile:
         rest = memoryview(data)
         while rest:
             try:
-                written = os.write(self._fd, rest)
+                written = os.pwrite(self._fd, rest, self._size)
             except OSError as error:
                 _fail(error, "write", self._path)
             self._size += written
             rest = rest[written:]
+        self._go_ahead()
 
     def write_all(self, buffers: Sequence[bytes]) -> None:
         for at in range(0, len(buffers), _BUFFERS_PER_CALL):
             batch = buffers[at : at + _BUFFERS_PER_CALL]
             try:
-                written = os.writev(self._fd, batch)
+                written = os.pwritev(self._fd, batch, self._size)
             except OSError as error:
                 _fail(error, "write", self._path)
             self._size += written
             if written != sum(map(len, batch)):
                 self.write(b"".join(batch)[written:])
+        self._go_ahead()
+
+    def _go_ahead(self) -> None:
+        if self._size < self._end or not self._ahead:
+            return
+        self._end = self._size
+        try:
+            self._end += os.pwrite(self._fd, _ZEROS, self._size)
+        except OSError:
+            # Whatever it is, it is met again, and told, when there is something to write.
+            self._ahead = False
+
+    def trim(self) -> None:
+        self._ahead = False
+        if self._end > self._size:
+            try:
+                os.ftruncate(self._fd, self._size)
+            except OSError as error:
+                _fail(error, "truncate", self._path)
+            self._end = self._size
 
     def sync(self) -> None:
         try:
@@ -209,8 +242,8 @@ class RealDisk:
     def place(self) -> str:
         return str(self._path)
 
-    def append(self, name: str) -> AppendFile:
-        return _RealAppendFile(self._path / name)
+    def append(self, name: str, *, ahead: bool = False) -> AppendFile:
+        return _RealAppendFile(self._path / name, ahead=ahead)
 
     def open(self, name: str) -> ReadFile:
         return _RealReadFile(self._path / name)

@@ -107,7 +107,7 @@ class Journal:
                 self.flush()
                 self.sync()
             else:
-                self._file = self._disk.append(segment_name(self._segment))
+                self._file = self._disk.append(segment_name(self._segment), ahead=True)
                 self._position = self._file.size
                 # A killed process leaves what it wrote in the page cache, and one whose sync failed leaves it there as
                 # if it were on the disk: what was read counts once it was written and synced here.
@@ -252,6 +252,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the files; writes nothing."""
+        if self._file is not None and self._failure is None:
+            self._file.trim()
         for file in (*self._sealed, self._file):
             if file is not None:
                 file.close()
@@ -278,7 +280,9 @@ class Journal:
 
     def _begin_segment(self) -> None:
         try:
-            file = self._disk.append(segment_name(self._segment + 1))
+            if self._file is not None:
+                self._file.trim()
+            file = self._disk.append(segment_name(self._segment + 1), ahead=True)
         except DiskError as error:
             raise self._failed(error) from error
         with self._lock:

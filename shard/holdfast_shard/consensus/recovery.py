@@ -159,7 +159,10 @@ class Recovery:
                 break
             data = self._disk.read(segment_name(segment))
             end = self._scan(segment, data, first=position == 0)
-            if end == 0 or end < len(data):
+            if 0 < end < len(data) and not data[end:].strip(b"\0"):
+                # Written ahead, and nothing over it. What a later segment misses here shows in its numbers.
+                self._disk.truncate(segment_name(segment), end)
+            elif end == 0 or end < len(data):
                 self._cut(position, end, data)
                 break
             self.segment_sizes[segment] = end
