@@ -18,7 +18,7 @@ from holdfast.wire.frames import Kind, Status, encode
 from holdfast.wire.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_LOOK_S, LINK_SILENT_LOOKS, PROTOCOL_VERSION
 from holdfast.wire.messages import Hello, MetaRecord, Msg, Role, decode_delta, decode_meta, decode_refusal
 from holdfast.wire.stream import pack
-from holdfast_shard.consensus.records import HEADER_BYTES, MARK
+from holdfast_shard.consensus.records import MARK
 from holdfast_shard.formation import BEGUN_FILE, FRESH_FILE
 from tests.machine.driver import Op, frame, section
 from tests.node.processes import Caller, NodeProcess, Refused, free_addresses, operate, run, until_leads
@@ -280,7 +280,7 @@ async def test_a_resting_node_marks_its_journal_and_leads_on(cluster: Cluster) -
 
     def last_kinds() -> set[bytes]:
         journals = [path for node in cluster.nodes.values() for path in node.directory.glob("journal-*.log")]
-        return {path.read_bytes()[-HEADER_BYTES:][28:32] for path in journals}
+        return {data[data.rindex(MARK[:3]) :][:4] for data in map(Path.read_bytes, journals)}
 
     async with asyncio.timeout(5):
         while last_kinds() != {MARK}:

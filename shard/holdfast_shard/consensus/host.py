@@ -333,6 +333,11 @@ class Host:
         return jobs
 
     @property
+    def has_work(self) -> bool:
+        """Whether what was received calls for a turn."""
+        return bool(self._awake or self._replies) or any(link.speaks for link in self._links.values())
+
+    @property
     def wakeup(self) -> float:
         """When `step` must be called next, at the latest; in the past when there is work left."""
         if self._awake:

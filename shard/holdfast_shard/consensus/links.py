@@ -40,6 +40,11 @@ class Link:
         """Both sides know each other's connection number."""
         return self.up and self._theirs != 0
 
+    @property
+    def speaks(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self.outbox) or self._greet
+
     def connected(self) -> None:
         self.up = True
         self.mine = self._rng.getrandbits(60) | 1

@@ -245,7 +245,12 @@ class Replica:
         if message.term > mine and not isinstance(message, _TERM_TAKEN_BY_THE_LIBRARY + _TERM_NOT_TAKEN):
             self.elections.take_term(message.term, now)
         self._handlers[type(message)](peer, message, now)
-        self._host.wake(self)
+        if not (isinstance(message, Ack) and self._changes_nothing(peer)):
+            self._host.wake(self)
+
+    def _changes_nothing(self, peer: int) -> bool:
+        """Whether an acknowledgement just counted leaves nothing to do: of most entries that is every second one."""
+        return not self._count_due and self.elections.handover is None and self.replication.complete(peer)
 
     def is_of_the_past(self, message: GroupMessage) -> bool:
         """Of a lower term; a pre-vote says nothing about its sender's term."""

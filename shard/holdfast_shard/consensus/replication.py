@@ -162,6 +162,11 @@ class Replication:
     def on_ack(self, peer: int, message: Ack, now: float) -> None:
         self.acknowledged(peer, message.index, now)
 
+    def complete(self, peer: int) -> bool:
+        """Whether the follower has been sent all that there is, and nothing is being found out about it."""
+        progress = self.progress.get(peer)
+        return progress is None or (progress.state is Sending.STREAM and progress.next > self._replica.log.last_index)
+
     def acknowledged(self, peer: int, index: int, now: float) -> None:
         """The follower holds the log of this term up to `index` on its disk (0: it is alive, and nothing more)."""
         progress = self.progress.get(peer)

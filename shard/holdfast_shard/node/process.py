@@ -251,7 +251,8 @@ class Node:
         except Exception as error:  # noqa: BLE001 - the engine has halted: say why and stop
             self._fatal(error)
             return
-        self.engine.wake()
+        if self.engine.host.has_work:
+            self.engine.wake()
 
     def _complain(self) -> None:
         for group, replica in self.engine.host.replicas.items():
