@@ -17,7 +17,7 @@ from .usage import memory_mib
 PER_SESSION = 1000
 TTL_S = 30.0
 PROCESSES = 4
-PRESSURE = 64
+PRESSURE = 16
 PRESSURE_BYTES = 1000
 """Metadata of the locks that are cycled to fill the log, so that a snapshot of everything becomes due."""
 SNAPSHOT_S_MAX = 120.0
