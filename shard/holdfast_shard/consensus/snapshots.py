@@ -25,7 +25,7 @@ _END_BYTES: Final = _CHUNK.size + _CRC.size
 
 CHUNK_BYTES_MAX: Final = 64 << 20
 _BUFFER_BYTES: Final = 256 << 10
-_SYNC_EVERY_BYTES: Final = 4 << 20
+_SYNC_EVERY_BYTES: Final = 1 << 20
 """Synced piece by piece, so that the last sync, and a journal on the same disk, never waits for a whole snapshot."""
 _READ_BYTES: Final = 1 << 20
 
