@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 from holdfast.wire.errors import Overloaded
@@ -18,20 +17,24 @@ class _Places:
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._of: Counter[int] = Counter()
+        self._of: dict[int, int] = {}
+        """How many of each tenant; none is 0."""
 
     def enter(self, tenant: int) -> bool:
         """Whether there is room; if so it is taken until :meth:`leave`."""
-        if self._of[tenant] >= self._free:
+        mine = self._of.get(tenant, 0)
+        if mine >= self._free:
             return False
         self._free -= 1
-        self._of[tenant] += 1
+        self._of[tenant] = mine + 1
         return True
 
     def leave(self, tenant: int) -> None:
         self._free += 1
-        self._of[tenant] -= 1
-        if not self._of[tenant]:
+        mine = self._of[tenant] - 1
+        if mine:
+            self._of[tenant] = mine
+        else:
             del self._of[tenant]
 
 
@@ -44,30 +47,25 @@ class Presence:
         self._reserve = _Places(reserved)
 
     def of(self, tenant: int, *, exempt: bool) -> Stay:
-        """While a call lasts. One that is exempt finds room in the reserve when there is none for others. Entering it
-        raises :class:`Overloaded`."""
-        return Stay(self, tenant, exempt)
-
-    def _enter(self, tenant: int, exempt: bool) -> _Places:
+        """A call begins, and lasts as long as the context that is returned, to be entered at once. One that is exempt
+        finds room in the reserve when there is none for others. Raises :class:`Overloaded`."""
         if self._open.enter(tenant):
-            return self._open
+            return Stay(self._open, tenant)
         if exempt and self._reserve.enter(tenant):
-            return self._reserve
+            return Stay(self._reserve, tenant)
         raise Overloaded("too many calls are under way at this router, in all or of this tenant", BUSY_RETRY_MS)
 
 
 class Stay:
-    """A context: written out, for one that is made of a generator costs three times as much."""
+    """A context written out, for one that is made of a generator costs three times as much."""
 
-    __slots__ = ("_exempt", "_places", "_presence", "_tenant")
+    __slots__ = ("_places", "_tenant")
 
-    def __init__(self, presence: Presence, tenant: int, exempt: bool) -> None:
-        self._presence = presence
+    def __init__(self, places: _Places, tenant: int) -> None:
+        self._places = places
         self._tenant = tenant
-        self._exempt = exempt
 
-    def __enter__(self) -> None:
-        self._places = self._presence._enter(self._tenant, self._exempt)
+    def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None:
         self._places.leave(self._tenant)
