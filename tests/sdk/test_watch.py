@@ -14,6 +14,7 @@ from holdfast.errors import Overloaded
 from holdfast.wire.errors import Code
 from holdfast.wire.frames import encode
 from holdfast.wire.messages import Msg, Refusal
+from holdfast.wire.stream import Connection
 from tests.sdk.service import GROUPS, KEY, Service, name_in, until
 
 
@@ -182,14 +183,16 @@ async def test_a_refusal_for_good_ends_the_watch_and_another_is_waited_out(
     service: Service, client: holdfast.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusals = [Refusal(Code.OVERLOADED, "later", 10), Refusal(Code.FORBIDDEN, "not yours")]
-    message = client._core.message
+    connection = client._link._connection
+    assert connection is not None
+    message = connection._on_message
 
-    def refuse(kind: int, group: int, request: int, body: bytes) -> None:
+    def refuse(connection: Connection, kind: int, group: int, request: int, body: bytes | None) -> None:
         if kind == Msg.WATCHED and refusals:
             kind, body = Msg.REFUSED, encode(refusals.pop(0))
-        message(kind, group, request, body)
+        message(connection, kind, group, request, body)
 
-    monkeypatch.setattr(client._core, "message", refuse)
+    monkeypatch.setattr(connection, "_on_message", refuse)
     with pytest.raises(holdfast.HoldfastError, match="not yours"):
         await anext(client.watch("a"))
     assert not refusals
