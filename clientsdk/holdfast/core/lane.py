@@ -96,8 +96,8 @@ class Lane:
         wait_ms: int = 0,
         options: Options | None = None,
     ) -> Batch:
-        """Issue one operation; it is the last of the batch returned, and leaves with it: to send was asked for when the
-        batch was begun, and is again whenever there is room for one that waits."""
+        """Issue one operation; it is the last of the batch returned, and leaves with it: to send is asked for when a
+        batch is begun, when it is full, and when there may be room for one that waits."""
         if self._free_ms and is_exempt(kind, options, vouched=self._post.vouched):
             batch = self._open_urgent
             if batch is None or batch.full:
@@ -107,6 +107,8 @@ class Lane:
             if batch is None or batch.full:
                 batch = self._begin()
         batch.add(caller, kind, name, lease, token, ttl_ms, wait_ms, options)
+        if batch.full:
+            self._post.flush_soon()
         return batch
 
     def _begin(self) -> Batch:
@@ -196,6 +198,8 @@ class Lane:
         batch = self._in_flight.pop(request, None)
         if batch is None:
             return
+        if self.waiting:
+            self._post.flush_soon()
         if len(answers.statuses) != len(batch.callers):
             self._abandon(batch, OutcomeUnknown("the answer does not fit the question"))
             return
@@ -211,14 +215,13 @@ class Lane:
                 self._again(batch, at)
             else:
                 caller.answered(kind, status, token, deadline, details.get(at) if details else None, seq, sent_ms)
-        if self.waiting:
-            self._post.flush_soon()
 
     def _again(self, batch: Batch, at: int) -> None:
         """The group had no room for this read beside others; patience goes on from when it was first asked."""
         if self._open is None or self._open.deadline_ms != batch.deadline_ms or self._open.full:
             self._open = Batch(batch.begun_ms, batch.deadline_ms)
             self._queue.append(self._open)
+            self._post.flush_soon()
         self._open.add_from(batch, at)
 
     def _forget(self, batch: Batch) -> None:
@@ -231,6 +234,8 @@ class Lane:
         batch = self._in_flight.pop(request, None)
         if batch is None:
             return
+        if self.waiting:
+            self._post.flush_soon()
         code = refusal.code
         self._post.trouble = refusal.message
         batch.throttled = None
@@ -266,8 +271,6 @@ class Lane:
         batch.resend_ms = due_ms
         self._resend.append(batch)
         self._post.wake(batch.resend_ms)
-        if self.waiting:
-            self._post.flush_soon()
 
     # Throttled.
 

@@ -181,6 +181,22 @@ def test_an_operation_that_can_never_be_accepted_fails_at_once(world: World, pee
     assert isinstance(promise.error, InvalidArgument)
 
 
+def test_what_waited_leaves_when_what_went_before_it_is_refused_for_good(world: World, peer: Peer) -> None:
+    refuse(world, Code.INVALID, "no such thing")
+    for n in range(4):
+        peer.lock(name_in(1, f"lock{n}")).acquire()
+        world.flush()
+    under_way = len(peer.sent)
+    for _ in range(under_way):
+        world.deliver_up(peer)
+    accept(world)
+    while peer.down:
+        world.deliver_down(peer)
+    peer.lock(name_in(1, "lock4")).acquire()
+    world.flush()
+    assert [len(section.kinds) for section in peer.sent] == [5 - under_way]
+
+
 # Patience.
 
 
