@@ -29,6 +29,7 @@ from holdfast.wire.limits import PROTOCOL_VERSION
 from holdfast.wire.messages import Hello, Msg, Role, decode_refusal, decode_welcome
 from holdfast.wire.stream import Connection
 from holdfast.wire.tls import CA_VARIABLE, client_context
+from holdfast.wire.turn import TurnEnd, turn_end
 
 DIAL_S: Final = 2.0
 """Longest try of one router before the next has its turn."""
@@ -65,6 +66,7 @@ class Link:
         """Jitter, but session ids too: nobody may guess another's."""
         self.core = ClientCore(self, clock_ms, timeout_s * 1000, self.rng)
         self.loop: asyncio.AbstractEventLoop
+        self._turn_end: TurnEnd
         self._connection: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -82,6 +84,7 @@ class Link:
             return
         self.core.check_open()
         self.loop = asyncio.get_running_loop()
+        self._turn_end = turn_end()
         self._ready = self.loop.create_future()
         self._task = self.loop.create_task(self._run(), name="holdfast connection")
         try:
@@ -138,7 +141,7 @@ class Link:
         self._connection.send(kind, group, request, body)
 
     def flush_soon(self) -> None:
-        self.loop.call_soon(self._flush)
+        self._turn_end.put_off(self._flush)
 
     def _flush(self) -> None:
         self.core.flush()
