@@ -41,13 +41,17 @@ class Flat(msgspec.Struct, frozen=True):
 
     @property
     def line(self) -> str:
-        costs = ", ".join(f"{level.cpu_us.median if level.cpu_us else 0:.1f} at {level.of:,}" for level in self.levels)
-        again = (
-            f"; {self.again.of:,} again at the end {self.again.cpu_us.median:.1f}"
-            if self.again and self.again.cpu_us
-            else ""
-        )
-        return f"CPU us for a cycle by {self.what}: {costs}{again}"
+        costs = ", ".join(f"{_median(level)} at {level.of:,}" for level in self.levels)
+        if self.again is None:
+            return f"CPU us for a cycle by {self.what}: {costs}"
+        again = f"{self.again.of:,} again at the end {_median(self.again)}"
+        moved = any(level.leaders != self.again.leaders for level in self.levels)
+        doubt = "; LEADERS MOVED, which changes costs by itself: measure again" if moved else ""
+        return f"CPU us for a cycle by {self.what}: {costs}; {again}{doubt}"
+
+
+def _median(level: Level) -> str:
+    return f"{level.cpu_us.median:.1f}" if level.cpu_us else "?"
 
 
 def measured(cluster: LocalCluster, of: int, concurrency: int, repetitions: int, seconds: float) -> Level:
