@@ -47,6 +47,27 @@ async def test_a_lock_excludes_and_its_tokens_rise(client: holdfast.Client, othe
         assert not await client.check("a", token)
 
 
+async def test_what_waited_leaves_with_what_the_answered_issue_next(client: holdfast.Client, service: Service) -> None:
+    """Else two halves of the callers take turns, in sections of half the size."""
+    locks = [client.lock(name_in(1, f"lock{n}")) for n in range(10)]
+    async with locks[0]:
+        pass
+    before = service.sections
+    service.hold()
+
+    async def cycle(lock: holdfast.Lock) -> None:
+        async with lock:
+            pass
+
+    cycles = [asyncio.create_task(cycle(lock)) for lock in locks]
+    await until(lambda: service.holding)
+    late = asyncio.create_task(client.lock(name_in(1, "late")).acquire())
+    await asyncio.sleep(0)
+    service.deliver()
+    await asyncio.gather(*cycles, late)
+    assert service.sections - before == 2
+
+
 async def test_explicit_acquire_and_release(client: holdfast.Client) -> None:
     lock = client.lock("a")
     with pytest.raises(NotHeld):

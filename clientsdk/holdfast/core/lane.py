@@ -14,7 +14,7 @@ import msgspec
 
 from holdfast.wire.errors import Code, HoldfastError, InvalidArgument, OutcomeUnknown, Throttled, Unavailable
 from holdfast.wire.exempt import is_exempt
-from holdfast.wire.frames import Options, Section, Status, decode_answers, encode
+from holdfast.wire.frames import Answers, Options, Section, Status, decode_answers, encode
 from holdfast.wire.limits import DEADLINE_MS_MAX
 from holdfast.wire.messages import Msg, Refusal, Request
 
@@ -198,11 +198,15 @@ class Lane:
         batch = self._in_flight.pop(request, None)
         if batch is None:
             return
+        if len(answers.statuses) == len(batch.callers):
+            self._hand_out(batch, answers)
+        else:
+            self._abandon(batch, OutcomeUnknown("the answer does not fit the question"))
+        # Last: who was answered runs first, and what it issues then leaves with what waited.
         if self.waiting:
             self._post.flush_soon()
-        if len(answers.statuses) != len(batch.callers):
-            self._abandon(batch, OutcomeUnknown("the answer does not fit the question"))
-            return
+
+    def _hand_out(self, batch: Batch, answers: Answers) -> None:
         self._forget(batch)
         if answers.statuses and answers.statuses[0] == _UNREGISTERED:
             self._unregistered(batch)
