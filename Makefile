@@ -15,8 +15,7 @@ SOURCES := clientsdk shard router tests loadtests
 	@touch $@
 
 # The hot modules of nodes and routers, by mypyc; without a C compiler they run the sources.
-ROUTER_SOURCES := $(wildcard router/holdfast_router/*.py router/holdfast_router/*/*.py)
-.venv/compiled: .venv/installed $(wildcard shard/holdfast_shard/machine/*.py clientsdk/holdfast/wire/*.py) $(ROUTER_SOURCES)
+.venv/compiled: .venv/installed $(wildcard clientsdk/holdfast/wire/*.py shard/holdfast_shard/*/*.py router/holdfast_router/*.py router/holdfast_router/*/*.py)
 	-$(BIN)/python -m holdfast_shard.compiling
 	-$(BIN)/python -m holdfast_router.compiling
 	@touch $@

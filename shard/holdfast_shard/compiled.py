@@ -1,4 +1,4 @@
-"""The state machine's hot modules as extensions (:mod:`holdfast.wire.extensions`, ADR 7).
+"""The hot modules of state machine and engine as extensions (:mod:`holdfast.wire.extensions`, ADR 7).
 
 ``python -m holdfast_shard.compiling`` makes them.
 """
@@ -12,20 +12,30 @@ from holdfast.wire import extensions
 
 _HERE: Final = Path(__file__).parent
 MODULES: Final = tuple(
-    f"holdfast_shard.machine.{name}"
+    f"holdfast_shard.{name}"
     for name in (
-        "acquire",
-        "answering",
-        "entry",
-        "expiry",
-        "ledger",
-        "operations",
-        "roster",
-        "rows",
-        "timers",
+        "consensus.application",
+        "consensus.durability",
+        "consensus.following",
+        "consensus.host",
+        "consensus.links",
+        "consensus.log",
+        "consensus.records",
+        "consensus.replica",
+        "consensus.replication",
+        "consensus.segments",
+        "machine.acquire",
+        "machine.answering",
+        "machine.entry",
+        "machine.expiry",
+        "machine.ledger",
+        "machine.operations",
+        "machine.roster",
+        "machine.rows",
+        "machine.timers",
     )
 )
-"""Where the profile of a busy node points: half of its time (loadtests/RESULTS.md)."""
+"""Where the profile of a busy node points (loadtests/RESULTS.md)."""
 
 
 def source_of(module: str) -> Path:
@@ -33,7 +43,8 @@ def source_of(module: str) -> Path:
 
 
 def directory() -> Path:
-    return extensions.directory("node", map(source_of, MODULES))
+    # They import many of the others, whose constants are compiled in.
+    return extensions.directory("node", sorted(_HERE.rglob("*.py")))
 
 
 def prefer() -> bool:
