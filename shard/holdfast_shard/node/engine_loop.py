@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from holdfast.wire.turn import turn_end
+
 from ..consensus import Host, ReplicaConfig, SnapshotJob
 from ..consensus.journal import Journal
 from ..consensus.snapshots import SnapshotStore
@@ -46,6 +48,7 @@ class EngineLoop:
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._turn_end = turn_end()
         self._now = surroundings.monotonic
         disk = surroundings.disk
         self._on_messages = on_messages
@@ -85,7 +88,7 @@ class EngineLoop:
         """Something came in: run a turn once everything of this round of the loop is in."""
         if not self._scheduled and not self._stopped:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._turn_end.put_off(self._turn)
 
     def _turn(self) -> None:
         self._scheduled = False
