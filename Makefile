@@ -15,7 +15,7 @@ SOURCES := clientsdk shard router tests loadtests
 	@touch $@
 
 # The hot modules of nodes and routers, by mypyc; without a C compiler they run the sources.
-.venv/compiled: .venv/installed $(wildcard clientsdk/holdfast/wire/*.py shard/holdfast_shard/*/*.py router/holdfast_router/*.py router/holdfast_router/*/*.py)
+.venv/compiled: .venv/installed $(wildcard clientsdk/holdfast/wire/*.py shard/holdfast_shard/*.py shard/holdfast_shard/*/*.py router/holdfast_router/*.py router/holdfast_router/*/*.py)
 	-$(BIN)/python -m holdfast_shard.compiling
 	-$(BIN)/python -m holdfast_router.compiling
 	@touch $@

@@ -12,7 +12,6 @@ import sys
 
 import msgspec
 
-from holdfast.wire.collecting import settle_collector
 from holdfast.wire.extensions import PURE_VARIABLE
 from holdfast.wire.frames import Allotment, Kind, Options, Section, Stamped, encode
 from holdfast.wire.limits import QUOTA_MAX, SLOTS
@@ -73,7 +72,7 @@ def _filled(count: int, per_session: int) -> int:
 
     allotment = Allotment(TENANT, 1, QUOTA_MAX, QUOTA_MAX, QUOTA_MAX)
     machine = LockMachine(Genesis("extent", 1, tuple(range(SLOTS)), (allotment,)))
-    settle_collector()
+    gc.disable()
     index = 1
 
     def apply(*columns: tuple[int, str, int, Options | None], first: int) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast_shard.consensus import records
-from holdfast_shard.consensus.disk import Disk, DiskError, DiskFull, RealDisk
+from holdfast_shard.consensus.disk import AHEAD_BYTES, Disk, DiskError, DiskFull, RealDisk
 from holdfast_shard.consensus.journal import Journal, JournalDamaged, JournalFailed, JournalFull, RecoveredGroup
 from holdfast_shard.consensus.records import ENTRY, HEADER, UNTOLD, highest_mark
 from tests.consensus.journal_bugs import BUGS
@@ -298,6 +298,16 @@ def test_zeros_written_ahead_are_no_torn_tail(tmp_path: Path) -> None:
     assert (tmp_path / last).stat().st_size <= 10_000
 
 
+def test_more_zeros_than_are_ever_written_ahead_are_a_torn_tail() -> None:
+    disk = SimDisk()
+    written(disk)
+    disk.append(segments(disk)[-1]).write(bytes(AHEAD_BYTES + 1))
+    journal, recovered = Journal.open(disk)
+    assert indices(recovered) == list(range(1, 11))
+    assert journal.torn is not None
+    assert journal.torn.size_bytes == AHEAD_BYTES + 1
+
+
 def test_what_is_missing_in_front_of_zeros_shows_in_the_next_segment() -> None:
     """A segment that crashed untrimmed ends in zeros; so would one that lost its last record."""
     disk = SimDisk()
@@ -444,6 +454,7 @@ def test_a_failed_sync_is_final() -> None:
 def test_a_full_disk_says_so_and_loses_nothing_acknowledged() -> None:
     disk = SimDisk(capacity_bytes=5_000)
     journal = written(disk)
+    # Not zeros: cut short among zeros written ahead, such a payload would be whole, and might be kept.
     journal.append_entry(1, 11, 1, b"x" * 10_000)
     for call in (journal.flush, journal.sync):
         with pytest.raises(JournalFull, match="disk full") as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from holdfast.wire.turn import turn_end
+import pytest
+
+from holdfast.wire.turn import TurnEnd, turn_end
 
 
 async def next_turn() -> None:
@@ -60,6 +62,37 @@ async def test_one_that_fails_keeps_nothing_back() -> None:
     await next_turn()
     assert done == ["work", "messages"]
     assert [context["exception"] for context in told] == [error, error]
+
+
+def test_an_interrupt_loses_only_what_it_interrupted() -> None:
+    done: list[str] = []
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    async def begin() -> TurnEnd:
+        end = turn_end()
+        end.put_off(interrupt)
+        end.put_off(lambda: done.append("work"))
+        end.flush(lambda: done.append("messages"))
+        kept.append(end)
+        await next_turn()
+        return end
+
+    async def go_on() -> None:
+        await next_turn()
+        kept[0].put_off(lambda: done.append("more"))
+        await next_turn()
+
+    kept: list[TurnEnd] = []
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(begin())
+        loop.run_until_complete(go_on())
+    finally:
+        loop.close()
+    assert done == ["work", "messages", "more"]
 
 
 def test_every_loop_has_its_own() -> None:

@@ -22,8 +22,10 @@ from .batch import NOBODY, RETRY_MS_MAX, Batch, Caller
 from .post import Post
 
 SECTIONS_IN_FLIGHT_MAX: Final = 2
-"""A second one leaves only when it is full: else it would cut the same operations into smaller sections, and every
-entry costs three nodes as much as a hundred operations (loadtests/RESULTS.md). Nagle's rule, RFC 896."""
+"""A second one leaves when it is full: else it would cut the same operations into smaller sections, and every entry
+costs three nodes as much as a hundred operations (loadtests/RESULTS.md). Nagle's rule, RFC 896."""
+OUT_LONG_MS: Final = 500.0
+"""Or when the first has been out for so long that it may never be answered: keepalives must not wait for it."""
 PATIENCE_MS_MIN: Final = 100.0
 OVERDUE_MS: Final = 2000.0
 """A router answers within the patience it was given; one that has not done so for this much longer never will."""
@@ -137,17 +139,18 @@ class Lane:
                 self._resend.remove(batch)
                 self._send(batch, now_ms)
         if self._urgent:
-            self._open_urgent = None
             self._drain(self._urgent, now_ms)
         if self._free_ms <= now_ms:
             self._free_ms = 0.0
             self._drain(self._queue, now_ms)
 
     def _drain(self, queue: deque[Batch], now_ms: float) -> None:
-        while queue and self._may_leave(queue[0]) and self._has_room(queue[0]):
+        while queue and self._may_leave(queue[0], now_ms) and self._has_room(queue[0]):
             batch = queue.popleft()
             if batch is self._open:
                 self._open = None
+            elif batch is self._open_urgent:
+                self._open_urgent = None
             try:
                 self._seal(batch, now_ms)
             except (ValueError, OverflowError) as error:
@@ -156,9 +159,11 @@ class Lane:
                 continue
             self._send(batch, now_ms)
 
-    def _may_leave(self, batch: Batch) -> bool:
+    def _may_leave(self, batch: Batch, now_ms: float) -> bool:
         flying = len(self._in_flight)
-        return not flying or (batch.full and flying < SECTIONS_IN_FLIGHT_MAX)
+        if not flying or flying >= SECTIONS_IN_FLIGHT_MAX:
+            return not flying
+        return batch.full or now_ms - next(iter(self._in_flight.values())).sent_ms > OUT_LONG_MS
 
     def _has_room(self, batch: Batch) -> bool:
         return True
@@ -203,7 +208,7 @@ class Lane:
         else:
             self._abandon(batch, OutcomeUnknown("the answer does not fit the question"))
         # Last: who was answered runs first, and what it issues then leaves with what waited.
-        if self.waiting:
+        if self.waiting or self._resend:
             self._post.flush_soon()
 
     def _hand_out(self, batch: Batch, answers: Answers) -> None:
@@ -238,7 +243,7 @@ class Lane:
         batch = self._in_flight.pop(request, None)
         if batch is None:
             return
-        if self.waiting:
+        if self.waiting or self._resend:
             self._post.flush_soon()
         code = refusal.code
         self._post.trouble = refusal.message

@@ -38,21 +38,28 @@ class TurnEnd:
             self._loop.call_soon(self._end)
 
     def _end(self) -> None:
-        calls, self._work = self._work, []
-        flushing = False
-        while True:
-            for call in calls:
-                try:
-                    call()
-                except Exception as error:  # noqa: BLE001 - it would keep back what others have to send
-                    self._loop.call_exception_handler({"message": "the end of a turn failed", "exception": error})
-            if flushing:
-                break
-            calls, self._flushes = self._flushes, []
-            flushing, self._scheduled = True, False
-        if self._work and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._end)
+        work, self._work = self._work[::-1], []
+        flushes: list[Callable[[], None]] = []
+        try:
+            self._do(work)
+            flushes, self._flushes = self._flushes[::-1], []
+            self._do(flushes)
+        finally:
+            # Something is left when an interrupt came in between, or when work put off more.
+            self._work[:0] = work[::-1]
+            self._flushes[:0] = flushes[::-1]
+            self._scheduled = bool(self._work or self._flushes)
+            if self._scheduled:
+                self._loop.call_soon(self._end)
+
+    def _do(self, calls: list[Callable[[], None]]) -> None:
+        """From the last on; what was begun is no longer in it."""
+        while calls:
+            call = calls.pop()
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - it would keep back what others have to send
+                self._loop.call_exception_handler({"message": "the end of a turn failed", "exception": error})
 
 
 _ENDS: Final[WeakValueDictionary[asyncio.AbstractEventLoop, TurnEnd]] = WeakValueDictionary()

@@ -70,6 +70,8 @@ class HttpConnection(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+        # Else a cycle, and the collector looks at what is old very seldom.
+        self.cycle = None  # type: ignore[assignment]  # as uvicorn has it before the first request
         self._line.gone()
 
     def send_400_response(self, msg: str) -> None:

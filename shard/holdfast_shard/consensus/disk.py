@@ -17,7 +17,9 @@ TEMPORARY_SUFFIX: Final = ".tmp"
 
 _BUFFERS_PER_CALL: Final = os.sysconf("SC_IOV_MAX")
 _PART_BYTES: Final = 1 << 20
-_ZEROS: Final = bytes(1 << 18)
+AHEAD_BYTES: Final = 1 << 18
+"""So many zeros are written ahead at a time, and no more than that stand there."""
+_ZEROS: Final = bytes(AHEAD_BYTES)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _sync_data: Final = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 

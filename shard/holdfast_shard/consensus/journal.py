@@ -7,6 +7,7 @@ refused, never guessed around (`recovery`). A write or sync that failed ends the
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -251,9 +252,11 @@ class Journal:
             self._disk.sync_directory()
 
     def close(self) -> None:
-        """Close the files; writes nothing."""
+        """Close the files, without what was written ahead."""
         if self._file is not None and self._failure is None:
-            self._file.trim()
+            # Where it fails, the next start cuts it off.
+            with suppress(DiskError):
+                self._file.trim()
         for file in (*self._sealed, self._file):
             if file is not None:
                 file.close()

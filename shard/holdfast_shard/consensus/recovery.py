@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from .disk import Disk, DiskError
+from .disk import AHEAD_BYTES, Disk, DiskError
 from .records import (
     CARRIED,
     ENTRY,
@@ -159,7 +159,7 @@ class Recovery:
                 break
             data = self._disk.read(segment_name(segment))
             end = self._scan(segment, data, first=position == 0)
-            if 0 < end < len(data) and not data[end:].strip(b"\0"):
+            if end and 0 < len(data) - end <= AHEAD_BYTES and not data[end:].strip(b"\0"):
                 # Written ahead, and nothing over it. What a later segment misses here shows in its numbers.
                 self._disk.truncate(segment_name(segment), end)
             elif end == 0 or end < len(data):

@@ -85,6 +85,18 @@ def test_a_full_section_leaves_behind_another(world: World, peer: Peer) -> None:
     assert [len(section.kinds) for section in peer.sent] == [1, OPERATIONS_PER_SECTION_MAX]
 
 
+def test_what_waits_leaves_when_the_section_before_it_stays_out(world: World, peer: Peer) -> None:
+    peer.lock(A).acquire()
+    world.flush()
+    peer.up.clear()
+    second = peer.lock(B)
+    second.acquire()
+    world.flush()
+    assert not peer.sent
+    world.pass_time(2000)
+    assert second.state() == State.HELD
+
+
 def test_a_section_has_at_most_so_many_bytes(world: World, peer: Peer) -> None:
     name = next(n for n in (f"{k:04}" + "é" * ((NAME_BYTES_MAX - 4) // 2) for k in range(100)) if _group(n) == 1)
     for _ in range(2 * SECTION_BYTES_MAX // (NAME_BYTES_MAX + METADATA_BYTES_MAX)):

@@ -104,6 +104,21 @@ def test_releases_and_keepalives_of_a_refused_section_go_on_at_once_under_their_
     world.check()
 
 
+def test_what_lets_go_gathers_while_a_section_of_it_is_under_way(world: World, peer: Peer) -> None:
+    locks = [held(peer.lock(name_in(1, f"lock{n}"))) for n in range(11)]
+    throttle(world, 4000, times=1)
+    peer.lock(C).acquire()
+    world.settle()
+    for lock in locks:
+        lock.release()
+        world.flush()
+    assert [len(section.kinds) for section in peer.sent] == [1]
+    world.deliver_up(peer)
+    world.deliver_down(peer)
+    world.flush()
+    assert [len(section.kinds) for section in peer.sent] == [10]
+
+
 def test_the_end_of_anothers_session_waits_and_that_of_ones_own_does_not(world: World, peer: Peer) -> None:
     session = peer.session()
     held(peer.lock(A, session=session))
