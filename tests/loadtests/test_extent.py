@@ -22,6 +22,13 @@ from loadtests.extent.waiters import waiters
 from loadtests.spread import Spread
 
 
+@pytest.fixture(autouse=True)
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figure is looked at: nothing needs to warm up."""
+    monkeypatch.setattr("holdfast.bench.harness.WARM_UP_S", 0.1)
+    monkeypatch.setattr("loadtests.extent.expiring.WARM_UP_S", 0.3)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     with LocalCluster() as cluster:

@@ -19,7 +19,7 @@ from .processes import NodeProcess, free_addresses, run
 CHECKOUT = Path(__file__).parents[2]
 ALIKE = (
     *(f"machine/test_{name}.py" for name in ("model", "exactly_once", "by_token_and_session", "restore")),
-    *(f"consensus/test_{name}.py" for name in ("host", "replication", "random_schedules", "recovery")),
+    *(f"consensus/test_{name}.py" for name in ("host", "replication", "random_schedules")),
 )
 """The model in lock step, random schedules of replicas, and of the other tests what changes neither a limit nor a
 method, for those are compiled in."""
