@@ -13,7 +13,7 @@ from loadtests import http_cost
 from loadtests.http_cost import BARE, BATCHED, HTTP, SDK, Measured
 
 CHECKOUT = Path(__file__).parents[2]
-OPTIONS = "--connections 2 --batches 1 --repetitions 2 --seconds 0.3"
+OPTIONS = "--connections 2 --batches 1 --repetitions 2 --seconds 0.2"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are measured by what Linux tells of them")
