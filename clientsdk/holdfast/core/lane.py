@@ -125,6 +125,7 @@ class Lane:
         now = self._post.clock()
         batch = self._open_urgent = Batch(now, now + self._post.timeout_ms)
         self._urgent.append(batch)
+        self._post.wake(now + self._post.timeout_ms / SHARED_PATIENCE)
         self._post.flush_soon()
         return batch
 
@@ -349,8 +350,11 @@ class Lane:
 
     def expire(self, now_ms: float) -> None:
         """Tell the callers whose patience is over."""
-        if self._open is not None and now_ms - self._open.begun_ms >= self._post.timeout_ms / SHARED_PATIENCE:
+        begun_ms = now_ms - self._post.timeout_ms / SHARED_PATIENCE
+        if self._open is not None and self._open.begun_ms <= begun_ms:
             self._open = None
+        if self._open_urgent is not None and self._open_urgent.begun_ms <= begun_ms:
+            self._open_urgent = None
         for queue, until_ms in ((self._queue, max(now_ms, self._free_ms)), (self._urgent, now_ms)):
             for batch in [batch for batch in queue if batch.deadline_ms <= until_ms]:
                 queue.remove(batch)
@@ -414,8 +418,9 @@ class Lane:
         due = min((batch.deadline_ms for batch in (*self._urgent, *self._queue)), default=inf)
         if self._free_ms and self._queue:
             due = min(due, self._free_ms)
-        if self._open is not None:
-            due = min(due, self._open.begun_ms + self._post.timeout_ms / SHARED_PATIENCE)
+        for batch in (self._open, self._open_urgent):
+            if batch is not None:
+                due = min(due, batch.begun_ms + self._post.timeout_ms / SHARED_PATIENCE)
         for batch in (*self._resend, *self._in_flight.values()):
             if not batch.expired:
                 due = min(due, batch.deadline_ms)

@@ -119,6 +119,19 @@ def test_what_lets_go_gathers_while_a_section_of_it_is_under_way(world: World, p
     assert [len(section.kinds) for section in peer.sent] == [10]
 
 
+def test_what_lets_go_does_not_share_the_deadline_of_what_waited_long(world: World, peer: Peer) -> None:
+    first, second = held(peer.lock(A)), held(peer.lock(B))
+    throttle(world, 20_000)
+    peer.lock(C, wait_ms=60_000).acquire()
+    world.settle()
+    peer.cut()
+    let_go = [first.release()]
+    world.pass_time(3000)
+    let_go.append(second.release())
+    world.pass_time(2100)
+    assert [promise.done() for promise in let_go] == [True, False]
+
+
 def test_the_end_of_anothers_session_waits_and_that_of_ones_own_does_not(world: World, peer: Peer) -> None:
     session = peer.session()
     held(peer.lock(A, session=session))
