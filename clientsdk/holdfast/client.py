@@ -91,9 +91,7 @@ class Client:
             raise InvalidArgument("reentrant needs a session, which is what holds a name several times")
         check_name(name)
         ttl_ms = ttl_ms_of(ttl)
-        options = None
-        if shared or metadata or lock_delay:
-            options = options_of(shared=shared, metadata=metadata, lock_delay=lock_delay)
+        options = options_of(shared=shared, metadata=metadata, lock_delay=lock_delay)
         return Lock(self._link, name, ttl_ms, wait_ms_of(wait), options, None, renew)
 
     async def try_lock(
