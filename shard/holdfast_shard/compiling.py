@@ -1,4 +1,4 @@
-"""``python -m holdfast_shard.compiling``: make extensions of the state machine's hot modules."""
+"""``python -m holdfast_shard.compiling``: make extensions of the hot modules of state machine and engine."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from .surroundings import Surroundings
 SNAPSHOT_STEP_S = 0.002
 """How long one step of writing a snapshot may hold the loop."""
 SNAPSHOT_PAUSE_S = 0.010
-"""Between two steps: a snapshot takes a sixth of a core, for replicas of a group come to theirs at the same entry, and
-have the same to do meanwhile. A million rows take some twenty seconds, while the log grows by less than its limit."""
+"""Between two steps: a group's snapshot takes a sixth of a core, for its replicas come to theirs at the same entry, and
+have the same to do meanwhile. A million rows take some twenty seconds, in which the log grows on."""
 TURNS_MAX = 8
 """Rounds of engine and journal in one go before sockets get their turn again."""
 MARK_AFTER_S = 1.0
